@@ -1,0 +1,88 @@
+"""
+Lung CT DICOM in, training-ready volumes and lung masks out.
+
+Many scans: `process`, `inspect`. One scan: `list_series`, `read_series`, then `process_scan`, or
+its steps `to_hu`, `resample`, `lung_mask`. Arrays are NumPy, ordered ``(z, y, x)``.
+
+Names are loaded when they are first used, so that ``import fastlung`` costs milliseconds and
+imports neither Numba nor a DICOM reader.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from fastlung import errors as errors
+    from fastlung.config import Config as Config
+    from fastlung.config import RunOptions as RunOptions
+    from fastlung.config import build_config as build_config
+    from fastlung.config import build_run_options as build_run_options
+    from fastlung.io.dicom import list_series as list_series
+    from fastlung.io.dicom import read_series as read_series
+    from fastlung.mask import lung_mask as lung_mask
+    from fastlung.pipeline import process_scan as process_scan
+    from fastlung.pipeline import resample as resample
+    from fastlung.pipeline import to_hu as to_hu
+    from fastlung.run.engine import process as process
+    from fastlung.run.inspect import inspect as inspect
+    from fastlung.scan import Flag as Flag
+    from fastlung.scan import Grid as Grid
+    from fastlung.scan import LungMask as LungMask
+    from fastlung.scan import Outcome as Outcome
+    from fastlung.scan import RawScan as RawScan
+    from fastlung.scan import ScanResult as ScanResult
+    from fastlung.scan import Verdict as Verdict
+
+    __version__: str
+
+__all__ = [
+    "Config",
+    "Flag",
+    "Grid",
+    "LungMask",
+    "Outcome",
+    "RawScan",
+    "RunOptions",
+    "ScanResult",
+    "Verdict",
+    "__version__",
+    "build_config",
+    "build_run_options",
+    "errors",
+    "inspect",
+    "list_series",
+    "lung_mask",
+    "process",
+    "process_scan",
+    "read_series",
+    "resample",
+    "to_hu",
+]
+
+#: Module -> public names it defines.
+_EXPORTS = {
+    "config": ("Config", "RunOptions", "build_config", "build_run_options"),
+    "io.dicom": ("list_series", "read_series"),
+    "mask": ("lung_mask",),
+    "pipeline": ("process_scan", "resample", "to_hu"),
+    "run.engine": ("process",),
+    "run.inspect": ("inspect",),
+    "scan": ("Flag", "Grid", "LungMask", "Outcome", "RawScan", "ScanResult", "Verdict"),
+}
+_HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name == "__version__":
+        return importlib.import_module("importlib.metadata").version("fastlung")
+    if name == "errors":
+        return importlib.import_module("fastlung.errors")
+    if name not in _HOMES:
+        raise AttributeError(f"module 'fastlung' has no attribute {name!r}")
+    return getattr(importlib.import_module(f"fastlung.{_HOMES[name]}"), name)
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *__all__})

@@ -1,0 +1,309 @@
+"""
+Masks as run-length rows, and what can be asked of them without touching a voxel.
+
+A chest has about a hundred voxels to a run, so labelling, measuring and filling on runs cost a
+few per cent of what they cost on voxels. Connected components are in `fastlung.kernels.labels`.
+"""
+
+from typing import NamedTuple
+
+import numpy as np
+from numba import njit
+
+__all__ = [
+    "Runs",
+    "complement",
+    "contacts",
+    "difference",
+    "means",
+    "moments",
+    "on_plane_border",
+    "paint",
+    "select",
+    "sizes",
+    "union",
+]
+
+
+class Runs(NamedTuple):
+    """
+    A binary ``(z, y, x)`` volume as half-open runs along x.
+
+    Attributes
+    ----------
+    shape : tuple of int
+        Shape ``(z, y, x)`` of the volume; x at most 65535.
+    offsets : ndarray of int64, shape (z * y + 1,)
+        The runs of row ``z * y_count + y`` are ``offsets[row]:offsets[row + 1]``.
+    starts, stops : ndarray of uint16, shape (runs,)
+        First voxel of each run, and the one after its last; ascending and apart within a row.
+    """
+
+    shape: tuple[int, int, int]
+    offsets: np.ndarray
+    starts: np.ndarray
+    stops: np.ndarray
+
+
+def complement(runs: Runs) -> Runs:
+    """Runs of every voxel that is not in `runs`."""
+    offsets = np.empty_like(runs.offsets)
+    starts, stops = _complement(runs.shape[2], runs.offsets, runs.starts, runs.stops, offsets)
+    return Runs(runs.shape, offsets, starts, stops)
+
+
+def select(runs: Runs, keep: np.ndarray) -> Runs:
+    """
+    Only some of the runs.
+
+    Parameters
+    ----------
+    runs : Runs
+        Where to choose from.
+    keep : ndarray of bool, shape (runs,)
+        Which runs stay.
+    """
+    kept_before = np.concatenate(([0], np.cumsum(keep, dtype=np.int64)))
+    return Runs(runs.shape, kept_before[runs.offsets], runs.starts[keep], runs.stops[keep])
+
+
+def union(first: Runs, second: Runs) -> Runs:
+    """Runs of the voxels in either of two masks of one shape; touching runs become one."""
+    offsets = np.empty_like(first.offsets)
+    starts, stops = _union(
+        first.offsets, first.starts, first.stops,
+        second.offsets, second.starts, second.stops, offsets,
+    )  # fmt: skip
+    return Runs(first.shape, offsets, starts, stops)
+
+
+def difference(first: Runs, second: Runs) -> Runs:
+    """Runs of the voxels in the first of two masks of one shape and not in the second."""
+    return complement(union(complement(first), second))
+
+
+def sizes(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
+    """
+    Voxels of each label.
+
+    Parameters
+    ----------
+    runs : Runs
+        The labelled mask.
+    labels : ndarray of int32, shape (runs,)
+        Label of each run, 1 to `count`; 0 is counted nowhere.
+    count : int
+        Highest label.
+
+    Returns
+    -------
+    ndarray of int64, shape (count + 1,)
+        Voxels by label; entry 0 is 0.
+    """
+    lengths = runs.stops.astype(np.int64) - runs.starts
+    totals = np.bincount(labels, weights=lengths, minlength=count + 1).astype(np.int64)
+    totals[0] = 0
+    return totals
+
+
+def moments(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
+    """
+    Centre of mass and extent of each label.
+
+    Returns
+    -------
+    ndarray of float64, shape (count + 1, 5)
+        By label: mean z, y and x index, then lowest and highest z index. Rows of labels
+        without voxels are NaN.
+    """
+    out = np.empty((count + 1, 5))
+    _moments(runs.shape[1], runs.offsets, runs.starts, runs.stops, labels, out)
+    return out
+
+
+def means(runs: Runs, volume: np.ndarray, labels: np.ndarray, count: int) -> np.ndarray:
+    """
+    Mean value of a volume under each label.
+
+    Parameters
+    ----------
+    volume : ndarray of int16 or float32, shape ``runs.shape``, C-contiguous
+        Voxels, such as Hounsfield units.
+
+    Returns
+    -------
+    ndarray of float64, shape (count + 1,)
+        By label; NaN where a label has no voxels.
+    """
+    totals = np.zeros(count + 1)
+    rows = volume.reshape(-1, volume.shape[2])
+    _sums(runs.offsets, runs.starts, runs.stops, labels, rows, totals)
+    voxels = sizes(runs, labels, count)
+    return np.divide(totals, voxels, out=np.full(count + 1, np.nan), where=voxels > 0)
+
+
+def contacts(runs: Runs, labels: np.ndarray) -> np.ndarray:
+    """
+    Which labels lie on one another from slice to slice.
+
+    Parameters
+    ----------
+    runs : Runs
+        The mask.
+    labels : ndarray of int32, shape (runs,)
+        Labels of its slices; runs with 0 are passed over.
+
+    Returns
+    -------
+    ndarray of int64, shape (pairs, 2)
+        Label in the lower slice, label in the slice above; each pair once.
+    """
+    pairs = _contacts(runs.shape[1], runs.offsets, runs.starts, runs.stops, labels)
+    return np.unique(pairs, axis=0)
+
+
+def on_plane_border(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
+    """
+    Which labels touch the border of their slice, in the plane.
+
+    Returns
+    -------
+    ndarray of bool, shape (count + 1,)
+        By label; entry 0 is False.
+    """
+    touches = np.zeros(count + 1, np.bool_)
+    height, width = runs.shape[1:]
+    y = np.repeat(np.arange(runs.offsets.size - 1) % height, np.diff(runs.offsets))
+    border = (y == 0) | (y == height - 1) | (runs.starts == 0) | (runs.stops == width)
+    touches[labels[border]] = True
+    touches[0] = False
+    return touches
+
+
+def paint(runs: Runs, values: np.ndarray, out: np.ndarray) -> None:
+    """
+    Write a value into the voxels of each run.
+
+    Parameters
+    ----------
+    runs : Runs
+        Which voxels.
+    values : ndarray of uint8, shape (runs,)
+        What to write; runs with 0 are left as they are.
+    out : ndarray of uint8, shape ``runs.shape``, C-contiguous
+        Written in place.
+    """
+    _paint(runs.offsets, runs.starts, runs.stops, values, out.reshape(-1, out.shape[2]))
+
+
+@njit(nogil=True, cache=True)
+def _complement(width, offsets, starts, stops, out_offsets):
+    rows = offsets.shape[0] - 1
+    out_starts = np.empty(starts.shape[0] + rows, np.uint16)
+    out_stops = np.empty(starts.shape[0] + rows, np.uint16)
+    count = 0
+    for row in range(rows):
+        out_offsets[row] = count
+        free = 0
+        for run in range(offsets[row], offsets[row + 1]):
+            if starts[run] > free:
+                out_starts[count] = free
+                out_stops[count] = starts[run]
+                count += 1
+            free = stops[run]
+        if free < width:
+            out_starts[count] = free
+            out_stops[count] = width
+            count += 1
+    out_offsets[rows] = count
+    return out_starts[:count].copy(), out_stops[:count].copy()
+
+
+@njit(nogil=True, cache=True)
+def _union(a_offsets, a_starts, a_stops, b_offsets, b_starts, b_stops, out_offsets):
+    rows = a_offsets.shape[0] - 1
+    out_starts = np.empty(a_starts.shape[0] + b_starts.shape[0], np.uint16)
+    out_stops = np.empty(a_starts.shape[0] + b_starts.shape[0], np.uint16)
+    count = 0
+    for row in range(rows):
+        out_offsets[row] = count
+        a, a_end = a_offsets[row], a_offsets[row + 1]
+        b, b_end = b_offsets[row], b_offsets[row + 1]
+        while a < a_end or b < b_end:
+            if b >= b_end or (a < a_end and a_starts[a] <= b_starts[b]):
+                start, stop = a_starts[a], a_stops[a]
+                a += 1
+            else:
+                start, stop = b_starts[b], b_stops[b]
+                b += 1
+            if count > out_offsets[row] and start <= out_stops[count - 1]:
+                out_stops[count - 1] = max(out_stops[count - 1], stop)
+            else:
+                out_starts[count] = start
+                out_stops[count] = stop
+                count += 1
+    out_offsets[rows] = count
+    return out_starts[:count].copy(), out_stops[:count].copy()
+
+
+@njit(nogil=True, cache=True)
+def _moments(height, offsets, starts, stops, labels, out):
+    out[:] = 0.0
+    voxels = np.zeros(out.shape[0], np.float64)
+    for row in range(offsets.shape[0] - 1):
+        z, y = divmod(row, height)
+        for run in range(offsets[row], offsets[row + 1]):
+            label = labels[run]
+            length = np.float64(stops[run]) - np.float64(starts[run])
+            if voxels[label] == 0.0:
+                out[label, 3] = z
+            out[label, 4] = z
+            voxels[label] += length
+            out[label, 0] += z * length
+            out[label, 1] += y * length
+            out[label, 2] += length * 0.5 * (np.float64(starts[run]) + np.float64(stops[run]) - 1.0)
+    for label in range(out.shape[0]):
+        if voxels[label] > 0.0:
+            out[label, :3] /= voxels[label]
+        else:
+            out[label, :] = np.nan
+
+
+@njit(nogil=True, cache=True)
+def _sums(offsets, starts, stops, labels, rows, out):
+    for row in range(offsets.shape[0] - 1):
+        for run in range(offsets[row], offsets[row + 1]):
+            total = 0.0
+            for x in range(starts[run], stops[run]):
+                total += rows[row, x]
+            out[labels[run]] += total
+
+
+@njit(nogil=True, cache=True)
+def _contacts(height, offsets, starts, stops, labels):
+    pairs = np.empty((2 * starts.shape[0] + 1, 2), np.int64)
+    count = 0
+    for row in range(height, offsets.shape[0] - 1):
+        here, there = offsets[row], offsets[row - height]
+        while here < offsets[row + 1] and there < offsets[row - height + 1]:
+            touching = starts[here] < stops[there] and starts[there] < stops[here]
+            if touching and labels[here] != 0 and labels[there] != 0:
+                pairs[count, 0] = labels[there]
+                pairs[count, 1] = labels[here]
+                # Neighbouring runs mostly repeat the pair before.
+                if count == 0 or (pairs[count] != pairs[count - 1]).any():
+                    count += 1
+            if stops[here] < stops[there]:
+                here += 1
+            else:
+                there += 1
+    return pairs[:count].copy()
+
+
+@njit(nogil=True, cache=True)
+def _paint(offsets, starts, stops, values, out):
+    for row in range(offsets.shape[0] - 1):
+        target = out[row]
+        for run in range(offsets[row], offsets[row + 1]):
+            if values[run] != 0:
+                target[starts[run] : stops[run]] = values[run]

@@ -1,0 +1,53 @@
+"""Compile, or load from the cache, every kernel in every signature fastlung calls it with."""
+
+import numpy as np
+
+from fastlung.kernels import hu, intensity, labels, morphology, resample, runs, threshold
+
+__all__ = ["warm_up"]
+
+
+def warm_up() -> None:
+    """
+    Make every kernel ready in this process.
+
+    The first call on a machine compiles for some seconds and writes Numba's cache; later ones load
+    it in about a second. Call it once in the parent before workers start: several processes
+    compiling into one cache is reported unsafe (numba #4807), and each would pay for it again.
+    """
+    _warm_intensities()
+    _warm_resampling()
+    _warm_masks()
+
+
+def _warm_intensities() -> None:
+    stored = np.zeros((1, 2, 2), np.uint16)
+    out = np.zeros((1, 2, 2), np.int16)
+    byte, one = np.full(1, 16, np.uint8), np.ones(1, np.float32)
+    nothing, signed = np.zeros(1, np.int32), np.zeros(1, np.bool_)
+    shift = np.zeros(1, np.uint8)
+    hu.rescale(stored, shift, byte, signed, one, one, nothing, nothing, -1500.0, -1024, out)
+    hu.rescale_as_tutorial(stored, shift, byte, signed, one, one, out)
+    intensity.normalise(out, -1000.0, 400.0, 0.25, np.zeros(out.shape, np.float32))
+    intensity.histogram(out, np.zeros(65536, np.int64))
+
+
+def _warm_resampling() -> None:
+    band = (np.zeros(1, np.int64), np.full((1, 4), 0.25, np.float32))
+    for dtype in (np.int16, np.uint8):
+        volume = np.zeros((1, 1, 1), dtype)
+        resample.resample_integers(volume, *band, *band, *band, 0.0, 1.0, volume.copy())
+    volume = np.zeros((1, 1, 1), np.float32)
+    resample.resample_floats(volume, *band, *band, *band, volume.copy())
+
+
+def _warm_masks() -> None:
+    for dtype in (np.uint8, np.int16, np.float32):
+        mask = threshold.runs_at_most(np.ones((3, 3, 3), dtype), 0)
+    everything = runs.complement(mask)
+    found, count = labels.label(everything, 26)
+    labels.label_slices(everything, 8)
+    labels.fill_holes(everything)
+    runs.moments(everything, found, count)
+    runs.paint(everything, np.ones(found.size, np.uint8), np.zeros((3, 3, 3), np.uint8))
+    morphology.close(everything, morphology.ball(1.0, (1.0, 1.0, 1.0)))

@@ -1,0 +1,111 @@
+"""Right lung from left lung, also where they touch in front of the heart or behind it."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from scipy.ndimage import distance_transform_edt
+
+from fastlung.kernels import morphology
+from fastlung.kernels.labels import label
+from fastlung.kernels.runs import Runs, complement, difference, moments, paint, select, sizes
+from fastlung.kernels.threshold import runs_at_most
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from fastlung.scan import Grid
+
+__all__ = ["split_sides"]
+
+#: A component is one lung, not both, if a second one has at least this part of its volume.
+SECOND_PART = 0.15
+#: Radii by which joined lungs are eroded until they part, in millimetres.
+EROSIONS_MM = (1.0, 2.0, 3.0, 4.5, 6.0, 8.0, 11.0)
+#: Voxels are assigned to the nearer core on a grid this coarse, in millimetres.
+COARSE_MM = 3.0
+
+RIGHT, LEFT = 1, 2
+
+
+def split_sides(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]:
+    """
+    Share the pieces of lung between right and left.
+
+    Parameters
+    ----------
+    pieces : Runs
+        All lung, in a canonical grid (x grows to the patient's left).
+    grid : Grid
+        That grid.
+    middle_mm : float
+        Where the middle of the body lies along x, in millimetres from the first voxel.
+
+    Returns
+    -------
+    right, left : Runs
+        Every piece in one of them; touching lungs are cut half way between their cores, and a
+        single lung is whole.
+    """
+    labels, count = label(pieces, 6)
+    cores = _two_largest(pieces, labels, count)
+    if cores is None:
+        return _cut(pieces, grid, middle_mm)
+    x = moments(pieces, labels, count)[:, 2]
+    middle = (x[cores[0]] + x[cores[1]]) / 2
+    on_right = x[labels] < middle
+    return select(pieces, on_right), select(pieces, ~on_right)
+
+
+def _two_largest(pieces: Runs, labels: npt.NDArray[np.int32], count: int) -> tuple[int, int] | None:
+    """Labels of the two largest components, right one first, if both may be a lung."""
+    if count <= 1:
+        return None
+    voxels = sizes(pieces, labels, count)
+    second, first = (int(i) for i in np.argsort(voxels, kind="stable")[-2:])
+    if voxels[second] < SECOND_PART * voxels[first]:
+        return None
+    x = moments(pieces, labels, count)[:, 2]
+    return (first, second) if x[first] < x[second] else (second, first)
+
+
+def _cut(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]:
+    """Erode until two cores part, then give every voxel to the nearer core."""
+    for radius_mm in EROSIONS_MM:
+        core = morphology.erode(pieces, morphology.ball(radius_mm, grid.spacing_mm))
+        labels, count = label(core, 6)
+        pair = _two_largest(core, labels, count)
+        if pair is not None:
+            return _nearer(pieces, core, labels, pair, grid)
+    return _by_middle(pieces, middle_mm / grid.spacing_mm[2])
+
+
+def _nearer(
+    pieces: Runs, core: Runs, labels: npt.NDArray[np.int32], pair: tuple[int, int], grid: Grid
+) -> tuple[Runs, Runs]:
+    seeds = np.zeros(core.shape, np.uint8)
+    values = np.zeros(labels.size, np.uint8)
+    values[labels == pair[0]] = RIGHT
+    values[labels == pair[1]] = LEFT
+    paint(core, values, seeds)
+    steps = [max(1, round(COARSE_MM / s)) for s in grid.spacing_mm]
+    coarse = seeds[:: steps[0], :: steps[1], :: steps[2]]
+    spacing = np.multiply(steps, grid.spacing_mm)
+    to_right = distance_transform_edt(coarse != RIGHT, sampling=spacing)
+    to_left = distance_transform_edt(coarse != LEFT, sampling=spacing)
+    nearer_left = to_left < to_right
+    for axis, step in enumerate(steps):
+        nearer_left = nearer_left.repeat(step, axis=axis)
+    depth, height, width = core.shape
+    left_side = np.ascontiguousarray(nearer_left[:depth, :height, :width]).view(np.uint8)
+    right_side = runs_at_most(left_side, 0)
+    return difference(pieces, complement(right_side)), difference(pieces, right_side)
+
+
+def _by_middle(pieces: Runs, middle_voxel: float) -> tuple[Runs, Runs]:
+    """Each piece to the side of the body where its centre lies."""
+    labels, count = label(pieces, 6)
+    x = moments(pieces, labels, count)[:, 2]
+    on_right = np.nan_to_num(x) < middle_voxel
+    return select(pieces, on_right[labels]), select(pieces, ~on_right[labels])

@@ -1,0 +1,94 @@
+"""Which way an array's axes run in the patient, and turning them to LPS, voxels untouched."""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastlung.scan import Grid
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+__all__ = ["Orientation", "canonical_grid", "orientation_of", "turned", "turned_back"]
+
+
+class Orientation(NamedTuple):
+    """
+    How to turn an acquired array so that z runs to the head, y to the back, x to the left.
+
+    Attributes
+    ----------
+    axes : tuple of int
+        Acquired array axis behind each canonical ``(z, y, x)`` axis.
+    flips : tuple of bool
+        Whether each canonical axis runs against the acquired one.
+    """
+
+    axes: tuple[int, int, int]
+    flips: tuple[bool, bool, bool]
+
+
+def orientation_of(grid: Grid) -> Orientation:
+    """Axes and flips that bring `grid` nearest to LPS; oblique directions stay oblique."""
+    direction = np.asarray(grid.direction)  # rows are LPS x, y, z; columns the x, y, z index
+    columns = max(
+        itertools.permutations(range(3)),
+        key=lambda order: sum(abs(direction[axis, order[axis]]) for axis in range(3)),
+    )
+    z, y, x = ((2 - columns[axis], bool(direction[axis, columns[axis]] < 0)) for axis in (2, 1, 0))
+    return Orientation((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+
+
+def turned(array: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
+    """View of an acquired ``(z, y, x)`` array in canonical order."""
+    view = array.transpose(orientation.axes)
+    return np.flip(view, [axis for axis, flip in enumerate(orientation.flips) if flip])
+
+
+def turned_back(array: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
+    """View of a canonical array in the acquired order; undoes `turned`."""
+    view = np.flip(array, [axis for axis, flip in enumerate(orientation.flips) if flip])
+    return view.transpose(np.argsort(orientation.axes))
+
+
+def canonical_grid(
+    grid: Grid, orientation: Orientation, last_mm: Sequence[float] | None = None
+) -> Grid:
+    """
+    The grid of an array that was `turned`.
+
+    Parameters
+    ----------
+    grid : Grid
+        Grid of the acquired array.
+    orientation : Orientation
+        How it was turned.
+    last_mm : sequence of float or None
+        Where the last voxel centre lies along each acquired axis, from the first, in millimetres;
+        None for a regular grid. The slices of a series with gaps reach further than their count.
+
+    Returns
+    -------
+    Grid
+        Same voxels at the same patient points, indexed in canonical order.
+    """
+    regular = np.multiply(np.subtract(grid.shape, 1), grid.spacing_mm)
+    last = regular if last_mm is None else np.asarray(last_mm)
+    corner = np.zeros(3)
+    for axis, flip in zip(orientation.axes, orientation.flips, strict=True):
+        corner[axis] = last[axis] / grid.spacing_mm[axis] if flip else 0.0
+    columns = [2 - axis for axis in reversed(orientation.axes)]
+    signs = [-1.0 if flip else 1.0 for flip in reversed(orientation.flips)]
+    direction = np.asarray(grid.direction)[:, columns] * signs
+    z, y, x = orientation.axes
+    return Grid(
+        shape=(grid.shape[z], grid.shape[y], grid.shape[x]),
+        spacing_mm=(grid.spacing_mm[z], grid.spacing_mm[y], grid.spacing_mm[x]),
+        origin_mm=tuple(grid.to_patient(corner).tolist()),
+        direction=tuple(tuple(row) for row in direction.tolist()),
+    )

@@ -1,0 +1,184 @@
+"""
+One scan, start to finish: `process_scan`.
+
+Pure: the same scan and configuration give the same bits, and no file, clock, environment or log
+is touched. Reads like the README: Hounsfield units, resample, lung mask, window, figures.
+"""
+
+from __future__ import annotations
+
+from contextlib import AbstractContextManager, nullcontext
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fastlung.kernels import hu as hu_kernels
+from fastlung.kernels.intensity import normalise
+from fastlung.mask import lung_mask, tutorial_mask
+from fastlung.orientation import canonical_grid, orientation_of, turned
+from fastlung.quality import hu_percentiles
+from fastlung.resampling import (
+    aligned_targets,
+    resample_between,
+    sample_positions,
+    target_grid,
+)
+from fastlung.scan import Flag, Grid, RawScan, ScanResult
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    import numpy.typing as npt
+
+    from fastlung.config import Config
+    from fastlung.resampling import Positions
+
+    Stage = Callable[[str], AbstractContextManager[object]]
+
+__all__ = ["process_scan", "to_hu"]
+
+#: Hounsfield units given to padding: air, so that it neither rings nor counts as tissue.
+PADDING_HU = -1024
+#: No tissue, gas or noise is darker; scanners write such values outside their circle.
+DARKEST_HU = -1500.0
+
+
+def to_hu(raw: RawScan, *, replace_padding: bool = True) -> tuple[npt.NDArray[np.int16], Grid]:
+    """
+    Convert a series to Hounsfield units, in the frame it was acquired in.
+
+    Parameters
+    ----------
+    raw : RawScan
+        What `read_series` returns.
+    replace_padding : bool
+        Replace the series' padding value, and anything below -1500 HU, by -1024 HU.
+
+    Returns
+    -------
+    hu : ndarray of int16, shape (z, y, x)
+        Hounsfield units, slices ascending along the slice normal.
+    grid : Grid
+        The acquired grid, `raw.grid`.
+
+    Notes
+    -----
+    ``HU = slope * stored + intercept`` for each slice (DICOM PS3.3 C.11.1.1.2) in float32, rounded
+    half to even and saturated.
+    """
+    hu, _ = _standard_hu(raw, replace_padding=replace_padding)
+    return hu, raw.grid
+
+
+def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> ScanResult:
+    """
+    Turn one series into an isotropic volume and a lung mask.
+
+    Parameters
+    ----------
+    raw : RawScan
+        What `read_series` returns.
+    config : Config
+        What to do; `fastlung.build_config` makes one.
+    stage : callable
+        Called with the name of each step, returns a context entered around it. For timing;
+        nothing depends on it.
+
+    Returns
+    -------
+    ScanResult
+        Image and mask on one grid in canonical LPS order, figures and flags.
+    """
+    with stage("hu"):
+        hu, padded = _tutorial_hu(raw) if config.hu_rule == "tutorial" else _standard_hu(raw)
+    with stage("resample"):
+        volume, grid = _resampled(hu, raw, config)
+    with stage("mask"):
+        mask, litres, flags = _segmented(volume, grid, config.mask)
+    with stage("normalise"):
+        image = _windowed(volume, config)
+    padding = {"padding_fraction": padded / hu.size}
+    return ScanResult(
+        image=image,
+        mask=mask,
+        grid=grid,
+        window_hu=config.window_hu,
+        zero_centre=config.zero_centre,
+        figures=padding | hu_percentiles(volume) | litres,
+        flags=flags,
+    )
+
+
+def _standard_hu(
+    raw: RawScan, *, replace_padding: bool = True
+) -> tuple[npt.NDArray[np.int16], int]:
+    scale = raw.scale
+    out = np.empty(raw.stored.shape, np.int16)
+    if replace_padding:
+        low, high, darkest = scale.padding_low, scale.padding_high, DARKEST_HU
+    else:
+        low, high, darkest = (
+            np.ones_like(scale.padding_low),
+            np.zeros_like(scale.padding_high),
+            -np.inf,
+        )
+    padded = hu_kernels.rescale(
+        raw.stored, scale.shift, scale.bits_stored, scale.signed, scale.slope, scale.intercept,
+        low, high, darkest, PADDING_HU, out,
+    )  # fmt: skip
+    return out, int(padded)
+
+
+def _tutorial_hu(raw: RawScan) -> tuple[npt.NDArray[np.int16], int]:
+    scale = raw.scale
+    out = np.empty(raw.stored.shape, np.int16)
+    replaced = hu_kernels.rescale_as_tutorial(
+        raw.stored, scale.shift, scale.bits_stored, scale.signed, scale.slope, scale.intercept, out
+    )
+    return out, int(replaced)
+
+
+def _resampled(
+    hu: npt.NDArray[np.int16], raw: RawScan, config: Config
+) -> tuple[npt.NDArray[np.int16], Grid]:
+    """Canonical order and the wanted grid, in one interpolation from true slice positions."""
+    orientation = orientation_of(raw.grid)
+    acquired = _acquired_positions(raw, config)
+    grid = canonical_grid(raw.grid, orientation, tuple(float(p[-1]) for p in acquired))
+    z, y, x = (
+        acquired[axis][-1] - acquired[axis][::-1] if flip else acquired[axis]
+        for axis, flip in zip(orientation.axes, orientation.flips, strict=True)
+    )
+    extent_mm = tuple(p[-1] + s for p, s in zip((z, y, x), grid.spacing_mm, strict=True))
+    new_grid = target_grid(grid, config.spacing_mm, align=config.align, extent_mm=extent_mm)
+    targets = aligned_targets(grid, new_grid)
+    volume = np.ascontiguousarray(turned(hu, orientation))
+    return resample_between(volume, (z, y, x), targets, config.order), new_grid
+
+
+def _acquired_positions(raw: RawScan, config: Config) -> Positions:
+    z, y, x = sample_positions(raw.grid)
+    # The tutorial's grid knows no positions: its slices count as equally far apart.
+    return (z if config.align == "corners" else raw.slice_positions_mm), y, x
+
+
+def _segmented(
+    volume: npt.NDArray[np.int16], grid: Grid, which: str
+) -> tuple[npt.NDArray[np.uint8] | None, dict[str, float], tuple[Flag, ...]]:
+    """Mask, litres and flags of the mask asked for."""
+    if which == "none":
+        return None, {}, ()
+    if which == "tutorial":
+        mask = tutorial_mask(volume)
+        return mask, {"litres": np.count_nonzero(mask) * grid.voxel_litres}, ()
+    lungs = lung_mask(volume, grid)
+    litres = {"litres_right": lungs.litres_right, "litres_left": lungs.litres_left}
+    return lungs.mask, litres, lungs.flags
+
+
+def _windowed(volume: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:
+    if config.window_hu is None:
+        return volume
+    out = np.empty(volume.shape, np.float32)
+    normalise(volume, *config.window_hu, config.zero_centre, out)
+    return out

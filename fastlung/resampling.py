@@ -1,0 +1,283 @@
+"""
+Where the new voxels lie, and what each is made of.
+
+Builds the banded operators that `fastlung.kernels.resample` applies: interpolation along one axis
+is a matrix, whatever the input positions, so irregular slice positions and gaps cost nothing and
+are interpolated once. Covers grids and weights; the arithmetic on voxels is the kernel's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+from scipy.interpolate import make_interp_spline
+
+from fastlung.kernels.resample import resample_floats, resample_integers
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    import numpy.typing as npt
+
+    from fastlung.scan import Grid
+
+    Positions = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+__all__ = [
+    "Band",
+    "aligned_targets",
+    "axis_band",
+    "resample",
+    "resample_between",
+    "sample_positions",
+    "target_grid",
+]
+
+#: Weights below this are dropped: a cubic spline then has 14 taps, and the largest difference to
+#: `scipy.ndimage.zoom` on noisy CT is 0.54 HU, of which 0.5 is rounding to integers.
+SMALLEST_WEIGHT = 1e-4
+
+#: Samples by which the edge value is continued before a spline is fitted, as SciPy does for
+#: ``mode="nearest"``. A sample's influence falls by 0.268 a step: after 12 it is below 2e-7.
+EDGE_SAMPLES = 12
+
+
+class Band(NamedTuple):
+    """
+    A banded matrix, one row an output sample.
+
+    Attributes
+    ----------
+    start : ndarray of int64, shape (n_out,)
+        First input sample of each row; never decreases.
+    weights : ndarray of float32, shape (n_out, taps)
+        Weights from there on, summing to 1; taps is a multiple of four.
+    """
+
+    start: npt.NDArray[np.int64]
+    weights: npt.NDArray[np.float32]
+
+
+def axis_band(
+    positions_mm: npt.NDArray[np.float64], targets_mm: npt.NDArray[np.float64], order: int
+) -> Band:
+    """
+    Build the operator that interpolates samples at some positions at others.
+
+    Parameters
+    ----------
+    positions_mm : ndarray of float64, shape (n_in,)
+        Where the samples are, strictly ascending; need not be regular.
+    targets_mm : ndarray of float64, shape (n_out,)
+        Where values are wanted, ascending. Beyond the ends the edge value continues.
+    order : {0, 1, 3}
+        Nearest, linear, or interpolating cubic spline.
+
+    Returns
+    -------
+    Band
+        Rows that sum to one.
+    """
+    return _cached_band(positions_mm.tobytes(), targets_mm.tobytes(), order)
+
+
+# One scan asks for two or three bands, and the next scan of a scanner mostly for the same ones.
+@lru_cache(maxsize=16)
+def _cached_band(positions: bytes, targets: bytes, order: int) -> Band:
+    x, wanted = np.frombuffer(positions), np.frombuffer(targets)
+    dense = {0: _nearest, 1: _linear, 3: _cubic}[order](x, wanted)
+    band = _narrowed(dense)
+    for array in band:
+        array.setflags(write=False)
+    return band
+
+
+def _nearest(
+    x: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]
+) -> npt.NDArray[np.float64]:
+    middles = (x[1:] + x[:-1]) / 2
+    return np.eye(x.size)[np.searchsorted(middles, wanted, side="right")]
+
+
+def _linear(x: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if x.size == 1:
+        return np.ones((wanted.size, 1))
+    below = np.clip(np.searchsorted(x, wanted, side="right") - 1, 0, x.size - 2)
+    fraction = np.clip((wanted - x[below]) / (x[below + 1] - x[below]), 0.0, 1.0)
+    dense = np.zeros((wanted.size, x.size))
+    rows = np.arange(wanted.size)
+    dense[rows, below] = 1.0 - fraction
+    dense[rows, below + 1] = fraction
+    return dense
+
+
+def _cubic(x: npt.NDArray[np.float64], wanted: npt.NDArray[np.float64]) -> npt.NDArray[np.float64]:
+    if x.size == 1:
+        return np.ones((wanted.size, 1))
+    beyond = np.arange(1, EDGE_SAMPLES + 1)
+    extended = np.concatenate(
+        (x[0] - beyond[::-1] * (x[1] - x[0]), x, x[-1] + beyond * (x[-1] - x[-2]))
+    )
+    # The response to each sample alone; the samples beyond an edge repeat the edge's.
+    samples = np.pad(np.eye(x.size), ((EDGE_SAMPLES, EDGE_SAMPLES), (0, 0)), mode="edge")
+    spline = make_interp_spline(extended, samples, k=3, bc_type="natural")
+    dense: npt.NDArray[np.float64] = spline(np.clip(wanted, extended[0], extended[-1]))
+    return dense
+
+
+def _narrowed(dense: npt.NDArray[np.float64]) -> Band:
+    count, size = dense.shape
+    matters = np.abs(dense) >= SMALLEST_WEIGHT
+    first = matters.argmax(axis=1)
+    last = size - 1 - matters[:, ::-1].argmax(axis=1)
+    # A target on a sample has one weight only, so `first` is not monotone: start no later than
+    # any following row does, and the kernel can stream. Nor so late that the band ends past the
+    # input, unless the input is shorter than the band.
+    start = np.minimum.accumulate(first[::-1])[::-1]
+    taps = -(-int((last - start).max() + 1) // 4) * 4
+    start = np.minimum(start, max(size - taps, 0))
+    padded = np.pad(dense, ((0, 0), (0, taps)))
+    weights = padded[np.arange(count)[:, None], start[:, None] + np.arange(taps)]
+    weights /= weights.sum(axis=1, keepdims=True)
+    return Band(start.astype(np.int64), weights.astype(np.float32))
+
+
+def target_grid(
+    grid: Grid,
+    spacing_mm: tuple[float, float, float],
+    *,
+    align: str = "centred",
+    extent_mm: Sequence[float] | None = None,
+) -> Grid:
+    """
+    Lay a grid of another spacing over the same part of the patient.
+
+    Parameters
+    ----------
+    grid : Grid
+        The acquired grid.
+    spacing_mm : tuple of float
+        Wanted spacing along ``(z, y, x)``, in millimetres.
+    align : {"centred", "corners"}
+        ``centred``: ``n_out = max(1, round(n_in * s_in / s_out))`` voxels exactly `spacing_mm`
+        apart, centred on the acquired extent. ``corners``: as many voxels, first and last centre
+        kept, as `scipy.ndimage.zoom` lays them; the spacing is then only near `spacing_mm`.
+    extent_mm : sequence of float or None
+        Physical extent along ``(z, y, x)``, voxel edges included; None takes shape x spacing.
+
+    Returns
+    -------
+    Grid
+        Same direction, other shape, spacing and origin.
+    """
+    extent = np.multiply(grid.shape, grid.spacing_mm) if extent_mm is None else np.array(extent_mm)
+    shape = np.maximum(1, np.round(extent / spacing_mm)).astype(int)
+    centres = extent - grid.spacing_mm  # from the first voxel centre to the last
+    if align == "corners":
+        spacing = np.where(shape > 1, centres / np.maximum(shape - 1, 1), grid.spacing_mm)
+        first = np.zeros(3)
+    else:
+        spacing = np.array(spacing_mm, dtype=float)
+        first = (centres - (shape - 1) * spacing) / 2
+    origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]
+    return replace(
+        grid,
+        shape=tuple(shape.tolist()),
+        spacing_mm=tuple(spacing.tolist()),
+        origin_mm=tuple(origin.tolist()),
+    )
+
+
+def resample_between(
+    volume: npt.NDArray[Any], positions_mm: Positions, targets_mm: Positions, order: int
+) -> npt.NDArray[Any]:
+    """
+    Interpolate a volume at other positions along each of its axes.
+
+    Parameters
+    ----------
+    volume : ndarray of int16, uint8 or float32, shape (z, y, x), C-contiguous
+        Input voxels.
+    positions_mm, targets_mm : tuple of three ndarray of float64
+        Where the samples are and where values are wanted, along ``(z, y, x)``, ascending.
+    order : {0, 1, 3}
+        Nearest, linear, cubic spline.
+
+    Returns
+    -------
+    ndarray
+        Same dtype; integers rounded half to even and saturated.
+    """
+    bands = [axis_band(x, t, order) for x, t in zip(positions_mm, targets_mm, strict=True)]
+    out = np.empty([t.size for t in targets_mm], volume.dtype)
+    flat = [array for band in bands for array in band]
+    if volume.dtype == np.float32:
+        resample_floats(volume, *flat, out)
+    else:
+        limits = np.iinfo(volume.dtype)
+        resample_integers(volume, *flat, float(limits.min), float(limits.max), out)
+    return out
+
+
+def resample(
+    volume: npt.NDArray[Any],
+    grid: Grid,
+    spacing_mm: float | tuple[float, float, float],
+    *,
+    order: int = 3,
+) -> tuple[npt.NDArray[Any], Grid]:
+    """
+    Resample a volume to another spacing, keeping its frame and dtype.
+
+    Parameters
+    ----------
+    volume : ndarray of int16, uint8 or float32, shape (z, y, x)
+        Voxels on a regular grid.
+    grid : Grid
+        Where they lie.
+    spacing_mm : float or tuple of float
+        Wanted spacing, one number or ``(z, y, x)``, in millimetres.
+    order : {0, 1, 3}
+        Nearest, linear, cubic spline.
+
+    Returns
+    -------
+    volume : ndarray
+        Same dtype; integers rounded half to even and saturated.
+    grid : Grid
+        ``max(1, round(n * s_in / s_out))`` voxels an axis, exactly `spacing_mm` apart, centred on
+        the input's extent.
+
+    Raises
+    ------
+    ValueError
+        If volume and grid differ in shape, or the order or dtype is not one of those above.
+    """
+    if volume.shape != grid.shape:
+        raise ValueError(f"volume has shape {volume.shape}, its grid {grid.shape}")
+    if order not in (0, 1, 3):
+        raise ValueError(f"order is 0, 1 or 3, not {order}")
+    if volume.dtype not in (np.int16, np.uint8, np.float32):
+        raise ValueError(f"volume is int16, uint8 or float32, not {volume.dtype}")
+    spacing = (spacing_mm,) * 3 if isinstance(spacing_mm, (int, float)) else spacing_mm
+    new_grid = target_grid(grid, spacing)
+    positions = sample_positions(grid)
+    targets = aligned_targets(grid, new_grid)
+    return resample_between(np.ascontiguousarray(volume), positions, targets, order), new_grid
+
+
+def sample_positions(grid: Grid) -> Positions:
+    """Positions of the voxel centres along ``(z, y, x)``, each from 0, in millimetres."""
+    return tuple(np.arange(n) * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True))
+
+
+def aligned_targets(grid: Grid, new_grid: Grid) -> Positions:
+    """Voxel centres of `new_grid` along the axes of `grid`, from the first voxel of `grid`."""
+    shift = np.asarray(grid.direction).T @ np.subtract(new_grid.origin_mm, grid.origin_mm)
+    return tuple(
+        offset + np.arange(n) * s
+        for offset, n, s in zip(shift[::-1], new_grid.shape, new_grid.spacing_mm, strict=True)
+    )
