@@ -81,7 +81,8 @@ def axis_band(
     Band
         Rows that sum to one.
     """
-    return _cached_band(positions_mm.tobytes(), targets_mm.tobytes(), order)
+    positions, targets = (np.asarray(mm, np.float64) for mm in (positions_mm, targets_mm))
+    return _cached_band(positions.tobytes(), targets.tobytes(), order)
 
 
 # One scan asks for two or three bands, and the next scan of a scanner mostly for the same ones.
@@ -139,7 +140,7 @@ def _narrowed(dense: npt.NDArray[np.float64]) -> Band:
     start = np.minimum.accumulate(first[::-1])[::-1]
     taps = -(-int((last - start).max() + 1) // 4) * 4
     start = np.minimum(start, max(size - taps, 0))
-    padded = np.pad(dense, ((0, 0), (0, taps)))
+    padded = np.pad(np.where(matters, dense, 0.0), ((0, 0), (0, taps)))
     weights = padded[np.arange(count)[:, None], start[:, None] + np.arange(taps)]
     weights /= weights.sum(axis=1, keepdims=True)
     return Band(start.astype(np.int64), weights.astype(np.float32))

@@ -58,10 +58,11 @@ def rescale(
     fill = np.float32(fill_hu)
     for z in range(stored.shape[0]):
         down = np.int32(shift[z])
-        mask = np.int32((1 << bits[z]) - 1)
+        width = np.int64(bits[z])
+        mask = np.int32((1 << width) - 1)
         # (v ^ sign) - sign extends the sign of v, and does nothing where sign is 0: one
         # branch-free loop for signed and unsigned words alike, which the compiler vectorises.
-        sign = np.int32(1 << (bits[z] - 1)) if signed[z] else np.int32(0)
+        sign = np.int32(1 << (width - 1)) if signed[z] else np.int32(0)
         low, high = padding_low[z], padding_high[z]
         scale, offset = slope[z], intercept[z]
         for y in range(stored.shape[1]):
@@ -87,8 +88,9 @@ def rescale_as_tutorial(stored, shift, bits, signed, slope, intercept, out):
     """
     for z in range(stored.shape[0]):
         down = np.int32(shift[z])
-        mask = np.int32((1 << bits[z]) - 1)
-        sign = np.int32(1 << (bits[z] - 1)) if signed[z] else np.int32(0)
+        width = np.int64(bits[z])
+        mask = np.int32((1 << width) - 1)
+        sign = np.int32(1 << (width - 1)) if signed[z] else np.int32(0)
         scale = np.float64(slope[z])
         offset = np.int32(intercept[z])
         for y in range(stored.shape[1]):

@@ -8,7 +8,7 @@ from fastlung.kernels.runs import Runs
 __all__ = ["runs_at_most"]
 
 
-def runs_at_most(volume, threshold):
+def runs_at_most(volume: np.ndarray, threshold: float) -> Runs:
     """
     Run-length rows of the voxels at or below a threshold.
 

@@ -126,6 +126,8 @@ def _middle_mm(volume: npt.NDArray[Any], grid: Grid) -> float:
     """Middle of the body along x, in millimetres from the first voxel."""
     solid = complement(runs_at_most(volume, AIR_HU))
     everything = np.ones(solid.starts.size, np.int32)
+    if not everything.size:
+        return volume.shape[2] / 2 * grid.spacing_mm[2]
     return float(moments(solid, everything, 1)[1, 2]) * grid.spacing_mm[2]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import reduce
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ from scipy.ndimage import distance_transform_edt
 
 from fastlung.kernels import morphology
 from fastlung.kernels.labels import label
-from fastlung.kernels.runs import Runs, complement, difference, moments, paint, select, sizes
+from fastlung.kernels.runs import Runs, complement, difference, moments, paint, select, sizes, union
 from fastlung.kernels.threshold import runs_at_most
 
 if TYPE_CHECKING:
@@ -45,8 +46,8 @@ def split_sides(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]
     Returns
     -------
     right, left : Runs
-        Every piece in one of them; touching lungs are cut half way between their cores, and a
-        single lung is whole.
+        Every piece in one of them. Touching lungs are cut half way between the cores that erosion
+        parts, or at the middle of the body where it parts none; a single lung stays whole.
     """
     labels, count = label(pieces, 6)
     cores = _two_largest(pieces, labels, count)
@@ -104,8 +105,29 @@ def _nearer(
 
 
 def _by_middle(pieces: Runs, middle_voxel: float) -> tuple[Runs, Runs]:
-    """Each piece to the side of the body where its centre lies."""
+    """Each piece whole on one side, unless much of it lies on both: that is cut at the middle."""
     labels, count = label(pieces, 6)
-    x = moments(pieces, labels, count)[:, 2]
-    on_right = np.nan_to_num(x) < middle_voxel
-    return select(pieces, on_right[labels]), select(pieces, ~on_right[labels])
+    rows, width = pieces.offsets.size - 1, round(middle_voxel)
+    half = Runs(
+        pieces.shape,
+        np.arange(rows + 1),
+        np.zeros(rows, np.uint16),
+        np.full(rows, width, np.uint16),
+    )
+    on_right: list[Runs] = []
+    on_left: list[Runs] = []
+    for piece in (select(pieces, labels == number) for number in range(1, count + 1)):
+        sides = difference(piece, complement(half)), difference(piece, half)
+        small, large = sorted(_voxels(side) for side in sides)
+        if small < SECOND_PART * large:
+            whole = on_right if _voxels(sides[0]) == large else on_left
+            whole.append(piece)
+        else:
+            on_right.append(sides[0])
+            on_left.append(sides[1])
+    nothing = select(pieces, np.zeros(labels.size, np.bool_))
+    return reduce(union, on_right, nothing), reduce(union, on_left, nothing)
+
+
+def _voxels(runs: Runs) -> int:
+    return int(runs.stops.sum(dtype=np.int64) - runs.starts.sum(dtype=np.int64))
