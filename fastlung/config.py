@@ -133,7 +133,8 @@ def build_config(preset: str = "hu", **options: Any) -> Config:
     preset : str
         A key of `PRESETS`.
     **options
-        Fields of `Config`; None means "not given". A single `spacing_mm` is taken as isotropic.
+        Fields of `Config`; None means "not given". A single `spacing_mm` is taken as isotropic;
+        ``window_hu="none"`` leaves Hounsfield units whatever the preset says.
 
     Raises
     ------
@@ -145,6 +146,8 @@ def build_config(preset: str = "hu", **options: Any) -> Config:
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(given.get("spacing_mm"), (int, float)):
         given["spacing_mm"] = (given["spacing_mm"],) * 3
+    if given.get("window_hu") == "none":
+        given |= {"window_hu": None, "zero_centre": given.get("zero_centre", 0.0)}
     return _validated(Config, {"preset": preset, **PRESETS[preset], **given})
 
 

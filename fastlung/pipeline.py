@@ -170,7 +170,7 @@ def _segmented(
         return None, {}, ()
     if which == "tutorial":
         mask = tutorial_mask(volume)
-        return mask, {"litres": np.count_nonzero(mask) * grid.voxel_litres}, ()
+        return mask, {"litres": int(np.count_nonzero(mask)) * grid.voxel_litres}, ()
     lungs = lung_mask(volume, grid)
     litres = {"litres_right": lungs.litres_right, "litres_left": lungs.litres_left}
     return lungs.mask, litres, lungs.flags

@@ -85,7 +85,13 @@ def rescale_as_tutorial(stored, shift, bits, signed, slope, intercept, out):
 
     Stored -2000 becomes stored 0; a slope other than 1 multiplies in float64 and truncates; the
     intercept is truncated to an integer. Parameters and ``out`` as in `rescale`.
+
+    Returns
+    -------
+    int
+        How many voxels were -2000.
     """
+    replaced = 0
     for z in range(stored.shape[0]):
         down = np.int32(shift[z])
         width = np.int64(bits[z])
@@ -100,6 +106,8 @@ def rescale_as_tutorial(stored, shift, bits, signed, slope, intercept, out):
                 value = np.int32(((np.int32(row[x]) >> down) & mask) ^ sign) - sign
                 if value == -2000:
                     value = np.int32(0)
+                    replaced += 1
                 if scale != 1.0:
                     value = np.int32(scale * value)
                 target[x] = np.int16(value + offset)
+    return replaced

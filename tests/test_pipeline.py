@@ -1,0 +1,223 @@
+"""`process_scan` and the public steps, on series made of arrays and on real chests."""
+
+import hashlib
+from contextlib import contextmanager
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import reference
+
+import fastlung
+from fastlung.config import build_config
+from fastlung.demo.phantom import LEFT_LUNG, RIGHT_LUNG, phantom
+from fastlung.pipeline import process_scan, to_hu
+from fastlung.resampling import resample
+from fastlung.scan import Grid, RawScan, SliceScale, Verdict
+
+CHESTS = {
+    "lidc-idri-0306": ("98355e994a40daf4", 4.49),
+    "lung-dx-a0001-5mm": ("25ea476e500e8e1b", 5.39),
+    "lung-dx-a0002-8mm": ("883346cf8fb735c8", 2.65),
+}
+
+
+def raw_scan(hu, grid, **changes):
+    """A series whose stored words are HU + 1024, unsigned 16 bit."""
+    slices = hu.shape[0]
+    fields = {
+        "series_uid": "2.25.1",
+        "stored": (hu.astype(np.int32) + 1024).astype(np.uint16),
+        "scale": SliceScale(
+            shift=np.zeros(slices, np.uint8),
+            bits_stored=np.full(slices, 16, np.uint8),
+            signed=np.zeros(slices, bool),
+            slope=np.ones(slices, np.float32),
+            intercept=np.full(slices, -1024, np.float32),
+            padding_low=np.ones(slices, np.int32),
+            padding_high=np.zeros(slices, np.int32),
+        ),
+        "grid": grid,
+        "slice_positions_mm": np.arange(slices) * grid.spacing_mm[0],
+        "verdict": Verdict(),
+        "acquisition": {},
+    }
+    return RawScan(**fields | changes)
+
+
+@pytest.fixture(scope="module")
+def chest():
+    return phantom((40, 60, 70), (6.0, 5.0, 5.0))
+
+
+@pytest.fixture(scope="module")
+def raw(chest):
+    return raw_scan(chest.hu, chest.grid)
+
+
+def test_to_hu_keeps_the_acquired_frame(chest, raw):
+    hu, grid = to_hu(raw)
+
+    np.testing.assert_array_equal(hu, chest.hu)
+    assert grid is raw.grid
+
+
+def test_the_default_is_int16_hu_at_one_millimetre_with_two_lungs(chest, raw):
+    result = process_scan(raw, build_config(spacing_mm=4.0))
+
+    expected, grid = resample(chest.hu, chest.grid, 4.0)
+    np.testing.assert_array_equal(result.image, expected)
+    assert result.grid == grid
+    assert result.image.dtype == np.int16
+    assert result.mask.dtype == np.uint8
+    assert result.figures["litres_right"] == pytest.approx(chest.litres(RIGHT_LUNG), rel=0.1)
+    assert result.figures["litres_left"] == pytest.approx(chest.litres(LEFT_LUNG), rel=0.1)
+    assert result.figures["padding_fraction"] == 0
+    assert build_config().spacing_mm == (1.0, 1.0, 1.0)
+
+
+def test_same_input_same_bits(raw):
+    config = build_config(spacing_mm=4.0)
+
+    first, second = process_scan(raw, config), process_scan(raw, config)
+
+    assert first.image.tobytes() == second.image.tobytes()
+    assert first.mask.tobytes() == second.mask.tobytes()
+
+
+def test_the_input_is_left_alone(raw):
+    before = raw.stored.copy()
+
+    process_scan(raw, build_config("tutorial", spacing_mm=5.0))
+
+    np.testing.assert_array_equal(raw.stored, before)
+
+
+def test_stages_are_entered_in_order(raw):
+    entered = []
+
+    @contextmanager
+    def stage(name):
+        entered.append(name)
+        yield
+
+    process_scan(raw, build_config(spacing_mm=5.0), stage)
+
+    assert entered == ["hu", "resample", "mask", "normalise"]
+
+
+def test_window_and_zero_centre(raw):
+    plain = process_scan(raw, build_config(spacing_mm=5.0))
+    config = build_config(spacing_mm=5.0, window_hu=(-1000, 400), zero_centre=0.25, mask="none")
+
+    result = process_scan(raw, config)
+
+    assert result.image.dtype == np.float32
+    assert result.mask is None
+    expected = np.clip((plain.image.astype(float) + 1000) / 1400, 0, 1) - 0.25
+    np.testing.assert_allclose(result.image, expected, atol=1e-6)
+
+
+def test_a_gap_is_interpolated_once_at_true_positions(chest):
+    """Taking slices out must not squeeze what lies above the gap toward the feet."""
+    keep = np.r_[0:18, 20:40]
+    whole = raw_scan(chest.hu, chest.grid)
+    gap = raw_scan(
+        np.ascontiguousarray(chest.hu[keep]),
+        replace(chest.grid, shape=(keep.size, *chest.grid.shape[1:])),
+        slice_positions_mm=keep * chest.grid.spacing_mm[0],
+    )
+    config = build_config(spacing_mm=3.0, order=1, mask="none")
+
+    truth, found = process_scan(whole, config), process_scan(gap, config)
+
+    assert found.grid == truth.grid
+    away = np.abs(np.arange(found.grid.shape[0]) * 3.0 - 18.5 * 6.0) > 12.0
+    np.testing.assert_array_equal(found.image[away], truth.image[away])
+
+
+@pytest.mark.parametrize("flips", [(), (0,), (1, 2), (0, 1, 2)])
+def test_a_voxel_keeps_its_patient_point_in_canonical_order(flips):
+    """Feet-first or prone series with a gap come out upright, at the right place."""
+    z_mm = np.array([0.0, 2.0, 4.0, 8.0, 10.0])
+    volume = np.full((5, 9, 11), -1000, np.int16)
+    volume[3, 2, 7] = 1000
+    direction = np.eye(3)
+    for axis in flips:
+        direction[:, 2 - axis] *= -1
+    grid = Grid(
+        shape=(5, 9, 11), spacing_mm=(2.0, 1.0, 1.0), origin_mm=(5.0, -6.0, 7.0),
+        direction=tuple(map(tuple, direction.tolist())),
+    )  # fmt: skip
+    raw = raw_scan(volume, grid, slice_positions_mm=z_mm)
+
+    result = process_scan(raw, build_config(spacing_mm=(2.0, 1.0, 1.0), order=1, mask="none"))
+
+    brightest = np.unravel_index(result.image.argmax(), result.image.shape)
+    np.testing.assert_allclose(
+        result.grid.to_patient(brightest), grid.to_patient((8.0 / 2.0, 2, 7)), atol=1e-9
+    )
+    np.testing.assert_array_equal(np.asarray(result.grid.direction), np.eye(3))
+
+
+def test_tutorial_preset_is_the_tutorial(chest):
+    slope = np.full(40, 1.0, np.float32)
+    raw = raw_scan(chest.hu, chest.grid)
+    config = build_config("tutorial", spacing_mm=3.0)
+
+    result = process_scan(raw, config)
+
+    image = reference.tutorial_hounsfield(raw.stored.view(np.int16), slope, raw.scale.intercept)
+    shape = np.round(np.multiply(image.shape, np.divide(raw.grid.spacing_mm, 3.0))).astype(int)
+    resampled = reference.zoom(image, shape, order=3)
+    expected = np.clip((resampled + 1000) / 1400, 0, 1) - 0.25
+    np.testing.assert_allclose(result.image, expected, atol=1.0 / 1400)
+    plain = process_scan(raw, build_config("tutorial", spacing_mm=3.0, window_hu="none"))
+    np.testing.assert_array_equal(result.mask, reference.tutorial_mask(plain.image))
+    # First and last voxel centres stay where they are: the grid says so too.
+    np.testing.assert_allclose(result.grid.origin_mm, raw.grid.origin_mm)
+    last = np.subtract(result.grid.shape, 1)
+    np.testing.assert_allclose(result.grid.to_patient(last), raw.grid.to_patient((39, 59, 69)))
+
+
+@pytest.mark.data
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", CHESTS)
+def test_real_chests(data_dir, name):
+    digest, litres = CHESTS[name]
+    raw = fastlung.read_series(data_dir / "chest" / name)
+
+    hu, _ = to_hu(raw, replace_padding=False)
+    result = process_scan(raw, build_config())
+
+    assert hashlib.sha256(hu.tobytes()).hexdigest()[:16] == digest
+    found = result.figures["litres_right"] + result.figures["litres_left"]
+    assert found == pytest.approx(litres, rel=0.1)
+    assert set(np.unique(result.mask)) == {0, 1, 2}
+
+
+@pytest.mark.data
+@pytest.mark.compiled
+@pytest.mark.parametrize("name", CHESTS)
+def test_tutorial_on_real_chests(data_dir, name):
+    """Within 1 HU of SciPy everywhere before normalisation; the mask identical."""
+    raw = fastlung.read_series(data_dir / "chest" / name)
+    # Every other row and column: SciPy's cubic zoom takes 30 s on the whole.
+    thin = replace(
+        raw,
+        stored=np.ascontiguousarray(raw.stored[:, ::2, ::2]),
+        grid=replace(
+            raw.grid,
+            shape=(raw.grid.shape[0], *(n // 2 for n in raw.grid.shape[1:])),
+            spacing_mm=(raw.grid.spacing_mm[0], *(2 * s for s in raw.grid.spacing_mm[1:])),
+        ),
+    )
+    config = build_config("tutorial", spacing_mm=2.0, window_hu="none")
+
+    result = process_scan(thin, config)
+
+    image, _ = to_hu(thin, replace_padding=False)
+    image = np.where(image == -3024, -1024, image)  # stored -2000 becomes stored 0
+    shape = np.round(np.multiply(image.shape, np.divide(thin.grid.spacing_mm, 2.0))).astype(int)
+    assert np.abs(result.image - reference.zoom(image, shape, order=3)).max() <= 1
+    np.testing.assert_array_equal(result.mask, reference.tutorial_mask(result.image))
