@@ -7,6 +7,8 @@ already widened by that reach. A radius of 5 voxels needs 81 ORs of six words fo
 voxels, where working on voxels would need 515 reads for each of them.
 """
 
+from typing import NamedTuple
+
 import numpy as np
 from numba import njit
 
@@ -59,18 +61,73 @@ def dilate(runs: Runs, element: np.ndarray) -> Runs:
     element : ndarray of int64, shape (rows, 3)
         What `ball` returns.
     """
-    return _unpack(runs.shape, _dilated(_pack(runs), runs.shape, element))
+    box = _box(runs, element)
+    part = _cropped(runs, box)
+    return _placed(_unpack(part.shape, _dilated(_pack(part), part.shape, element)), box, runs.shape)
 
 
 def erode(runs: Runs, element: np.ndarray) -> Runs:
     """Every voxel out of reach of the background; beyond the volume counts as mask."""
-    return _unpack(runs.shape, _eroded(_pack(runs), runs.shape, element))
+    box = _box(runs, element)
+    part = _cropped(runs, box)
+    return _placed(_unpack(part.shape, _eroded(_pack(part), part.shape, element)), box, runs.shape)
 
 
 def close(runs: Runs, element: np.ndarray) -> Runs:
     """Dilate, then erode: fills what the ball cannot enter. Never loses a voxel."""
-    words = _dilated(_pack(runs), runs.shape, element)
-    return _unpack(runs.shape, _eroded(words, runs.shape, element))
+    box = _box(runs, element)
+    part = _cropped(runs, box)
+    words = _dilated(_pack(part), part.shape, element)
+    return _placed(_unpack(part.shape, _eroded(words, part.shape, element)), box, runs.shape)
+
+
+class _Box(NamedTuple):
+    """Half-open ranges of z, y and x."""
+
+    z: tuple[int, int]
+    y: tuple[int, int]
+    x: tuple[int, int]
+
+
+def _box(runs: Runs, element: np.ndarray) -> _Box:
+    """
+    Bounds of the mask and twice the reach of the element around it.
+
+    One reach is what dilation needs. With another, everything a dilated mask is eroded from lies
+    inside, so that the box's own border, beyond which counts as mask, decides nothing.
+    """
+    if not runs.starts.size:
+        return _Box((0, 1), (0, 1), (0, 1))
+    filled = np.flatnonzero(np.diff(runs.offsets))
+    z, y = np.divmod(filled, runs.shape[1])
+    lowest = z[0], y.min(), int(runs.starts.min())
+    highest = z[-1], y.max(), int(runs.stops.max()) - 1
+    reach = 2 * np.abs(element).max(axis=0) + 1
+    ranges = [
+        (max(0, int(low - r)), min(size, int(high + r) + 1))
+        for low, high, r, size in zip(lowest, highest, reach, runs.shape, strict=True)
+    ]
+    return _Box(*ranges)
+
+
+def _cropped(runs: Runs, box: _Box) -> Runs:
+    """The mask within a box that holds all of it."""
+    height = runs.shape[1]
+    rows = np.arange(box.z[0], box.z[1])[:, None] * height + np.arange(*box.y)
+    counts = np.diff(runs.offsets)[rows.reshape(-1)]
+    shape = (box.z[1] - box.z[0], box.y[1] - box.y[0], box.x[1] - box.x[0])
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    left = np.uint16(box.x[0])
+    return Runs(shape, offsets, runs.starts - left, runs.stops - left)
+
+
+def _placed(runs: Runs, box: _Box, shape: tuple[int, int, int]) -> Runs:
+    """Undo `_cropped`: the same voxels in a volume of the whole shape."""
+    counts = np.zeros((shape[0], shape[1]), np.int64)
+    counts[slice(*box.z), slice(*box.y)] = np.diff(runs.offsets).reshape(runs.shape[:2])
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    left = np.uint16(box.x[0])
+    return Runs(shape, offsets, runs.starts + left, runs.stops + left)
 
 
 def _pack(runs: Runs) -> np.ndarray:
@@ -89,7 +146,7 @@ def _dilated(words: np.ndarray, shape: tuple[int, int, int], element: np.ndarray
     widened = np.empty((int(element[:, 2].max()) + 1, *words.shape), np.uint64)
     _widen(words, shape[2], widened)
     out = np.zeros_like(words)
-    _gather(widened, words.any(axis=1), shape[0], shape[1], element, out)
+    _gather(widened, shape[0], shape[1], element, out)
     return out
 
 
@@ -178,17 +235,25 @@ def _widen(words, width, out):
 
 
 @njit(nogil=True, cache=True)
-def _gather(widened, filled, depth, height, element, out):
+def _gather(widened, depth, height, element, out):
+    """OR the widened rows of the element together.
+
+    The rows of a slice lie one behind another, so a shift along y shifts one long block of words:
+    a single loop that the compiler vectorises. Row by row it took eight times as long.
+    """
+    words = out.shape[1]
+    plane = height * words
+    blocks = widened.reshape(widened.shape[0], depth * plane)
+    target = out.reshape(depth * plane)
     for z in range(depth):
         for n in range(element.shape[0]):
             other_z = z + element[n, 0]
             if other_z < 0 or other_z >= depth:
                 continue
             shift = element[n, 1]
-            source = widened[element[n, 2]]
-            for y in range(max(0, -shift), min(height, height - shift)):
-                other = other_z * height + y + shift
-                if filled[other]:
-                    row, target = source[other], out[z * height + y]
-                    for word in range(target.shape[0]):
-                        target[word] |= row[word]
+            source = blocks[element[n, 2]]
+            first = z * plane + max(0, -shift) * words
+            last = z * plane + min(height, height - shift) * words
+            offset = (other_z - z) * plane + shift * words
+            for word in range(first, last):
+                target[word] |= source[word + offset]

@@ -103,11 +103,12 @@ def lung_mask(hu: npt.NDArray[Any], grid: Grid) -> LungMask:
 
 def _find_lungs(volume: npt.NDArray[Any], grid: Grid) -> tuple[Runs, Runs]:
     """Right and left lung of a canonical volume, finished."""
-    air = _inner_air(runs_at_most(volume, AIR_HU))
+    dark = runs_at_most(volume, AIR_HU)
+    air = _inner_air(dark)
     regions, count = label_slices(air, 4)
     area = sizes(air, regions, count) * (grid.spacing_mm[1] * grid.spacing_mm[2])
     regions = np.where(area[regions] > SPECK_MM2, regions, 0).astype(np.int32)
-    middle_mm = _middle_mm(volume, grid)
+    middle_mm = _middle_mm(complement(dark), grid)
     airway = select(air, find_airway(air, regions, count, grid, middle_mm)[regions])
     lumen = morphology.dilate(airway, morphology.ball(WALL_MM, grid.spacing_mm))
     pieces = _lung_pieces(difference(air, lumen), volume, grid)
@@ -122,12 +123,11 @@ def _inner_air(dark: Runs) -> Runs:
     return select(dark, ~on_plane_border(dark, labels, count)[labels])
 
 
-def _middle_mm(volume: npt.NDArray[Any], grid: Grid) -> float:
+def _middle_mm(solid: Runs, grid: Grid) -> float:
     """Middle of the body along x, in millimetres from the first voxel."""
-    solid = complement(runs_at_most(volume, AIR_HU))
     everything = np.ones(solid.starts.size, np.int32)
     if not everything.size:
-        return volume.shape[2] / 2 * grid.spacing_mm[2]
+        return solid.shape[2] / 2 * grid.spacing_mm[2]
     return float(moments(solid, everything, 1)[1, 2]) * grid.spacing_mm[2]
 
 

@@ -92,10 +92,13 @@ def _nearer(
     paint(core, values, seeds)
     steps = [max(1, round(COARSE_MM / s)) for s in grid.spacing_mm]
     coarse = seeds[:: steps[0], :: steps[1], :: steps[2]]
-    spacing = np.multiply(steps, grid.spacing_mm)
-    to_right = distance_transform_edt(coarse != RIGHT, sampling=spacing)
-    to_left = distance_transform_edt(coarse != LEFT, sampling=spacing)
-    nearer_left = to_left < to_right
+    nearest = distance_transform_edt(
+        coarse == 0,
+        sampling=np.multiply(steps, grid.spacing_mm),
+        return_distances=False,
+        return_indices=True,
+    )
+    nearer_left = coarse[tuple(nearest)] == LEFT
     for axis, step in enumerate(steps):
         nearer_left = nearer_left.repeat(step, axis=axis)
     depth, height, width = core.shape
