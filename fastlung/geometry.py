@@ -56,8 +56,6 @@ class Stack:
     ----------
     kept : tuple of int
         Indices of the slices that make the volume, ascending along the slice normal.
-    dropped : tuple of int
-        Indices of slices left out because they repeat a kept one.
     slice_positions_mm : ndarray of float64, shape (z,)
         Position of each kept slice along the normal, from the first one, in millimetres; empty
         where positions are missing.
@@ -70,7 +68,6 @@ class Stack:
     """
 
     kept: tuple[int, ...]
-    dropped: tuple[int, ...] = ()
     slice_positions_mm: npt.NDArray[np.float64] = field(default_factory=lambda: np.empty(0))
     grid: Grid | None = None
     verdict: Verdict
@@ -137,7 +134,7 @@ def stack_slices(
     axes = _mean_axes(orientations, findings)
     heights = positions_mm @ axes[:, 2]
     order = np.argsort(heights, kind="stable")
-    kept, dropped = _drop_repeats(order, heights, positions_mm, same, findings)
+    kept = _drop_repeats(order, heights, positions_mm, same, findings)
     if len(kept) < MIN_SLICES:
         findings.classes.append("short")
         findings.refuse(
@@ -160,7 +157,6 @@ def stack_slices(
         findings.numbers["normal_to_z_axis_deg"] = lean
     return Stack(
         kept=tuple(map(int, kept)),
-        dropped=tuple(map(int, dropped)),
         slice_positions_mm=along,
         grid=grid,
         verdict=findings.verdict(),
@@ -214,10 +210,10 @@ def _drop_repeats(
     positions_mm: npt.NDArray[np.float64],
     same: Callable[[int, int], bool],
     findings: _Findings,
-) -> tuple[npt.NDArray[np.intp], list[int]]:
+) -> npt.NDArray[np.intp]:
     """Keep one slice per position: the first in the order given."""
     kept: list[int] = []
-    dropped: list[int] = []
+    dropped = 0
     clashing: list[float] = []
     for run in np.split(order, np.nonzero(np.diff(heights[order]) > SAME_POSITION_MM)[0] + 1):
         first, *others = sorted(map(int, run))
@@ -225,15 +221,14 @@ def _drop_repeats(
         for other in others:
             apart = float(np.abs(positions_mm[other] - positions_mm[first]).max())
             if apart <= SAME_POSITION_MM and same(first, other):
-                dropped.append(other)
+                dropped += 1
             else:
                 clashing.append(float(heights[first]))
     if dropped:
         findings.classes.append("duplicate")
-        findings.numbers["duplicate_slices"] = float(len(dropped))
+        findings.numbers["duplicate_slices"] = float(dropped)
         findings.actions.append(
-            f"{len(dropped)} of {len(order)} slices left out: each repeats another one at its "
-            "position"
+            f"{dropped} of {len(order)} slices left out: each repeats another one at its position"
         )
     if clashing:
         places = sorted(set(clashing))
@@ -245,7 +240,7 @@ def _drop_repeats(
             + _named([f"{place:.2f} mm" for place in places])
             + " along the normal); expected one image at each"
         )
-    return np.array(kept, dtype=np.intp), dropped
+    return np.array(kept, dtype=np.intp)
 
 
 def _judge_steps(along: npt.NDArray[np.float64], findings: _Findings) -> float:

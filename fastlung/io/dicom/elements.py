@@ -1,0 +1,391 @@
+"""
+Bytes of one DICOM file to the raw values of the tags on our list.
+
+Covers file meta, transfer syntax, the deflated syntax within bounds, and where the pixels lie. The
+values stay bytes until one of the typed readers here is asked for them: pydicom walks the elements
+but converts none, so its warnings, which quote values, have nothing to say. What a value means,
+and whether it is sane, is `headers`.
+"""
+
+from __future__ import annotations
+
+import io
+import logging
+import math
+import re
+import warnings
+import zlib
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from pydicom.filereader import data_element_generator
+
+from fastlung.errors import FormatError, LimitError, MetadataError, ScanError, TruncatedError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = [
+    "ACQUISITION_NUMBERS",
+    "ACQUISITION_TEXTS",
+    "Elements",
+    "PixelElement",
+    "inflate",
+    "pydicom_silenced",
+    "read_elements",
+]
+
+IMPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2"
+EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
+EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
+DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
+
+#: A deflated file may grow to this many times its size, plus `INFLATE_SPARE_BYTES`. CT deflates to
+#: about half; a bomb of 1 MB grows a thousandfold, and pydicom would allocate all of it.
+INFLATE_RATIO = 4
+INFLATE_SPARE_BYTES = 16 * 2**20
+
+UNDEFINED_LENGTH = 0xFFFFFFFF
+
+#: Technical tags that may leave this package, as numbers and as short coded texts.
+ACQUISITION_NUMBERS = {
+    "SliceThickness": 0x00180050,
+    "KVP": 0x00180060,
+    "ReconstructionDiameter": 0x00181100,
+    "GantryDetectorTilt": 0x00181120,
+    "ExposureTime": 0x00181150,
+    "XRayTubeCurrent": 0x00181151,
+}
+ACQUISITION_TEXTS = {
+    "Modality": 0x00080060,
+    "Manufacturer": 0x00080070,
+    "ManufacturerModelName": 0x00081090,
+    "ConvolutionKernel": 0x00181210,
+    "PatientPosition": 0x00185100,
+    "RescaleType": 0x00281054,
+}
+_KEYWORDS = {
+    tag: keyword
+    for keyword, tag in {
+        **ACQUISITION_NUMBERS,
+        **ACQUISITION_TEXTS,
+        "MediaStorageSOPClassUID": 0x00020002,
+        "TransferSyntaxUID": 0x00020010,
+        "ImageType": 0x00080008,
+        "SOPClassUID": 0x00080016,
+        "SOPInstanceUID": 0x00080018,
+        "SeriesInstanceUID": 0x0020000E,
+        "ImagePositionPatient": 0x00200032,
+        "ImageOrientationPatient": 0x00200037,
+        "FrameOfReferenceUID": 0x00200052,
+        "SamplesPerPixel": 0x00280002,
+        "PhotometricInterpretation": 0x00280004,
+        "NumberOfFrames": 0x00280008,
+        "Rows": 0x00280010,
+        "Columns": 0x00280011,
+        "PixelSpacing": 0x00280030,
+        "BitsAllocated": 0x00280100,
+        "BitsStored": 0x00280101,
+        "HighBit": 0x00280102,
+        "PixelRepresentation": 0x00280103,
+        "PixelPaddingValue": 0x00280120,
+        "PixelPaddingRangeLimit": 0x00280121,
+        "RescaleIntercept": 0x00281052,
+        "RescaleSlope": 0x00281053,
+        "ModalityLUTSequence": 0x00283000,
+    }.items()
+}
+_TAGS = tuple(_KEYWORDS)
+_PIXEL_TAGS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: ""}
+
+# Python's own float() also takes "1_0", "nan" and "infinity", which no DS or IS may hold.
+_NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelElement:
+    """
+    Where the pixels of a file lie.
+
+    Attributes
+    ----------
+    offset : int
+        First byte of the value; in the inflated data set where `deflated_from` is given.
+    length : int or None
+        Bytes of the value; None where they are encapsulated (undefined length).
+    available : int
+        Bytes from `offset` to the end of the file or of the inflated data set.
+    vr : str
+        Value Representation; empty in implicit VR, where it is OW.
+    foreign : str
+        Keyword of the element where it is not Pixel Data but a floating-point kind of it.
+    deflated_from : int or None
+        First byte of the deflated data set; None where nothing is deflated.
+    """
+
+    offset: int
+    length: int | None
+    available: int
+    vr: str = ""
+    foreign: str = ""
+    deflated_from: int | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Elements:
+    """
+    Raw values of the listed tags of one file.
+
+    Attributes
+    ----------
+    values : dict of str to bytes
+        Keyword to value as stored; empty for a sequence.
+    transfer_syntax : str
+        Transfer Syntax UID, found out where the file does not say.
+    marked : bool
+        Whether the file says it is DICOM (``DICM`` after the preamble).
+    little_endian : bool
+        Byte order of the data set.
+    pixels : PixelElement or None
+        None where the walk ended before the pixels.
+    failure : ScanError or None
+        Why the walk ended early; `values` holds what was seen until then.
+    """
+
+    values: dict[str, bytes]
+    transfer_syntax: str = ""
+    marked: bool = True
+    little_endian: bool = True
+    pixels: PixelElement | None = None
+    failure: ScanError | None = None
+
+    def text(self, keyword: str) -> str:
+        """Value as text without padding; empty where absent."""
+        return _text(self.values.get(keyword, b""))
+
+    def unsigned(self, keyword: str) -> int:
+        """
+        Value of a 16-bit unsigned element.
+
+        Raises
+        ------
+        MetadataError
+            Where it is absent or does not hold two bytes.
+        """
+        value = self.values.get(keyword, b"")
+        if len(value) != 2:  # noqa: PLR2004 -- US is two bytes
+            found = f"holds {len(value)} bytes" if value else "is absent"
+            raise MetadataError(f"{keyword} {found}; a CT image needs one 16-bit number there")
+        return int.from_bytes(value, "little" if self.little_endian else "big")
+
+    def numbers(self, keyword: str, count: int) -> tuple[float, ...] | None:
+        """
+        Values of a decimal or integer string.
+
+        Parameters
+        ----------
+        keyword : str
+            Which element.
+        count : int
+            How many values it must hold.
+
+        Returns
+        -------
+        tuple of float or None
+            None where the element is absent or empty.
+
+        Raises
+        ------
+        MetadataError
+            Where it does not hold `count` finite numbers. The text itself is never quoted.
+        """
+        text = self.text(keyword)
+        if not text:
+            return None
+        parts = [part.strip(" ") for part in text.split("\\")]
+        if len(parts) != count:
+            raise MetadataError(f"{keyword} holds {len(parts)} values, expected {count}")
+        numbers = tuple(float(p) if _NUMBER.fullmatch(p) else math.nan for p in parts)
+        if not all(map(math.isfinite, numbers)):
+            raise MetadataError(f"{keyword} holds something that is not a finite number")
+        return numbers
+
+
+@contextmanager
+def pydicom_silenced() -> Iterator[None]:
+    """Keep pydicom's warnings and log records, which quote element values, from getting out."""
+
+    def drop(_record: logging.LogRecord) -> bool:
+        return False
+
+    logger = logging.getLogger("pydicom")
+    logger.addFilter(drop)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.removeFilter(drop)
+
+
+def read_elements(data: bytes, size_bytes: int) -> Elements | None:
+    """
+    Read the listed tags of one file, up to its pixels.
+
+    Parameters
+    ----------
+    data : bytes
+        The file, or its first part: then the walk may end before `pixels`.
+    size_bytes : int
+        Size of the whole file.
+
+    Returns
+    -------
+    Elements or None
+        None for bytes that are not DICOM.
+    """
+    marked = data[128:132] == b"DICM"
+    # Without the preamble a data set starts with group 0002 or 0008, elements below 0x0100.
+    if not marked and not (data[:2] in (b"\x02\x00", b"\x08\x00") and data[3:4] == b"\x00"):
+        return None
+    meta = _Walk(data, 132 if marked else 0, size_bytes)
+    meta.run(implicit=False, little_endian=True, file_meta=True)
+    syntax = _text(meta.values.get("TransferSyntaxUID", b""))
+    walk = meta
+    if meta.failure is None:
+        try:
+            if syntax == DEFLATED_LITTLE_ENDIAN:
+                inflated = inflate(data, meta.offset)
+                walk = _Walk(inflated, 0, len(inflated), deflated_from=meta.offset)
+            else:
+                walk = _Walk(data, meta.offset, size_bytes)
+            implicit = _is_implicit(walk.data, walk.offset)
+            syntax = syntax or (IMPLICIT_LITTLE_ENDIAN if implicit else EXPLICIT_LITTLE_ENDIAN)
+            walk.run(implicit=implicit, little_endian=syntax != EXPLICIT_BIG_ENDIAN)
+        except ScanError as failure:
+            walk.failure = failure
+    return Elements(
+        values={**meta.values, **walk.values},
+        transfer_syntax=syntax,
+        marked=marked,
+        little_endian=syntax != EXPLICIT_BIG_ENDIAN,
+        pixels=walk.pixels,
+        failure=walk.failure,
+    )
+
+
+def inflate(data: bytes | memoryview, start: int) -> bytes:
+    """
+    Inflate a deflated data set, within bounds.
+
+    Parameters
+    ----------
+    data : bytes or memoryview
+        The file.
+    start : int
+        First byte of the deflated data set.
+
+    Raises
+    ------
+    LimitError
+        Where it grows beyond `INFLATE_RATIO` times the file plus `INFLATE_SPARE_BYTES`.
+    FormatError
+        Where it is not a deflate stream, or ends early (`TruncatedError`).
+    """
+    limit = INFLATE_RATIO * len(data) + INFLATE_SPARE_BYTES
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        inflated = stream.decompress(memoryview(data)[start:], limit)
+    except zlib.error:
+        raise FormatError("the deflated data set is not a valid deflate stream") from None
+    if stream.eof:
+        return inflated
+    if len(inflated) >= limit:
+        raise LimitError(
+            f"a deflated file of {len(data):,} bytes inflates beyond {limit:,} bytes "
+            f"({INFLATE_RATIO} times its size plus {INFLATE_SPARE_BYTES:,})"
+        )
+    raise TruncatedError("the deflated data set ends early")
+
+
+@dataclass(slots=True, eq=False)
+class _Walk:
+    """One pass of pydicom over the elements of `data`, the start of a stream, from `offset` on."""
+
+    data: bytes
+    offset: int
+    size_bytes: int
+    deflated_from: int | None = None
+    values: dict[str, bytes] = field(default_factory=dict)
+    pixels: PixelElement | None = None
+    failure: ScanError | None = None
+
+    def run(self, *, implicit: bool, little_endian: bool, file_meta: bool = False) -> None:
+        stream = io.BytesIO(self.data)
+        stream.seek(self.offset)
+
+        def at_end_of_meta(tag: int, _vr: str | None, _length: int) -> bool:
+            return tag >> 16 != 2  # noqa: PLR2004 -- file meta is group 0002
+
+        def at_pixels(tag: int, vr: str | None, length: int) -> bool:
+            if tag not in _PIXEL_TAGS:
+                return False
+            self.pixels = PixelElement(
+                offset=stream.tell(),
+                length=None if length == UNDEFINED_LENGTH else length,
+                available=self.size_bytes - stream.tell(),
+                vr=vr or "",
+                foreign=_PIXEL_TAGS[tag],
+                deflated_from=self.deflated_from,
+            )
+            return True
+
+        stop_when = at_end_of_meta if file_meta else at_pixels
+        try:
+            for element in data_element_generator(
+                stream, implicit, little_endian, stop_when, specific_tags=_TAGS
+            ):
+                self._keep(element)
+        except MemoryError:
+            raise
+        except ScanError as failure:
+            self.failure = failure
+        except RecursionError:
+            self.failure = FormatError("sequences are nested too deeply to be read")
+        except Exception:  # noqa: BLE001 -- whatever pydicom raises, and its texts quote values
+            at_end = stream.tell() >= len(self.data)
+            self.failure = (
+                TruncatedError(f"the header breaks off at byte {len(self.data):,}")
+                if at_end
+                else FormatError(f"the header cannot be read beyond byte {stream.tell():,}")
+            )
+        self.offset = stream.tell()
+        if self.failure is None and self.offset > len(self.data):
+            self.failure = TruncatedError(
+                f"an element reaches to byte {self.offset:,}; the file ends at {len(self.data):,}"
+            )
+
+    def _keep(self, element: Any) -> None:
+        keyword = _KEYWORDS.get(element.tag)
+        if keyword is None:  # Specific Character Set, which pydicom always adds
+            return
+        value = element.value
+        if not isinstance(value, bytes):  # a sequence, or an empty element
+            value = b""
+        elif len(value) != element.length:
+            raise TruncatedError(
+                f"{keyword} claims {element.length:,} bytes, {len(value):,} are left"
+            )
+        self.values[keyword] = value
+
+
+def _is_implicit(data: bytes, offset: int) -> bool:
+    # What the first element looks like outranks what the file meta claims, as in pydicom: some
+    # writers convert the one and forget the other. A length cannot look like a VR below 16 kB.
+    vr = data[offset + 4 : offset + 6]
+    return not (vr.isalpha() and vr.isupper())
+
+
+def _text(value: bytes) -> str:
+    return value.decode("ascii", "replace").strip(" \0")

@@ -1,0 +1,189 @@
+"""
+Pixels of a series into one volume of stored words.
+
+Covers native words of either byte order, 8-bit pixels, deflated files, and the fragments of an
+encapsulated frame. Decoding a frame is `codecs`; sizes were checked by `headers`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastlung.errors import FormatError, ScanError, TruncatedError
+from fastlung.io.dicom.codecs import CODECS, decode_frame
+from fastlung.io.dicom.elements import EXPLICIT_BIG_ENDIAN, inflate
+from fastlung.scan import RawScan, SliceScale
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    import numpy.typing as npt
+
+    from fastlung.io.dicom.coding import Coding
+    from fastlung.io.dicom.series import SeriesHeaders
+
+__all__ = ["load_series", "pixel_bytes", "read_words"]
+
+_ITEM = b"\xfe\xff\x00\xe0"
+_SEQUENCE_END = b"\xfe\xff\xdd\xe0"
+
+
+def load_series(series: SeriesHeaders, blobs: Mapping[str, bytes | memoryview]) -> RawScan:
+    """
+    Read the pixels of one series.
+
+    Parameters
+    ----------
+    series : SeriesHeaders
+        From `index_series` over the same files.
+    blobs : mapping of str to bytes or memoryview
+        Key to the bytes of one file; asked for the keys of `series.headers` only.
+
+    Raises
+    ------
+    ScanError
+        `series.problem`, or a subclass for pixels that are truncated or do not decode.
+    """
+    if series.problem is not None:
+        raise type(series.problem)(str(series.problem))
+    if series.grid is None:  # the geometry would have refused it
+        raise ScanError("the series has no grid")
+    stored = np.empty(series.grid.shape, np.uint16)
+    codings: list[Coding] = []
+    for number, header in enumerate(series.headers):
+        try:
+            if isinstance(header.coding, ScanError):
+                raise header.coding
+            read_words(header.coding, header.transfer_syntax, blobs[header.key], stored[number])
+        except ScanError as error:
+            raise type(error)(f"slice {number + 1} of {len(series.headers)}: {error}") from None
+        codings.append(header.coding)
+    return RawScan(
+        series_uid=series.series_uid,
+        stored=stored,
+        scale=_scale(codings),
+        grid=series.grid,
+        slice_positions_mm=series.slice_positions_mm,
+        verdict=series.verdict,
+        acquisition=series.acquisition,
+    )
+
+
+def read_words(
+    coding: Coding,
+    transfer_syntax: str,
+    blob: bytes | memoryview,
+    out: npt.NDArray[np.uint16],
+) -> None:
+    """
+    Fill one slice with the words of one file.
+
+    Parameters
+    ----------
+    coding : Coding
+        What the header of the file says.
+    transfer_syntax : str
+        Transfer Syntax UID.
+    blob : bytes or memoryview
+        The whole file.
+    out : ndarray of uint16, shape (y, x)
+        Filled with the stored words; 8-bit pixels are widened.
+
+    Raises
+    ------
+    ScanError
+        Where the file holds fewer bytes than its header promised, or a frame does not decode.
+    """
+    data = pixel_bytes(coding, blob)
+    codec = CODECS.get(transfer_syntax)
+    if codec is not None:
+        decode_frame(
+            codec,
+            data,
+            out,
+            bits_allocated=coding.bits_allocated,
+            bits_stored=coding.bits_stored,
+            signed=coding.signed,
+        )
+        return
+    expected = out.size * coding.bits_allocated // 8
+    if len(data) < expected:
+        raise TruncatedError(
+            f"Pixel Data takes {expected:,} bytes; the file holds {len(data):,} of them"
+        )
+    big_endian = transfer_syntax == EXPLICIT_BIG_ENDIAN
+    if coding.bits_allocated == 16:  # noqa: PLR2004 -- bits
+        words = np.frombuffer(data, ">u2" if big_endian else "<u2", out.size)
+    elif big_endian and coding.pixels.vr == "OW":
+        # Two 8-bit pixels make one big-endian word, and the first pixel is its low byte.
+        pairs = np.frombuffer(bytes(data) + b"\0" * (len(data) % 2), "u1").reshape(-1, 2)
+        words = pairs[:, ::-1].reshape(-1)[: out.size]
+    else:
+        words = np.frombuffer(data, "u1", out.size)
+    out[:] = words.reshape(out.shape)
+
+
+def pixel_bytes(coding: Coding, blob: bytes | memoryview) -> bytes | memoryview:
+    """
+    Bytes of the pixels of one file: native ones, or the joined fragments of its frame.
+
+    Parameters
+    ----------
+    coding : Coding
+        What the header of the file says.
+    blob : bytes or memoryview
+        The whole file.
+
+    Raises
+    ------
+    FormatError
+        Where the frame is not a sequence of fragments, or a deflated file does not inflate;
+        `TruncatedError` where a fragment is cut short.
+    """
+    pixels = coding.pixels
+    if pixels.deflated_from is not None:
+        blob = inflate(blob, pixels.deflated_from)
+    view = memoryview(blob)[pixels.offset :]
+    return _join_fragments(view) if pixels.length is None else view[: pixels.length]
+
+
+def _join_fragments(view: memoryview) -> bytes | memoryview:
+    """Join all fragments: a CT file holds one frame, however many fragments it was cut into."""
+    fragments: list[memoryview] = []
+    at = 0
+    while bytes(view[at : at + 4]) == _ITEM:
+        length = int.from_bytes(view[at + 4 : at + 8], "little")
+        fragment = view[at + 8 : at + 8 + length]
+        if len(fragment) < length:
+            raise TruncatedError(
+                f"fragment {len(fragments)} of the frame claims {length:,} bytes; "
+                f"{len(fragment):,} are left"
+            )
+        fragments.append(fragment)
+        at += 8 + length
+    end = bytes(view[at : at + 4])
+    if end != _SEQUENCE_END:
+        if len(end) < len(_SEQUENCE_END):
+            raise TruncatedError("the file ends within the fragments of its frame")
+        raise FormatError("Pixel Data is not a sequence of fragments")
+    frame = fragments[1:]  # the first item is the offset table
+    if not frame:
+        raise FormatError("Pixel Data holds no fragment")
+    return frame[0] if len(frame) == 1 else b"".join(frame)
+
+
+def _scale(codings: list[Coding]) -> SliceScale:
+    def column(name: str) -> list[float]:
+        return [getattr(coding, name) for coding in codings]
+
+    return SliceScale(
+        shift=np.array([c.high_bit + 1 - c.bits_stored for c in codings], np.uint8),
+        bits_stored=np.array(column("bits_stored"), np.uint8),
+        signed=np.array(column("signed"), np.bool_),
+        slope=np.array(column("slope"), np.float32),
+        intercept=np.array(column("intercept"), np.float32),
+        padding_low=np.array(column("padding_low"), np.int32),
+        padding_high=np.array(column("padding_high"), np.int32),
+    )

@@ -1,0 +1,232 @@
+"""Order, spacing, grid and verdict of stacks of slices, on positions and orientations alone."""
+
+import math
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy.spatial.transform import Rotation
+
+from fastlung.errors import GeometryError
+from fastlung.geometry import stack_slices
+
+AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
+ORIGIN = np.array([-150.0, -120.0, -300.0])
+
+
+def stack(positions, orientations=AXIAL, *, same=lambda _i, _j: False, pixel=(0.7, 0.6)):
+    positions = np.asarray(positions, dtype=float)
+    orientations = np.broadcast_to(orientations, (len(positions), 6)).astype(float)
+    return stack_slices(
+        positions, orientations, pixel_spacing_mm=pixel, shape=(512, 400), same=same
+    )
+
+
+def at(heights, axis=(0.0, 0.0, 1.0)):
+    """Positions at these distances from the origin along an axis."""
+    return ORIGIN + np.multiply.outer(np.asarray(heights, dtype=float), np.asarray(axis))
+
+
+def assert_maps_to_positions(found, positions, tolerance_mm=0.01):
+    """Index [z, 0, 0] of the grid must be where that slice says it is."""
+    index = np.zeros((len(found.kept), 3))
+    index[:, 0] = np.arange(len(found.kept))
+    error = np.abs(found.grid.to_patient(index) - np.asarray(positions)[list(found.kept)])
+    assert error.max() <= tolerance_mm
+
+
+@given(
+    turn=st.tuples(*[st.floats(-180, 180)] * 3),
+    count=st.integers(3, 60),
+    step=st.floats(0.3, 10),
+    data=st.data(),
+)
+def test_any_regular_series_is_put_in_order_and_mapped_to_its_positions(turn, count, step, data):
+    axes = Rotation.from_euler("xyz", turn, degrees=True).as_matrix()
+    positions = at(np.arange(count) * step, axes[:, 2])
+    shuffle = np.array(data.draw(st.permutations(range(count))))
+    found = stack(positions[shuffle], np.concatenate([axes[:, 0], axes[:, 1]]))
+    np.testing.assert_array_equal(shuffle[list(found.kept)], np.arange(count))
+    assert found.problem is None
+    assert found.verdict.classes in (("regular",), ("not_axial",))
+    assert ("not_axial" in found.verdict.classes) == (abs(axes[2, 2]) < 0.99)
+    assert found.grid.shape == (count, 512, 400)
+    assert found.grid.spacing_mm == pytest.approx((step, 0.7, 0.6), abs=1e-6)
+    np.testing.assert_allclose(found.grid.direction, axes, atol=1e-9)
+    np.testing.assert_allclose(found.slice_positions_mm, np.arange(count) * step, atol=1e-9)
+    assert_maps_to_positions(found, positions[shuffle])
+    assert all(map(math.isfinite, found.verdict.numbers.values()))
+
+
+@pytest.mark.parametrize("decimals", [3, 4, 6])
+def test_rounded_positions_are_regular_and_do_not_drift(decimals):
+    # 2/3 mm in three decimals makes steps of 0.666 and 0.667: their median would be 0.1 mm off
+    # after 300 slices.
+    positions = at(np.round(np.arange(300) * 2 / 3, decimals))
+    found = stack(positions)
+    assert found.verdict.classes == ("regular",)
+    assert found.verdict.actions == ()
+    assert_maps_to_positions(found, positions)
+
+
+def test_noise_beyond_a_hundredth_of_the_step_is_variable():
+    heights = np.arange(20) * 1.0
+    heights[7] += 0.03
+    found = stack(at(heights))
+    assert found.verdict.classes == ("variable",)
+    np.testing.assert_allclose(found.slice_positions_mm, heights, atol=1e-9)
+    assert found.problem is None
+
+
+def test_wide_steps_are_held_to_a_twentieth_of_a_millimetre():
+    heights = np.arange(20) * 10.0
+    heights[7] += 0.08  # less than a hundredth of the step
+    assert stack(at(heights)).verdict.classes == ("variable",)
+
+
+@pytest.mark.parametrize("missing", [{5}, {5, 6, 7}, {3, 9}, {1}])
+def test_missing_slices_are_a_gap_with_its_numbers(missing):
+    present = [i for i in range(20) if i not in missing]
+    positions = at(np.array(present) * 2.5)
+    found = stack(positions)
+    assert found.verdict.classes == ("gap",)
+    assert found.verdict.numbers["missing_slices"] == len(missing)
+    assert found.grid.spacing_mm[0] == 2.5
+    assert found.problem is None
+    np.testing.assert_allclose(found.slice_positions_mm, np.array(present) * 2.5, atol=1e-9)
+    (action,) = found.verdict.actions
+    first = min(missing)
+    assert "interpolated across the gap at true positions" in action
+    assert f"after slice {first}, {(first - 1) * 2.5:.2f} to" in action
+
+
+@pytest.mark.parametrize(
+    "steps",
+    [
+        [2.5] * 10 + [7.5] * 10,  # every second step wide: another protocol, nothing missing
+        [4.002] * 13 + [1.081] + [6.999] * 13,
+        [1.0, 1.5, 1.0, 1.5, 1.0],
+    ],
+)
+def test_steps_that_vary_are_variable_and_keep_their_positions(steps):
+    heights = np.concatenate([[0], np.cumsum(steps)])
+    found = stack(at(heights))
+    assert found.verdict.classes == ("variable",)
+    assert found.verdict.numbers["min_step_mm"] == pytest.approx(min(steps))
+    assert found.verdict.numbers["max_step_mm"] == pytest.approx(max(steps))
+    np.testing.assert_allclose(found.slice_positions_mm, heights, atol=1e-9)
+    assert f"steps from {min(steps):.3f} to {max(steps):.3f} mm" in found.verdict.actions[0]
+
+
+def test_repeated_slices_are_dropped_and_the_first_given_is_kept():
+    heights = [0, 1, 1, 2, 3, 3, 3]
+    asked = []
+
+    def same(i, j):
+        asked.append((i, j))
+        return True
+
+    found = stack(at(heights), same=same)
+    assert found.kept == (0, 1, 3, 4)
+    assert asked == [(1, 2), (4, 5), (4, 6)]  # of slices at one position, and no others
+    assert found.verdict.classes == ("duplicate",)
+    assert found.verdict.numbers["duplicate_slices"] == 3
+    assert found.problem is None
+    assert_maps_to_positions(found, at(heights))
+
+
+def test_different_slices_at_one_position_are_refused_with_their_places():
+    found = stack(at([0, 1, 1, 2, 3]), same=lambda _i, _j: False)
+    assert "multi_acquisition" in found.verdict.classes
+    assert isinstance(found.problem, GeometryError)
+    assert "-299.00 mm" in str(found.problem)
+    assert found.verdict.actions == ()
+
+
+def test_one_height_but_shifted_in_plane_is_no_duplicate():
+    positions = at([0, 1, 2, 2, 3])
+    positions[3, 0] += 5
+    found = stack(positions, same=lambda _i, _j: True)
+    assert "multi_acquisition" in found.verdict.classes
+    assert found.problem is not None
+
+
+@pytest.mark.parametrize("angle", [-18.5, -0.2, 0.2, 16.5])
+def test_gantry_tilt_is_measured_from_vectors_and_refused(angle):
+    # As scanners write it: the table moves along z, the plane is turned about the row axis.
+    radians = math.radians(angle)
+    orientation = [1, 0, 0, 0, math.cos(radians), math.sin(radians)]
+    found = stack(at(np.arange(20) * 2.5), orientation)
+    assert found.verdict.classes == ("tilted",)
+    assert found.verdict.numbers["tilt_deg"] == pytest.approx(angle, abs=1e-4)
+    assert isinstance(found.problem, GeometryError)
+    assert f"{angle:.2f} degrees" in str(found.problem)
+
+
+def test_a_tilt_below_a_tenth_of_a_degree_is_let_pass():
+    radians = math.radians(0.05)
+    found = stack(at(np.arange(20)), [1, 0, 0, 0, math.cos(radians), math.sin(radians)])
+    assert found.verdict.classes == ("regular",)
+    assert found.problem is None
+
+
+def test_an_oblique_stack_is_not_tilted():
+    radians = math.radians(30)
+    orientation = [1, 0, 0, 0, math.cos(radians), math.sin(radians)]
+    found = stack(at(np.arange(9), (0, -math.sin(radians), math.cos(radians))), orientation)
+    assert found.verdict.classes == ("not_axial",)
+    assert found.verdict.numbers["normal_to_z_axis_deg"] == pytest.approx(30)
+    assert found.problem is None
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_fewer_than_three_slices_are_short(count):
+    found = stack(at(np.arange(count) * 2.0))
+    assert found.verdict.classes == ("short",)
+    assert isinstance(found.problem, GeometryError)
+    assert (found.grid is None) == (count == 1)
+
+
+def test_a_slice_without_position_leaves_no_order():
+    positions = at(np.arange(5))
+    positions[2] = np.nan
+    found = stack(positions)
+    assert found.verdict.classes == ("no_position",)
+    assert found.verdict.numbers["slices_without_position"] == 1
+    assert found.grid is None
+    assert found.kept == (0, 1, 2, 3, 4)
+    assert "1 of 5 slices" in str(found.problem)
+
+
+def test_a_slice_displaced_in_its_plane_is_refused():
+    positions = at(np.arange(10))
+    positions[4, 0] += 8
+    found = stack(positions)
+    assert "shifted" in found.verdict.classes
+    assert found.problem is not None
+
+
+@pytest.mark.parametrize(
+    ("deviation", "classes", "refused"),
+    [(5e-5, ("regular",), False), (5e-4, ("mixed_orientation",), False), (0.02, None, True)],
+)
+def test_orientations_may_differ_a_little(deviation, classes, refused):
+    orientations = np.tile(AXIAL, (10, 1))
+    orientations[3, 1] += deviation
+    found = stack(at(np.arange(10)), orientations)
+    assert classes is None or found.verdict.classes == classes
+    assert (found.problem is not None) == refused
+
+
+def test_opposite_orientations_are_refused_and_break_nothing():
+    orientations = np.tile(AXIAL, (6, 1))
+    orientations[3:] *= -1
+    found = stack(at(np.arange(6)), orientations)
+    assert "3 of 6 slices have another orientation" in str(found.problem)
+
+
+def test_directions_are_unit_vectors_at_right_angles_even_from_rounded_cosines():
+    cosines = [1.0, 0.0, 0.0, 0.0, 0.95, -0.31]
+    direction = np.array(stack(at(np.arange(5)), cosines).grid.direction)
+    np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-12)
