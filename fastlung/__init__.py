@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from fastlung.io.dicom import read_series as read_series
     from fastlung.mask import lung_mask as lung_mask
     from fastlung.pipeline import process_scan as process_scan
-    from fastlung.pipeline import resample as resample
     from fastlung.pipeline import to_hu as to_hu
+    from fastlung.resampling import resample as resample
     from fastlung.run.engine import process as process
     from fastlung.run.inspect import inspect as inspect
     from fastlung.scan import Flag as Flag
@@ -66,7 +66,8 @@ _EXPORTS = {
     "config": ("Config", "RunOptions", "build_config", "build_run_options"),
     "io.dicom": ("list_series", "read_series"),
     "mask": ("lung_mask",),
-    "pipeline": ("process_scan", "resample", "to_hu"),
+    "pipeline": ("process_scan", "to_hu"),
+    "resampling": ("resample",),
     "run.engine": ("process",),
     "run.inspect": ("inspect",),
     "scan": ("Flag", "Grid", "LungMask", "Outcome", "RawScan", "ScanResult", "Verdict"),

@@ -1,0 +1,105 @@
+"""
+The command line: arguments in, a run out, the only part of fastlung that prints.
+
+Covers exit codes and how errors look. What can be typed is `fastlung.cli.parser`'s, what each
+command does is `fastlung.cli.commands`'.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+import traceback
+from typing import TYPE_CHECKING
+
+import fastlung
+from fastlung import errors
+from fastlung.cli.parser import build_parser, parse
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+__all__ = ["main"]
+
+#: First match decides; see the table in `fastlung.errors`.
+EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
+    (errors.ConfigError, 2),
+    (errors.NothingFoundError, 3),
+    (errors.StoreError, 4),
+    (errors.FastlungError, 1),
+)
+INTERRUPTED = 130
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """
+    Run one command line.
+
+    Parameters
+    ----------
+    argv : sequence of str, optional
+        Arguments without the program's name; by default those of this process.
+
+    Returns
+    -------
+    int
+        Exit code: 0 all done, 1 some scans failed, 2 wrong usage or configuration, 3 nothing
+        found, 4 storage unreachable or refused, 130 interrupted.
+    """
+    try:
+        args = parse(sys.argv[1:] if argv is None else argv)
+    except SystemExit as leaving:  # argparse has printed the help, or what is wrong
+        return leaving.code if isinstance(leaving.code, int) else 1
+    try:
+        code = _run(args)
+        sys.stdout.flush()
+    except errors.FastlungError as error:
+        return _explain(error, debug=args.debug)
+    except KeyboardInterrupt:
+        sys.stderr.write(
+            "fastlung: interrupted; type the same command again to do what is missing\n"
+        )
+        return INTERRUPTED
+    except BrokenPipeError:
+        # The reader has had enough (`| head`). Python would complain when it flushes at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+    except Exception as error:  # noqa: BLE001 - a bug of ours; its text may quote a file's content
+        return _confess(error, debug=args.debug)
+    return code
+
+
+def _run(args: Namespace) -> int:
+    if args.version:
+        sys.stdout.write(f"fastlung {fastlung.__version__}\n")
+        return 0
+    if args.command is None:
+        sys.stderr.write(build_parser().format_help())
+        return 2
+    if args.debug:
+        logging.basicConfig(format="%(name)s: %(message)s")
+        logging.getLogger("fastlung").setLevel(logging.DEBUG)
+    # Imported here: `--help` and wrong usage answer without NumPy, Numba or pydantic.
+    from fastlung.cli import commands, demo  # noqa: PLC0415
+
+    carry_out = {"process": commands.process, "inspect": commands.inspect, "demo": demo.demo}
+    return carry_out[args.command](args)
+
+
+def _confess(error: Exception, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    sys.stderr.write(
+        f"fastlung: internal error ({type(error).__name__}), a bug in fastlung: please report it; "
+        "--debug shows the traceback\n"
+    )
+    return 1
+
+
+def _explain(error: errors.FastlungError, *, debug: bool) -> int:
+    if debug:
+        traceback.print_exception(error)
+    sys.stderr.write(f"fastlung: error: {error}\n")
+    return next(code for kind, code in EXIT_CODES if isinstance(error, kind))

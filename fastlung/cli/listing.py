@@ -1,0 +1,132 @@
+"""Series of a source as text, CSV and JSON, for ``fastlung inspect``."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from fastlung.report.tables import csv_text, shorten, text_table
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastlung.report.tables import Cell
+    from fastlung.run.inspect import SeriesSummary
+
+__all__ = ["SERIES_COLUMNS", "series_csv", "series_json", "series_table"]
+
+#: Columns of the CSV, in order; units stand in the names, an absent value is an empty field.
+SERIES_COLUMNS: tuple[str, ...] = (
+    "folder",
+    "number",
+    "series_uid",
+    "slices",
+    "rows",
+    "columns",
+    "spacing_z_mm",
+    "spacing_y_mm",
+    "spacing_x_mm",
+    "verdict",
+    "transfer_syntaxes",
+    "convolution_kernel",
+    "slice_thickness_mm",
+    "manufacturer",
+    "skipped_files",
+    "problem",
+)
+
+
+def series_json(found: Sequence[SeriesSummary]) -> str:
+    """
+    Write series as a JSON list of objects, with every field of `SeriesSummary`.
+
+    Parameters
+    ----------
+    found : sequence of SeriesSummary
+        What a source holds.
+
+    Returns
+    -------
+    str
+        The whole document, with a last line feed.
+    """
+    return json.dumps([asdict(series) for series in found], indent=1) + "\n"
+
+
+def series_csv(found: Sequence[SeriesSummary]) -> str:
+    """
+    Write series as CSV with `SERIES_COLUMNS`.
+
+    Parameters
+    ----------
+    found : sequence of SeriesSummary
+        What a source holds.
+
+    Returns
+    -------
+    str
+        The whole file.
+    """
+    return csv_text(SERIES_COLUMNS, map(_row, found))
+
+
+def series_table(found: Sequence[SeriesSummary]) -> str:
+    """
+    Write series as aligned text, what is odd about them below each.
+
+    Parameters
+    ----------
+    found : sequence of SeriesSummary
+        What a source holds.
+
+    Returns
+    -------
+    str
+        Lines, the last one without a line feed.
+    """
+    header = ("folder", "series", "slices", "rows x columns", "spacing z y x, mm", "verdict")
+    rows = [_cells(series) for series in found]
+    title, rule, *lines = text_table(header, rows).split("\n")
+    notes = [_notes(series) for series in found]
+    listed = [line for one, more in zip(lines, notes, strict=True) for line in (one, *more)]
+    return "\n".join([title, rule, *listed])
+
+
+def _row(series: SeriesSummary) -> dict[str, Cell]:
+    _, rows, columns = series.shape or (None, None, None)
+    spacing = series.spacing_mm or (None, None, None)
+    acquisition = series.acquisition
+    values: tuple[Cell, ...] = (
+        series.group,
+        series.number,
+        series.series_uid,
+        series.slices,
+        rows,
+        columns,
+        *spacing,
+        " ".join(series.verdict),
+        " ".join(series.transfer_syntaxes),
+        acquisition.get("ConvolutionKernel"),
+        acquisition.get("SliceThickness"),
+        acquisition.get("Manufacturer"),
+        sum(series.skipped_files.values()),
+        series.problem,
+    )
+    return dict(zip(SERIES_COLUMNS, values, strict=True))
+
+
+def _cells(series: SeriesSummary) -> tuple[str, ...]:
+    return (
+        shorten(series.group),
+        shorten(series.series_uid),
+        str(series.slices),
+        f"{series.shape[1]} x {series.shape[2]}" if series.shape else "",
+        " ".join(f"{step:.4g}" for step in series.spacing_mm or ()),
+        " ".join(series.verdict),
+    )
+
+
+def _notes(series: SeriesSummary) -> list[str]:
+    problem = [f"  cannot be processed: {series.problem}"] if series.problem else []
+    return [*problem, *(f"  {action}" for action in series.actions)]

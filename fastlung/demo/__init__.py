@@ -1,0 +1,1 @@
+"""A synthetic chest with known truth, and a small cohort of DICOM series made of it."""

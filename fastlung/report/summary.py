@@ -1,0 +1,228 @@
+"""
+A run in sentences: how many, how fast, what limited it, what failed and why.
+
+Covers wording only. Tables are `fastlung.report.tables`'; the numbers come from the run.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastlung.scan import Outcome
+
+__all__ = [
+    "action_lines",
+    "byte_size",
+    "count",
+    "duration",
+    "failure_lines",
+    "flag_lines",
+    "run_sentences",
+]
+
+#: Scans listed by name; the records of the sink have all of them.
+LISTED = 20
+
+
+def run_sentences(
+    outcomes: Sequence[Outcome],
+    earlier: Sequence[Outcome],
+    *,
+    seconds: float,
+    limited_by: str,
+    sink: str,
+) -> list[str]:
+    """
+    Say what a run did.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        What this run did.
+    earlier : sequence of Outcome
+        What was in the sink before and was left alone.
+    seconds : float
+        Wall seconds of this run.
+    limited_by : str
+        What kept the run from being faster, as a sentence; may be empty.
+    sink : str
+        Where the outputs are.
+
+    Returns
+    -------
+    list of str
+        One sentence each.
+    """
+    if not outcomes:
+        return _nothing_to_do(earlier, sink)
+    status = Counter(outcome.status for outcome in outcomes)
+    counts = (
+        f"{count(status['done'], 'scan')} done",
+        f"{status['failed']:,} failed",
+        f"{status['skipped']:,} skipped",
+        f"{len(earlier):,} already there",
+    )
+    sentences = [", ".join(counts) + "."]
+    if status["done"] and seconds > 0:
+        rate = status["done"] / seconds
+        pace = f"{rate:.2f} scans a second" if rate >= 1 else f"{1 / rate:.2f} s a scan"
+        sentences.append(f"It took {duration(seconds)}, {pace}.")
+    if limited_by:
+        sentences.append(limited_by)
+    return sentences
+
+
+def _nothing_to_do(earlier: Sequence[Outcome], sink: str) -> list[str]:
+    status = Counter(outcome.status for outcome in earlier)
+    there = status["done"] + status["failed"]
+    sentences = [f"Nothing to do: all {count(there, 'scan')} are already in {sink}."]
+    if status["failed"]:
+        sentences.append(
+            f"{status['failed']:,} of them failed by their own bytes; --retry-failed tries them "
+            "again."
+        )
+    return sentences
+
+
+def failure_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """
+    Say what failed, why, and what to do about it.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        What a run did.
+
+    Returns
+    -------
+    list of str
+        Lines; none where nothing failed. At most `LISTED` scans are named.
+    """
+    failed = sorted((o for o in outcomes if o.status == "failed"), key=lambda o: o.name)
+    if not failed:
+        return []
+    lines = [f"{count(len(failed), 'scan')} failed:"]
+    lines += [f"  {o.name}: {o.error}: {o.message}" for o in failed[:LISTED]]
+    lines += _left_out(failed)
+    if any(o.transient for o in failed):
+        lines.append("Type the same command again: some of these may succeed another time.")
+    if not all(o.transient for o in failed):
+        lines.append("Scans that failed by their own bytes are left alone without --retry-failed.")
+    return lines
+
+
+def action_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """
+    Say what was done about odd geometry.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        What a run did.
+
+    Returns
+    -------
+    list of str
+        Lines; none where every series was regular. At most `LISTED` scans are named.
+    """
+    odd = [(o, o.verdict.actions) for o in outcomes if o.verdict and o.verdict.actions]
+    odd.sort(key=lambda pair: pair[0].name)
+    if not odd:
+        return []
+    lines = ["What was done about odd geometry:"]
+    lines += [f"  {outcome.name}: {' '.join(actions)}" for outcome, actions in odd[:LISTED]]
+    return lines + _left_out([outcome for outcome, _ in odd])
+
+
+def flag_lines(outcomes: Sequence[Outcome]) -> list[str]:
+    """
+    Say which results want a second look.
+
+    Parameters
+    ----------
+    outcomes : sequence of Outcome
+        What a run did.
+
+    Returns
+    -------
+    list of str
+        Lines; none where nothing was flagged. At most `LISTED` scans are named.
+    """
+    flagged = sorted((o for o in outcomes if o.flags), key=lambda o: o.name)
+    if not flagged:
+        return []
+    lines = [f"{count(len(flagged), 'scan')} to look at twice:"]
+    lines += [f"  {o.name}: {' '.join(flag.text for flag in o.flags)}" for o in flagged[:LISTED]]
+    return lines + _left_out(flagged)
+
+
+def count(number: int, noun: str) -> str:
+    """
+    Join a number and its noun.
+
+    Parameters
+    ----------
+    number : int
+        How many.
+    noun : str
+        One of them; an s makes it many.
+
+    Returns
+    -------
+    str
+        Such as ``1 scan`` or ``1,595 scans``.
+    """
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
+
+
+def duration(seconds: float) -> str:
+    """
+    Write a time for a reader.
+
+    Parameters
+    ----------
+    seconds : float
+        Zero or more.
+
+    Returns
+    -------
+    str
+        Such as ``4.2 s``, ``3 min 12 s`` or ``2 h 05 min``.
+    """
+    whole = round(seconds)
+    if whole < 60:  # noqa: PLR2004 - seconds in a minute
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(whole, 60)
+    if minutes < 60:  # noqa: PLR2004 - minutes in an hour
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def byte_size(number_bytes: float) -> str:
+    """
+    Write a number of bytes for a reader.
+
+    Parameters
+    ----------
+    number_bytes : float
+        Zero or more.
+
+    Returns
+    -------
+    str
+        In powers of 1000, such as ``512 B``, ``66.3 MB`` or ``1.2 GB``.
+    """
+    for unit in ("B", "kB", "MB", "GB"):
+        if number_bytes < 1000:  # noqa: PLR2004 - the step from unit to unit
+            return f"{number_bytes:.0f} B" if unit == "B" else f"{number_bytes:.1f} {unit}"
+        number_bytes /= 1000
+    return f"{number_bytes:.1f} TB"
+
+
+def _left_out(listed: Sequence[Outcome]) -> list[str]:
+    rest = len(listed) - LISTED
+    return [f"  and {rest:,} more; every scan is in the records of the sink."] if rest > 0 else []
