@@ -47,13 +47,18 @@ def orientation_of(grid: Grid) -> Orientation:
 def turned(array: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
     """View of an acquired ``(z, y, x)`` array in canonical order."""
     view = array.transpose(orientation.axes)
-    return np.flip(view, [axis for axis, flip in enumerate(orientation.flips) if flip])
+    return view[_steps(orientation)]
 
 
 def turned_back(array: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
     """View of a canonical array in the acquired order; undoes `turned`."""
-    view = np.flip(array, [axis for axis, flip in enumerate(orientation.flips) if flip])
-    return view.transpose(np.argsort(orientation.axes))
+    return array[_steps(orientation)].transpose(
+        [orientation.axes.index(axis) for axis in range(len(orientation.axes))]
+    )
+
+
+def _steps(orientation: Orientation) -> tuple[slice, ...]:
+    return tuple(slice(None, None, -1 if flip else 1) for flip in orientation.flips)
 
 
 def canonical_grid(
@@ -84,11 +89,11 @@ def canonical_grid(
         corner[axis] = last[axis] / grid.spacing_mm[axis] if flip else 0.0
     columns = [2 - axis for axis in reversed(orientation.axes)]
     signs = [-1.0 if flip else 1.0 for flip in reversed(orientation.flips)]
-    direction = np.asarray(grid.direction)[:, columns] * signs
+    direction = [tuple(row) for row in (np.asarray(grid.direction)[:, columns] * signs).tolist()]
     z, y, x = orientation.axes
     return Grid(
         shape=(grid.shape[z], grid.shape[y], grid.shape[x]),
         spacing_mm=(grid.spacing_mm[z], grid.spacing_mm[y], grid.spacing_mm[x]),
         origin_mm=tuple(grid.to_patient(corner).tolist()),
-        direction=tuple(tuple(row) for row in direction.tolist()),
+        direction=(direction[0], direction[1], direction[2]),
     )

@@ -7,11 +7,13 @@ is touched. Reads like the README: Hounsfield units, resample, lung mask, window
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlung.errors import LimitError
 from fastlung.kernels import hu as hu_kernels
 from fastlung.kernels.intensity import normalise
 from fastlung.mask import lung_mask, tutorial_mask
@@ -41,6 +43,8 @@ __all__ = ["process_scan", "to_hu"]
 PADDING_HU = -1024
 #: No tissue, gas or noise is darker; scanners write such values outside their circle.
 DARKEST_HU = -1500.0
+#: A whole body at 0.5 mm has 3e9 voxels; more is a wrong spacing or two stacks far apart.
+LARGEST_VOXELS = 4_000_000_000
 
 
 def to_hu(raw: RawScan, *, replace_padding: bool = True) -> tuple[npt.NDArray[np.int16], Grid]:
@@ -88,6 +92,11 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     -------
     ScanResult
         Image and mask on one grid in canonical LPS order, figures and flags.
+
+    Raises
+    ------
+    LimitError
+        If the output would have more than 4e9 voxels; nothing large has been allocated by then.
     """
     with stage("hu"):
         hu, padded = _tutorial_hu(raw) if config.hu_rule == "tutorial" else _standard_hu(raw)
@@ -151,6 +160,11 @@ def _resampled(
     )
     extent_mm = tuple(p[-1] + s for p, s in zip((z, y, x), grid.spacing_mm, strict=True))
     new_grid = target_grid(grid, config.spacing_mm, align=config.align, extent_mm=extent_mm)
+    if math.prod(new_grid.shape) > LARGEST_VOXELS:
+        raise LimitError(
+            f"the output would have {new_grid.shape} voxels, more than {LARGEST_VOXELS:,}; ask for "
+            "a coarser spacing, or look at the slice positions"
+        )
     targets = aligned_targets(grid, new_grid)
     volume = np.ascontiguousarray(turned(hu, orientation))
     return resample_between(volume, (z, y, x), targets, config.order), new_grid

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
     from fastlung.scan import Grid
 
-    Positions = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64], npt.NDArray[np.float64]]
+    Positions = Sequence[npt.NDArray[np.float64]]
 
 __all__ = [
     "Band",
@@ -203,7 +203,7 @@ def resample_between(
     ----------
     volume : ndarray of int16, uint8 or float32, shape (z, y, x), C-contiguous
         Input voxels.
-    positions_mm, targets_mm : tuple of three ndarray of float64
+    positions_mm, targets_mm : sequence of three ndarray of float64
         Where the samples are and where values are wanted, along ``(z, y, x)``, ascending.
     order : {0, 1, 3}
         Nearest, linear, cubic spline.
@@ -273,7 +273,9 @@ def resample(
 
 def sample_positions(grid: Grid) -> Positions:
     """Positions of the voxel centres along ``(z, y, x)``, each from 0, in millimetres."""
-    return tuple(np.arange(n) * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True))
+    return tuple(
+        np.arange(n, dtype=np.float64) * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)
+    )
 
 
 def aligned_targets(grid: Grid, new_grid: Grid) -> Positions:

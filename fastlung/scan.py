@@ -99,7 +99,8 @@ class Grid:
             Voxel indices ``(z, y, x)``, not rounded.
         """
         inverse = np.linalg.inv(self.affine_lps)
-        index_xyz = np.asarray(point_mm, dtype=np.float64) @ inverse[:3, :3].T + inverse[:3, 3]
+        points: npt.NDArray[np.float64] = np.asarray(point_mm, dtype=np.float64)
+        index_xyz: npt.NDArray[np.float64] = points @ inverse[:3, :3].T + inverse[:3, 3]
         return index_xyz[..., ::-1]
 
 
@@ -112,7 +113,8 @@ class Verdict:
     ----------
     classes : tuple of str
         ``("regular",)``, or every irregularity seen: ``duplicate``, ``gap``, ``variable``,
-        ``tilted``, ``mixed_orientation``, ``short``, ``no_position``.
+        ``tilted``, ``shifted``, ``mixed_orientation``, ``multi_acquisition``, ``not_axial``,
+        ``short``, ``no_position``; ``unreadable`` where no slice could be placed.
     numbers : mapping of str to float
         The measurements behind the classes, units in the names.
     actions : tuple of str
@@ -170,7 +172,8 @@ class RawScan:
     scale : SliceScale
         Stored words to Hounsfield units, per slice.
     grid : Grid
-        The acquired frame; its z spacing is the median distance between slices.
+        The acquired frame; its z spacing is the step of the straight line through the slices, or
+        the median step where they lie on none.
     slice_positions_mm : ndarray of float64, shape (z,)
         Position of each slice along the normal, from the first one, in millimetres.
     verdict : Verdict

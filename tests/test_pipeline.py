@@ -11,6 +11,7 @@ import reference
 import fastlung
 from fastlung.config import build_config
 from fastlung.demo.phantom import LEFT_LUNG, RIGHT_LUNG, phantom
+from fastlung.errors import LimitError
 from fastlung.pipeline import process_scan, to_hu
 from fastlung.resampling import resample
 from fastlung.scan import Grid, RawScan, SliceScale, Verdict
@@ -178,6 +179,15 @@ def test_tutorial_preset_is_the_tutorial(chest):
     np.testing.assert_allclose(result.grid.origin_mm, raw.grid.origin_mm)
     last = np.subtract(result.grid.shape, 1)
     np.testing.assert_allclose(result.grid.to_patient(last), raw.grid.to_patient((39, 59, 69)))
+
+
+def test_an_absurd_output_is_refused_before_it_is_allocated(chest):
+    far = np.arange(40) * 6.0
+    far[-1] = 1e9
+    raw = raw_scan(chest.hu, chest.grid, slice_positions_mm=far)
+
+    with pytest.raises(LimitError, match="coarser spacing"):
+        process_scan(raw, build_config())
 
 
 @pytest.mark.data

@@ -40,7 +40,10 @@ def label(runs: Runs, connectivity: int) -> tuple[np.ndarray, int]:
     count : int
         How many there are.
     """
-    return _label(runs.shape[1], runs.offsets, runs.starts, runs.stops, _ROWS_3D[connectivity])
+    labels, count = _label(
+        runs.shape[1], runs.offsets, runs.starts, runs.stops, _ROWS_3D[connectivity]
+    )
+    return labels, count
 
 
 def label_slices(runs: Runs, connectivity: int) -> tuple[np.ndarray, int]:
@@ -49,7 +52,10 @@ def label_slices(runs: Runs, connectivity: int) -> tuple[np.ndarray, int]:
 
     Parameters and returns as `label`, with `connectivity` 4 or 8. Labels ascend with z.
     """
-    return _label(runs.shape[1], runs.offsets, runs.starts, runs.stops, _ROWS_2D[connectivity])
+    labels, count = _label(
+        runs.shape[1], runs.offsets, runs.starts, runs.stops, _ROWS_2D[connectivity]
+    )
+    return labels, count
 
 
 def fill_holes(runs: Runs, connectivity: int = 6) -> Runs:

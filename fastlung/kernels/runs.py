@@ -139,7 +139,9 @@ def means(runs: Runs, volume: np.ndarray, labels: np.ndarray, count: int) -> np.
     rows = volume.reshape(-1, volume.shape[2])
     _sums(runs.offsets, runs.starts, runs.stops, labels, rows, totals)
     voxels = sizes(runs, labels, count)
-    return np.divide(totals, voxels, out=np.full(count + 1, np.nan), where=voxels > 0)
+    average = np.full(count + 1, np.nan)
+    np.divide(totals, voxels, out=average, where=voxels > 0)
+    return average
 
 
 def contacts(runs: Runs, labels: np.ndarray) -> np.ndarray:
