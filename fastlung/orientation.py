@@ -10,8 +10,6 @@ import numpy as np
 from fastlung.scan import Grid
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     import numpy.typing as npt
 
 __all__ = ["Orientation", "canonical_grid", "orientation_of", "turned", "turned_back"]
@@ -61,9 +59,7 @@ def _steps(orientation: Orientation) -> tuple[slice, ...]:
     return tuple(slice(None, None, -1 if flip else 1) for flip in orientation.flips)
 
 
-def canonical_grid(
-    grid: Grid, orientation: Orientation, last_mm: Sequence[float] | None = None
-) -> Grid:
+def canonical_grid(grid: Grid, orientation: Orientation) -> Grid:
     """
     The grid of an array that was `turned`.
 
@@ -73,20 +69,15 @@ def canonical_grid(
         Grid of the acquired array.
     orientation : Orientation
         How it was turned.
-    last_mm : sequence of float or None
-        Where the last voxel centre lies along each acquired axis, from the first, in millimetres;
-        None for a regular grid. The slices of a series with gaps reach further than their count.
 
     Returns
     -------
     Grid
         Same voxels at the same patient points, indexed in canonical order.
     """
-    regular = np.multiply(np.subtract(grid.shape, 1), grid.spacing_mm)
-    last = regular if last_mm is None else np.asarray(last_mm)
     corner = np.zeros(3)
     for axis, flip in zip(orientation.axes, orientation.flips, strict=True):
-        corner[axis] = last[axis] / grid.spacing_mm[axis] if flip else 0.0
+        corner[axis] = grid.shape[axis] - 1 if flip else 0
     columns = [2 - axis for axis in reversed(orientation.axes)]
     signs = [-1.0 if flip else 1.0 for flip in reversed(orientation.flips)]
     direction = [tuple(row) for row in (np.asarray(grid.direction)[:, columns] * signs).tolist()]

@@ -33,7 +33,6 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.config import Config
-    from fastlung.resampling import Positions
 
     Stage = Callable[[str], AbstractContextManager[object]]
 
@@ -150,30 +149,25 @@ def _tutorial_hu(raw: RawScan) -> tuple[npt.NDArray[np.int16], int]:
 def _resampled(
     hu: npt.NDArray[np.int16], raw: RawScan, config: Config
 ) -> tuple[npt.NDArray[np.int16], Grid]:
-    """Canonical order and the wanted grid, in one interpolation from true slice positions."""
+    """The wanted grid from true slice positions in one interpolation, then canonical order."""
     orientation = orientation_of(raw.grid)
-    acquired = _acquired_positions(raw, config)
-    grid = canonical_grid(raw.grid, orientation, tuple(float(p[-1]) for p in acquired))
-    z, y, x = (
-        acquired[axis][-1] - acquired[axis][::-1] if flip else acquired[axis]
-        for axis, flip in zip(orientation.axes, orientation.flips, strict=True)
-    )
-    extent_mm = tuple(p[-1] + s for p, s in zip((z, y, x), grid.spacing_mm, strict=True))
-    new_grid = target_grid(grid, config.spacing_mm, align=config.align, extent_mm=extent_mm)
-    if math.prod(new_grid.shape) > LARGEST_VOXELS:
-        raise LimitError(
-            f"the output would have {new_grid.shape} voxels, more than {LARGEST_VOXELS:,}; ask for "
-            "a coarser spacing, or look at the slice positions"
-        )
-    targets = aligned_targets(grid, new_grid)
-    volume = np.ascontiguousarray(turned(hu, orientation))
-    return resample_between(volume, (z, y, x), targets, config.order), new_grid
-
-
-def _acquired_positions(raw: RawScan, config: Config) -> Positions:
+    spacing_mm = [0.0, 0.0, 0.0]
+    for axis, wanted in zip(orientation.axes, config.spacing_mm, strict=True):
+        spacing_mm[axis] = wanted
     z, y, x = sample_positions(raw.grid)
     # The tutorial's grid knows no positions: its slices count as equally far apart.
-    return (z if config.align == "corners" else raw.slice_positions_mm), y, x
+    positions = (z if config.align == "corners" else raw.slice_positions_mm), y, x
+    extent_mm = [p[-1] + s for p, s in zip(positions, raw.grid.spacing_mm, strict=True)]
+    grid = target_grid(raw.grid, spacing_mm, align=config.align, extent_mm=extent_mm)
+    if math.prod(grid.shape) > LARGEST_VOXELS:
+        raise LimitError(
+            f"the output would have {grid.shape} voxels, more than {LARGEST_VOXELS:,}; ask for "
+            "a coarser spacing, or look at the slice positions"
+        )
+    targets = aligned_targets(raw.grid, grid)
+    volume = resample_between(hu, positions, targets, config.order)
+    upright = np.ascontiguousarray(turned(volume, orientation))
+    return upright, canonical_grid(grid, orientation)
 
 
 def _segmented(

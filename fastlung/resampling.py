@@ -149,7 +149,7 @@ def _narrowed(dense: npt.NDArray[np.float64]) -> Band:
 
 def target_grid(
     grid: Grid,
-    spacing_mm: tuple[float, float, float],
+    spacing_mm: Sequence[float],
     *,
     align: str = "centred",
     extent_mm: Sequence[float] | None = None,
@@ -161,7 +161,7 @@ def target_grid(
     ----------
     grid : Grid
         The acquired grid.
-    spacing_mm : tuple of float
+    spacing_mm : sequence of float
         Wanted spacing along ``(z, y, x)``, in millimetres.
     align : {"centred", "corners"}
         ``centred``: ``n_out = max(1, round(n_in * s_in / s_out))`` voxels exactly `spacing_mm`
