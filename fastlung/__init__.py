@@ -19,11 +19,11 @@ if TYPE_CHECKING:
     from fastlung.config import RunOptions as RunOptions
     from fastlung.config import build_config as build_config
     from fastlung.config import build_run_options as build_run_options
+    from fastlung.hounsfield import to_hu as to_hu
     from fastlung.io.dicom import list_series as list_series
     from fastlung.io.dicom import read_series as read_series
     from fastlung.mask import lung_mask as lung_mask
     from fastlung.pipeline import process_scan as process_scan
-    from fastlung.pipeline import to_hu as to_hu
     from fastlung.resampling import resample as resample
     from fastlung.run.engine import process as process
     from fastlung.run.inspect import inspect as inspect
@@ -66,7 +66,8 @@ _EXPORTS = {
     "config": ("Config", "RunOptions", "build_config", "build_run_options"),
     "io.dicom": ("list_series", "read_series"),
     "mask": ("lung_mask",),
-    "pipeline": ("process_scan", "to_hu"),
+    "hounsfield": ("to_hu",),
+    "pipeline": ("process_scan",),
     "resampling": ("resample",),
     "run.engine": ("process",),
     "run.inspect": ("inspect",),

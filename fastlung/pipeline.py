@@ -14,13 +14,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlung.errors import LimitError
-from fastlung.kernels import hu as hu_kernels
+from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, tutorial_hu
 from fastlung.kernels.intensity import normalise
+from fastlung.kernels.padding import blank, extend
 from fastlung.mask import lung_mask, tutorial_mask
 from fastlung.orientation import canonical_grid, orientation_of, turned
 from fastlung.quality import hu_percentiles
 from fastlung.resampling import (
     aligned_targets,
+    nearest_samples,
     resample_between,
     sample_positions,
     target_grid,
@@ -33,44 +35,14 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.config import Config
+    from fastlung.resampling import Positions
 
     Stage = Callable[[str], AbstractContextManager[object]]
 
-__all__ = ["process_scan", "to_hu"]
+__all__ = ["process_scan"]
 
-#: Hounsfield units given to padding: air, so that it neither rings nor counts as tissue.
-PADDING_HU = -1024
-#: No tissue, gas or noise is darker; scanners write such values outside their circle.
-DARKEST_HU = -1500.0
 #: A whole body at 0.5 mm has 3e9 voxels; more is a wrong spacing or two stacks far apart.
 LARGEST_VOXELS = 4_000_000_000
-
-
-def to_hu(raw: RawScan, *, replace_padding: bool = True) -> tuple[npt.NDArray[np.int16], Grid]:
-    """
-    Convert a series to Hounsfield units, in the frame it was acquired in.
-
-    Parameters
-    ----------
-    raw : RawScan
-        What `read_series` returns.
-    replace_padding : bool
-        Replace the series' padding value, and anything below -1500 HU, by -1024 HU.
-
-    Returns
-    -------
-    hu : ndarray of int16, shape (z, y, x)
-        Hounsfield units, slices ascending along the slice normal.
-    grid : Grid
-        The acquired grid, `raw.grid`.
-
-    Notes
-    -----
-    ``HU = slope * stored + intercept`` for each slice (DICOM PS3.3 C.11.1.1.2) in float32, rounded
-    half to even and saturated.
-    """
-    hu, _ = _standard_hu(raw, replace_padding=replace_padding)
-    return hu, raw.grid
 
 
 def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> ScanResult:
@@ -98,7 +70,7 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         If the output would have more than 4e9 voxels; nothing large has been allocated by then.
     """
     with stage("hu"):
-        hu, padded = _tutorial_hu(raw) if config.hu_rule == "tutorial" else _standard_hu(raw)
+        hu, padded = tutorial_hu(raw) if config.hu_rule == "tutorial" else marked_hu(raw)
     with stage("resample"):
         volume, grid = _resampled(hu, raw, config)
     with stage("mask"):
@@ -117,57 +89,59 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     )
 
 
-def _standard_hu(
-    raw: RawScan, *, replace_padding: bool = True
-) -> tuple[npt.NDArray[np.int16], int]:
-    scale = raw.scale
-    out = np.empty(raw.stored.shape, np.int16)
-    if replace_padding:
-        low, high, darkest = scale.padding_low, scale.padding_high, DARKEST_HU
-    else:
-        low, high, darkest = (
-            np.ones_like(scale.padding_low),
-            np.zeros_like(scale.padding_high),
-            -np.inf,
-        )
-    padded = hu_kernels.rescale(
-        raw.stored, scale.shift, scale.bits_stored, scale.signed, scale.slope, scale.intercept,
-        low, high, darkest, PADDING_HU, out,
-    )  # fmt: skip
-    return out, int(padded)
-
-
-def _tutorial_hu(raw: RawScan) -> tuple[npt.NDArray[np.int16], int]:
-    scale = raw.scale
-    out = np.empty(raw.stored.shape, np.int16)
-    replaced = hu_kernels.rescale_as_tutorial(
-        raw.stored, scale.shift, scale.bits_stored, scale.signed, scale.slope, scale.intercept, out
-    )
-    return out, int(replaced)
-
-
 def _resampled(
     hu: npt.NDArray[np.int16], raw: RawScan, config: Config
 ) -> tuple[npt.NDArray[np.int16], Grid]:
-    """The wanted grid from true slice positions in one interpolation, then canonical order."""
+    """The wanted grid from true positions in one interpolation, then canonical order."""
     orientation = orientation_of(raw.grid)
     spacing_mm = [0.0, 0.0, 0.0]
     for axis, wanted in zip(orientation.axes, config.spacing_mm, strict=True):
         spacing_mm[axis] = wanted
     z, y, x = sample_positions(raw.grid)
-    # The tutorial's grid knows no positions: its slices count as equally far apart.
-    positions = (z if config.align == "corners" else raw.slice_positions_mm), y, x
-    extent_mm = [p[-1] + s for p, s in zip(positions, raw.grid.spacing_mm, strict=True)]
-    grid = target_grid(raw.grid, spacing_mm, align=config.align, extent_mm=extent_mm)
+    shifts = np.zeros((1, 2))
+    # The tutorial's grid knows no positions: its slices count as equally far apart and in line.
+    if config.align == "centred":
+        z = raw.slice_positions_mm
+        shifts = shifts if raw.slice_shifts_mm is None else raw.slice_shifts_mm
+    least_y, least_x = shifts.min(axis=0)
+    most_y, most_x = shifts.max(axis=0)
+    bounds_mm = (z[0], z[-1]), (least_y, y[-1] + most_y), (least_x, x[-1] + most_x)
+    grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=bounds_mm)
     if math.prod(grid.shape) > LARGEST_VOXELS:
         raise LimitError(
             f"the output would have {grid.shape} voxels, more than {LARGEST_VOXELS:,}; ask for "
             "a coarser spacing, or look at the slice positions"
         )
     targets = aligned_targets(raw.grid, grid)
-    volume = resample_between(hu, positions, targets, config.order)
+    if config.hu_rule == "standard":
+        volume = _measured_only(hu, (z, y, x), targets, shifts, raw.grid, config.order)
+    else:
+        volume = resample_between(hu, (z, y, x), targets, config.order)
     upright = np.ascontiguousarray(turned(volume, orientation))
     return upright, canonical_grid(grid, orientation)
+
+
+def _measured_only(
+    hu: npt.NDArray[np.int16],
+    positions_mm: Positions,
+    targets_mm: Positions,
+    shifts_mm: npt.NDArray[np.float64],
+    grid: Grid,
+    order: int,
+) -> npt.NDArray[np.int16]:
+    """Resample so that what was never measured is interpolated with nothing, and blank after."""
+    unmeasured = hu == UNMEASURED
+    if not (unmeasured.any() or shifts_mm.any()):
+        return resample_between(hu, positions_mm, targets_mm, order)
+    extend(hu, UNMEASURED)
+    volume = resample_between(hu, positions_mm, targets_mm, order, shifts_mm)
+    straight = np.zeros(1)
+    (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
+    (nearest_z,) = nearest_samples(z, z_out, straight, np.inf)
+    nearest_y = nearest_samples(y, y_out, shifts_mm[:, 0], grid.spacing_mm[1])
+    nearest_x = nearest_samples(x, x_out, shifts_mm[:, 1], grid.spacing_mm[2])
+    blank(unmeasured, nearest_z, nearest_y, nearest_x, PADDING_HU, volume)
+    return volume
 
 
 def _segmented(

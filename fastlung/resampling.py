@@ -30,6 +30,7 @@ __all__ = [
     "Band",
     "aligned_targets",
     "axis_band",
+    "nearest_samples",
     "resample",
     "resample_between",
     "sample_positions",
@@ -152,7 +153,7 @@ def target_grid(
     spacing_mm: Sequence[float],
     *,
     align: str = "centred",
-    extent_mm: Sequence[float] | None = None,
+    bounds_mm: Sequence[Sequence[float]] | None = None,
 ) -> Grid:
     """
     Lay a grid of another spacing over the same part of the patient.
@@ -167,23 +168,28 @@ def target_grid(
         ``centred``: ``n_out = max(1, round(n_in * s_in / s_out))`` voxels exactly `spacing_mm`
         apart, centred on the acquired extent. ``corners``: as many voxels, first and last centre
         kept, as `scipy.ndimage.zoom` lays them; the spacing is then only near `spacing_mm`.
-    extent_mm : sequence of float or None
-        Physical extent along ``(z, y, x)``, voxel edges included; None takes shape x spacing.
+    bounds_mm : sequence of three pairs of float, or None
+        First and last voxel centre to cover along ``(z, y, x)``, in millimetres from the first
+        voxel of `grid`; None for those of `grid`.
 
     Returns
     -------
     Grid
         Same direction, other shape, spacing and origin.
     """
-    extent = np.multiply(grid.shape, grid.spacing_mm) if extent_mm is None else np.array(extent_mm)
+    if bounds_mm is None:
+        lowest, highest = np.zeros(3), np.multiply(np.subtract(grid.shape, 1), grid.spacing_mm)
+    else:
+        lowest, highest = np.transpose(bounds_mm)
+    extent = highest - lowest + grid.spacing_mm
     shape = np.maximum(1, np.round(extent / spacing_mm)).astype(int)
-    centres = extent - grid.spacing_mm  # from the first voxel centre to the last
     if align == "corners":
-        spacing = np.where(shape > 1, centres / np.maximum(shape - 1, 1), grid.spacing_mm)
-        first = np.zeros(3)
+        steps = np.maximum(shape - 1, 1)
+        spacing = np.where(shape > 1, (highest - lowest) / steps, grid.spacing_mm)
+        first = lowest
     else:
         spacing = np.array(spacing_mm, dtype=float)
-        first = (centres - (shape - 1) * spacing) / 2
+        first = (lowest + highest - (shape - 1) * spacing) / 2
     origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]
     return replace(
         grid,
@@ -194,7 +200,11 @@ def target_grid(
 
 
 def resample_between(
-    volume: npt.NDArray[Any], positions_mm: Positions, targets_mm: Positions, order: int
+    volume: npt.NDArray[Any],
+    positions_mm: Positions,
+    targets_mm: Positions,
+    order: int,
+    slice_shifts_mm: npt.NDArray[np.float64] | None = None,
 ) -> npt.NDArray[Any]:
     """
     Interpolate a volume at other positions along each of its axes.
@@ -207,14 +217,22 @@ def resample_between(
         Where the samples are and where values are wanted, along ``(z, y, x)``, ascending.
     order : {0, 1, 3}
         Nearest, linear, cubic spline.
+    slice_shifts_mm : ndarray of float64, shape (z, 2), or None
+        How far the samples of each slice lie along (y, x) from `positions_mm`.
 
     Returns
     -------
     ndarray
         Same dtype; integers rounded half to even and saturated.
     """
-    bands = [axis_band(x, t, order) for x, t in zip(positions_mm, targets_mm, strict=True)]
-    out = np.empty([t.size for t in targets_mm], volume.dtype)
+    (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
+    shifts = np.zeros((1, 2)) if slice_shifts_mm is None else slice_shifts_mm
+    bands = (
+        axis_band(z, z_out, order),
+        _plane_bands(y, y_out, order, shifts[:, 0]),
+        _plane_bands(x, x_out, order, shifts[:, 1]),
+    )
+    out = np.empty((z_out.size, y_out.size, x_out.size), volume.dtype)
     flat = [array for band in bands for array in band]
     if volume.dtype == np.float32:
         resample_floats(volume, *flat, out)
@@ -222,6 +240,58 @@ def resample_between(
         limits = np.iinfo(volume.dtype)
         resample_integers(volume, *flat, float(limits.min), float(limits.max), out)
     return out
+
+
+def _plane_bands(
+    positions_mm: npt.NDArray[np.float64],
+    targets_mm: npt.NDArray[np.float64],
+    order: int,
+    shifts_mm: npt.NDArray[np.float64],
+) -> Band:
+    """Bands of all slices, stacked; a single one where no slice is shifted."""
+    distinct = shifts_mm if shifts_mm.any() else shifts_mm[:1]
+    bands = [axis_band(positions_mm + shift, targets_mm, order) for shift in distinct]
+    taps = max(band.weights.shape[1] for band in bands)
+    latest = max(positions_mm.size - taps, 0)
+    start = np.stack([np.minimum(band.start, latest) for band in bands])
+    weights = np.zeros((*start.shape, taps), np.float32)
+    for band, begin, out in zip(bands, start, weights, strict=True):
+        columns = (band.start - begin)[:, None] + np.arange(band.weights.shape[1])
+        np.put_along_axis(out, columns, band.weights, axis=1)
+    return Band(start, weights)
+
+
+def nearest_samples(
+    positions_mm: npt.NDArray[np.float64],
+    targets_mm: npt.NDArray[np.float64],
+    shifts_mm: npt.NDArray[np.float64],
+    spacing_mm: float,
+) -> npt.NDArray[np.int64]:
+    """
+    Which sample lies nearest to each target, for each slice.
+
+    Parameters
+    ----------
+    positions_mm : ndarray of float64, shape (n_in,)
+        Where the samples are, ascending.
+    targets_mm : ndarray of float64, shape (n_out,)
+        Where values are wanted.
+    shifts_mm : ndarray of float64, shape (bands,)
+        How far the samples of each slice lie from `positions_mm`.
+    spacing_mm : float
+        Half of it is how far a sample reaches beyond the ends.
+
+    Returns
+    -------
+    ndarray of int64, shape (bands, n_out)
+        Sample numbers, or -1 for targets beyond the first or last sample's reach.
+    """
+    relative = targets_mm - shifts_mm[:, None]
+    index = np.searchsorted((positions_mm[1:] + positions_mm[:-1]) / 2, relative, side="right")
+    # A hair of slack: the outermost targets of a regular grid lie exactly on the reach.
+    reach = spacing_mm / 2 * (1 + 1e-9)
+    outside = (relative < positions_mm[0] - reach) | (relative > positions_mm[-1] + reach)
+    return np.where(outside, -1, index)
 
 
 def resample(

@@ -180,6 +180,9 @@ class RawScan:
         What the geometry is, and what was done about it.
     acquisition : mapping
         Allow-listed technical tags only, by DICOM keyword.
+    slice_shifts_mm : ndarray of float64, shape (z, 2), or None
+        How far each slice lies along (y, x) of the plane from straight above the first one, in
+        millimetres: a tilted gantry. None where the slices lie straight above one another.
     """
 
     series_uid: str
@@ -189,6 +192,7 @@ class RawScan:
     slice_positions_mm: npt.NDArray[np.float64]
     verdict: Verdict
     acquisition: Mapping[str, str | float]
+    slice_shifts_mm: npt.NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -9,9 +9,9 @@ import pydicom
 import pytest
 
 from fastlung.errors import GeometryError, ScanError, UnsupportedError
+from fastlung.hounsfield import to_hu
 from fastlung.io.dicom import index_series, list_series, load_series, read_series
 from fastlung.io.dicom.pixels import read_words
-from fastlung.pipeline import to_hu
 
 pytestmark = pytest.mark.data
 

@@ -12,7 +12,8 @@ import fastlung
 from fastlung.config import build_config
 from fastlung.demo.phantom import LEFT_LUNG, RIGHT_LUNG, phantom
 from fastlung.errors import LimitError
-from fastlung.pipeline import process_scan, to_hu
+from fastlung.hounsfield import to_hu
+from fastlung.pipeline import process_scan
 from fastlung.resampling import resample
 from fastlung.scan import Grid, RawScan, SliceScale, Verdict
 
@@ -179,6 +180,56 @@ def test_tutorial_preset_is_the_tutorial(chest):
     np.testing.assert_allclose(result.grid.origin_mm, raw.grid.origin_mm)
     last = np.subtract(result.grid.shape, 1)
     np.testing.assert_allclose(result.grid.to_patient(last), raw.grid.to_patient((39, 59, 69)))
+
+
+@pytest.mark.parametrize("order", [0, 1, 3])
+def test_padding_is_never_mixed_with_tissue(order):
+    """Neither ringing inside the circle nor values between tissue and padding at its edge."""
+    _, y, x = np.indices((6, 40, 44))
+    circle = (y - 19.5) ** 2 + (x - 21.5) ** 2 < 17**2
+    hu = np.where(circle, 40, 30000).astype(np.int16)
+    grid = Grid(shape=hu.shape, spacing_mm=(2.0, 0.7, 0.7), origin_mm=(0.0, 0.0, 0.0))
+    raw = raw_scan(hu, grid)
+    raw.scale.padding_low[:] = raw.scale.padding_high[:] = 30000 + 1024
+
+    result = process_scan(raw, build_config(order=order, mask="none"))
+
+    assert set(np.unique(result.image)) == {-1024, 40}
+    inside = np.count_nonzero(result.image == 40) * result.grid.voxel_litres
+    assert inside == pytest.approx(np.count_nonzero(circle) * grid.voxel_litres, rel=0.02)
+    assert result.figures["padding_fraction"] == pytest.approx(1 - circle.mean())
+
+
+@pytest.mark.parametrize("degrees", [16.5, -18.5])
+@pytest.mark.parametrize("z_mm", [np.arange(30) * 2.0, np.r_[0:20, 21:40:2] * 2.0])
+def test_a_tilted_gantry_is_straightened_in_the_same_interpolation(degrees, z_mm):
+    """Slices sheared along y and back again give what an upright scanner would have seen."""
+
+    def body(z, y, x):
+        return 300 * np.sin(z / 9) * np.cos(y / 7) + 200 * np.cos(x / 8 + y / 11)
+
+    shift = np.zeros((z_mm.size, 2))
+    shift[:, 0] = z_mm * np.tan(np.radians(degrees))
+    y_mm, x_mm = np.arange(60) * 0.8, np.arange(50) * 0.8
+    hu = body(z_mm[:, None, None], (y_mm + shift[:, :1])[:, :, None], x_mm)
+    grid = Grid(shape=hu.shape, spacing_mm=(2.0, 0.8, 0.8), origin_mm=(1.0, 2.0, 3.0))
+    raw = raw_scan(
+        np.rint(hu).astype(np.int16), grid, slice_positions_mm=z_mm, slice_shifts_mm=shift
+    )
+
+    result = process_scan(raw, build_config(mask="none"))
+
+    index = np.moveaxis(np.indices(result.image.shape), 0, -1)
+    x, y, z = np.moveaxis(result.grid.to_patient(index) - grid.origin_mm, -1, 0)
+    offset = z * np.tan(np.radians(degrees))
+    measured = (y - offset > 6) & (y - offset < y_mm[-1] - 6) & (z > 6) & (z < z_mm[-1] - 6)
+    measured &= (x > 6) & (x < x_mm[-1] - 6)
+    error = np.abs(result.image - body(z, y, x))[measured]
+    assert error.size > 10_000
+    assert error.max() < (3 if np.ptp(np.diff(z_mm)) == 0 else 12)
+    never = (y - offset < -1.4) | (y - offset > y_mm[-1] + 1.4)
+    assert never.any()
+    assert (result.image[never] == -1024).all()
 
 
 def test_an_absurd_output_is_refused_before_it_is_allocated(chest):

@@ -4,7 +4,8 @@ Separable resampling: three banded matrices, ``out = Wz . Wy . Wx . volume``.
 Interpolation on any rectilinear grid, regular or not, is one linear operator an axis. Each comes
 as a band: output sample ``o`` is the weighted sum of the `taps` input samples from ``start[o]``.
 `taps` is a multiple of four, so that four multiply-adds share one load and store of the sum and
-the number of compiled signatures stays small. Building bands is `fastlung.resampling`'s work.
+the number of compiled signatures stays small. The bands in the plane may differ from slice to
+slice, which is all that a tilted gantry takes. Building bands is `fastlung.resampling`'s work.
 
 The volume is cut into strips of 32 output rows. Within a strip each slice is converted, passed
 along y, turned on its side in a tile and passed along x (so that both passes run over contiguous
@@ -89,12 +90,13 @@ def _slice_strip(plane, y_start, y_weights, x_start, x_weights, rows, turned, ti
 @njit(nogil=True, cache=True)
 def _buffers(plane_shape, y_start, y_weights, x_weights, z_taps, width_out):
     """Zeroed work space of one strip; rows past a short input stay zero, as do their weights."""
-    y_taps = y_weights.shape[1]
+    y_taps = y_weights.shape[2]
     tallest = 0
-    for first in range(0, y_start.shape[0], LANES):
-        strip = y_start[first : first + LANES]
-        tallest = max(tallest, strip.max() - strip.min() + y_taps)
-    width = max(plane_shape[1], x_weights.shape[1])
+    for plane in range(y_start.shape[0]):
+        for first in range(0, y_start.shape[1], LANES):
+            strip = y_start[plane, first : first + LANES]
+            tallest = max(tallest, strip.max() - strip.min() + y_taps)
+    width = max(plane_shape[1], x_weights.shape[2])
     rows = np.zeros((tallest, width), np.float32)
     turned = np.zeros((LANES, width), np.float32)
     tile = np.zeros((width, LANES), np.float32)
@@ -130,10 +132,14 @@ def resample_integers(
     ----------
     volume : ndarray of int16, uint16 or uint8, shape (z, y, x), C-contiguous
         Input voxels.
-    z_start, y_start, x_start : ndarray of int64, shape (z_out,), (y_out,), (x_out,)
-        First input sample of each output sample; `z_start` must not decrease.
-    z_weights, y_weights, x_weights : ndarray of float32, shape (n_out, taps)
+    z_start : ndarray of int64, shape (z_out,)
+        First input slice of each output slice; must not decrease.
+    z_weights : ndarray of float32, shape (z_out, taps)
         Weights; `taps` is a multiple of four and may exceed the input (with zero weights).
+    y_start, x_start : ndarray of int64, shape (bands, n_out)
+        First input sample of each output sample, for each slice, or once for all of them.
+    y_weights, x_weights : ndarray of float32, shape (bands, n_out, taps)
+        Weights.
     low, high : float
         Limits of the output's dtype.
     out : ndarray, shape (z_out, y_out, x_out)
@@ -152,9 +158,11 @@ def resample_integers(
         following = z_start[0]
         for z in range(depth):
             while following < min(z_start[z] + taps, volume.shape[0]):
+                y_band, x_band = following % y_start.shape[0], following % x_start.shape[0]
                 _slice_strip(
-                    volume[following], y_start[top:bottom], y_weights[top:bottom], x_start,
-                    x_weights, rows, turned, tile, tile_out, ring[following % taps],
+                    volume[following], y_start[y_band, top:bottom], y_weights[y_band, top:bottom],
+                    x_start[x_band], x_weights[x_band], rows, turned, tile, tile_out,
+                    ring[following % taps],
                 )  # fmt: skip
                 following += 1
             for y in range(top, bottom):
@@ -178,9 +186,11 @@ def resample_floats(volume, z_start, z_weights, y_start, y_weights, x_start, x_w
         following = z_start[0]
         for z in range(depth):
             while following < min(z_start[z] + taps, volume.shape[0]):
+                y_band, x_band = following % y_start.shape[0], following % x_start.shape[0]
                 _slice_strip(
-                    volume[following], y_start[top:bottom], y_weights[top:bottom], x_start,
-                    x_weights, rows, turned, tile, tile_out, ring[following % taps],
+                    volume[following], y_start[y_band, top:bottom], y_weights[y_band, top:bottom],
+                    x_start[x_band], x_weights[x_band], rows, turned, tile, tile_out,
+                    ring[following % taps],
                 )  # fmt: skip
                 following += 1
             for y in range(top, bottom):

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from fastlung.kernels import hu, intensity, labels, morphology, resample, runs, threshold
+from fastlung.kernels import hu, intensity, labels, morphology, padding, resample, runs, threshold
 
 __all__ = ["warm_up"]
 
@@ -33,12 +33,16 @@ def _warm_intensities() -> None:
 
 
 def _warm_resampling() -> None:
-    band = (np.zeros(1, np.int64), np.full((1, 4), 0.25, np.float32))
+    start, weights = np.zeros(1, np.int64), np.full((1, 4), 0.25, np.float32)
+    bands = start, weights, start[None], weights[None], start[None], weights[None]
     for dtype in (np.int16, np.uint8):
         volume = np.zeros((1, 1, 1), dtype)
-        resample.resample_integers(volume, *band, *band, *band, 0.0, 1.0, volume.copy())
+        resample.resample_integers(volume, *bands, 0.0, 1.0, volume.copy())
     volume = np.zeros((1, 1, 1), np.float32)
-    resample.resample_floats(volume, *band, *band, *band, volume.copy())
+    resample.resample_floats(volume, *bands, volume.copy())
+    image = np.zeros((1, 1, 1), np.int16)
+    padding.extend(image, -32768)
+    padding.blank(image != 0, start, start[None], start[None], -1024, image)
 
 
 def _warm_masks() -> None:
