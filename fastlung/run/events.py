@@ -1,0 +1,101 @@
+"""What a run tells while it goes; frozen, free of patient data, in this order."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastlung.run.machine import Machine
+    from fastlung.run.plan import Plan
+    from fastlung.scan import Outcome
+
+__all__ = ["Event", "KernelsReady", "RunEnded", "RunPlanned", "RunSummary", "ScanEnded"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunSummary:
+    """
+    What a run did.
+
+    Attributes
+    ----------
+    outcomes : sequence of Outcome
+        What this run did, in the order it ended.
+    earlier : sequence of Outcome
+        What earlier runs did and this one left alone.
+    groups_total, groups_already_done : int
+        Source groups found, and how many of them were left alone.
+    seconds : float
+        Wall seconds from the start of the run to its end.
+    machine : Machine
+        What the run could use.
+    plan : Plan
+        How it was carried out.
+    limited_by : str
+        A sentence, from measured seconds, on what kept the run from being faster; empty where
+        nothing was done.
+    """
+
+    outcomes: Sequence[Outcome]
+    earlier: Sequence[Outcome]
+    groups_total: int
+    groups_already_done: int
+    seconds: float
+    machine: Machine
+    plan: Plan
+    limited_by: str
+
+    @property
+    def exit_code(self) -> int:
+        """0 if every scan is done, 1 if some failed, now or earlier."""
+        return int(any(o.status == "failed" for o in (*self.outcomes, *self.earlier)))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunPlanned:
+    """
+    The source is listed and the run is planned.
+
+    Attributes
+    ----------
+    machine : Machine
+        What the run can use.
+    plan : Plan
+        How it will be carried out.
+    groups : int
+        Source groups that this run will work on.
+    already_done : int
+        Source groups that it leaves alone.
+    """
+
+    machine: Machine
+    plan: Plan
+    groups: int
+    already_done: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class KernelsReady:
+    """The compiled kernels are loaded; long `seconds` mean that they had to be compiled."""
+
+    seconds: float
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanEnded:
+    """One series, or a source group that could not be read, has its final outcome."""
+
+    outcome: Outcome
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunEnded:
+    """Nothing is left to do."""
+
+    summary: RunSummary
+
+
+Event = RunPlanned | KernelsReady | ScanEnded | RunEnded

@@ -1,0 +1,149 @@
+"""What a source holds, by its headers alone: `inspect`."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fastlung.errors import NothingFoundError, StoreError
+from fastlung.io.dicom.series import index_files
+from fastlung.io.names import scan_names
+from fastlung.io.source import discover, printable
+from fastlung.io.store import open_store
+from fastlung.run.resume import check_source
+
+if TYPE_CHECKING:
+    import os
+    from collections.abc import Mapping
+
+    from fastlung.io.dicom import SeriesHeaders, SeriesIndex
+    from fastlung.io.source import SourceGroup
+    from fastlung.io.store import LocalStore
+
+__all__ = ["SeriesSummary", "inspect"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SeriesSummary:
+    """
+    One series of a source, or a folder in which none could be read.
+
+    Attributes
+    ----------
+    group : str
+        Path of its folder below the source.
+    number : int
+        Which series of the folder it is, from 1; 0 where none could be read.
+    series_uid : str
+        SeriesInstanceUID, or a hash where that is not made of digits and dots.
+    slices : int
+        Slices of the volume.
+    shape : tuple of int or None
+        Acquired shape ``(z, y, x)``; None where the grid cannot be known.
+    spacing_mm : tuple of float or None
+        Acquired spacing along ``(z, y, x)``, in millimetres.
+    verdict : tuple of str
+        Classes of its geometry.
+    numbers : mapping of str to float
+        The measurements behind them, units in the names.
+    actions : tuple of str
+        What would be done about it, one sentence each.
+    transfer_syntaxes : mapping of str to int
+        Transfer Syntax UID -> slices.
+    acquisition : mapping
+        Allow-listed technical tags, by DICOM keyword.
+    problem : str
+        Why it cannot be processed; empty if, by its headers, it can.
+    skipped_files : mapping of str to int
+        Reason -> files of the folder that belong to no series.
+    """
+
+    group: str
+    number: int = 0
+    series_uid: str = ""
+    slices: int = 0
+    shape: tuple[int, int, int] | None = None
+    spacing_mm: tuple[float, float, float] | None = None
+    verdict: tuple[str, ...] = ()
+    numbers: Mapping[str, float] = field(default_factory=dict)
+    actions: tuple[str, ...] = ()
+    transfer_syntaxes: Mapping[str, int] = field(default_factory=dict)
+    acquisition: Mapping[str, str | float] = field(default_factory=dict)
+    problem: str = ""
+    skipped_files: Mapping[str, int] = field(default_factory=dict)
+
+
+def inspect(source: str | os.PathLike[str]) -> list[SeriesSummary]:
+    """
+    Look at every series of a source, reading headers only.
+
+    Parameters
+    ----------
+    source : path-like
+        A folder.
+
+    Returns
+    -------
+    list of SeriesSummary
+        By folder, then by series. Folders that hold nothing like CT are left out.
+
+    Raises
+    ------
+    NothingFoundError
+        If there is no CT series.
+    StoreError
+        If there is no such folder.
+    """
+    store = open_store(str(source))
+    check_source(store)
+    found = [summary for group in discover(store) for summary in _inspect_group(store, group)]
+    if not found:
+        raise NothingFoundError(f"{source}: no CT series in or below it")
+    return found
+
+
+def _inspect_group(store: LocalStore, group: SourceGroup) -> list[SeriesSummary]:
+    if group.unreadable:
+        return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
+    sizes = {info.key: info.size_bytes for info in group.objects}
+    try:
+        index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count))
+    except StoreError as error:
+        return [SeriesSummary(group=group.label, problem=printable(str(error)))]
+    skipped = Counter(index.skipped.values())
+    if index.broken:
+        problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
+        return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
+    return _summaries(group, index, skipped)
+
+
+def _summaries(
+    group: SourceGroup, index: SeriesIndex, skipped: Mapping[str, int]
+) -> list[SeriesSummary]:
+    names = scan_names([one.series_uid for one in index.series], group, "series", b"")
+    return [
+        _summary(group.label, number, name, series, skipped)
+        for number, (name, series) in enumerate(zip(names, index.series, strict=True), start=1)
+    ]
+
+
+def _summary(
+    group: str, number: int, name: str, series: SeriesHeaders, skipped: Mapping[str, int]
+) -> SeriesSummary:
+    grid = series.grid
+    return SeriesSummary(
+        group=group,
+        number=number,
+        series_uid=name,
+        slices=len(series.headers),
+        shape=None if grid is None else grid.shape,
+        spacing_mm=None if grid is None else grid.spacing_mm,
+        verdict=series.verdict.classes,
+        numbers=series.verdict.numbers,
+        actions=series.verdict.actions,
+        transfer_syntaxes=series.transfer_syntaxes,
+        acquisition=series.acquisition,
+        problem="" if series.problem is None else str(series.problem),
+        skipped_files=skipped,
+    )

@@ -1,0 +1,198 @@
+"""
+What this machine lets us use: processors and memory, each the least of everything that limits it.
+
+Covers psutil, affinity, resource limits, and control groups of both versions, the process's own
+group and every group above it. Decides nothing; see `fastlung.run.plan`.
+"""
+
+from __future__ import annotations
+
+import os
+import resource
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import psutil
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["Machine", "probe"]
+
+CGROUP_ROOT = Path("sys/fs/cgroup")
+#: Version 1 says "no limit" with the largest number of pages; nobody owns a quarter of that.
+NO_LIMIT_BYTES = 2**61
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Machine:
+    """
+    The part of this machine that a run may use. Holds no host, user or path.
+
+    Attributes
+    ----------
+    cpus_logical, cpus_physical : int
+        Hardware threads and cores.
+    cpus_affinity : int
+        Hardware threads this process may run on.
+    cpu_quota : float or None
+        Processors that the control groups allow; None where they set no quota.
+    cpus : int
+        Whole processors left by all of these; at least one.
+    cpus_origin : str
+        Which of them that is.
+    memory_total_bytes : int
+        Memory of the machine.
+    memory_limit_bytes : int
+        Memory this process and its children may ever hold.
+    memory_available_bytes : int
+        What of it is free now, caches counted as free.
+    memory_origin : str
+        What sets the memory limit.
+    """
+
+    cpus_logical: int
+    cpus_physical: int
+    cpus_affinity: int
+    cpu_quota: float | None
+    cpus: int
+    cpus_origin: str
+    memory_total_bytes: int
+    memory_limit_bytes: int
+    memory_available_bytes: int
+    memory_origin: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MemoryBound:
+    """One limit on memory: its size, what is free of it, and who set it."""
+
+    limit_bytes: int
+    available_bytes: int
+    origin: str
+
+
+def probe(root: Path = Path("/")) -> Machine:
+    """
+    Look at this machine.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` with the control groups are; another folder in tests.
+
+    Returns
+    -------
+    Machine
+        A snapshot; free memory changes by the second.
+    """
+    logical = os.cpu_count() or 1
+    affinity = len(os.sched_getaffinity(0))
+    groups = tuple(_groups(root))
+    quotas = [quota for group in groups if (quota := _cpu_quota(group)) is not None]
+    quota = min(quotas, default=None)
+    cpus = affinity
+    cpus_origin = "CPUs of this machine"
+    if affinity < logical:
+        cpus_origin = "CPUs that this process may run on"
+    if quota is not None and quota < affinity:
+        # Rounded down: one worker more than the quota gets all of them throttled.
+        cpus, cpus_origin = max(1, int(quota)), "CPU quota of the control group"
+
+    memory = psutil.virtual_memory()
+    bounds = [
+        MemoryBound(
+            limit_bytes=memory.total,
+            available_bytes=memory.available,
+            origin="memory of this machine",
+        ),
+        *(bound for group in groups if (bound := _memory_bound(group)) is not None),
+        *_address_space(),
+    ]
+    return Machine(
+        cpus_logical=logical,
+        cpus_physical=psutil.cpu_count(logical=False) or logical,
+        cpus_affinity=affinity,
+        cpu_quota=quota,
+        cpus=cpus,
+        cpus_origin=cpus_origin,
+        memory_total_bytes=memory.total,
+        memory_limit_bytes=min(bound.limit_bytes for bound in bounds),
+        memory_available_bytes=max(0, min(bound.available_bytes for bound in bounds)),
+        memory_origin=min(bounds, key=lambda bound: bound.limit_bytes).origin,
+    )
+
+
+def _groups(root: Path) -> Iterator[Path]:
+    """
+    Folders of the control groups above this process, in every hierarchy, as far as visible.
+
+    A container often sees the path that its group has outside, while the folder that is mounted
+    inside is already the group itself: what does not exist is passed over, the top is always
+    looked at.
+    """
+    mount = root / CGROUP_ROOT
+    for line in _read(root / "proc/self/cgroup").splitlines():
+        number, _, rest = line.partition(":")
+        controllers, _, path = rest.partition(":")
+        if number == "0":
+            tops = [mount, mount / "unified"]  # version 2, alone or beside version 1
+        elif {"memory", "cpu"} & set(controllers.split(",")):
+            tops = [mount / controllers, *(mount / name for name in controllers.split(","))]
+        else:
+            continue
+        parts = [part for part in path.split("/") if part not in ("", "..")]
+        for top in tops:
+            for depth in range(len(parts), -1, -1):
+                yield top.joinpath(*parts[:depth])
+
+
+def _cpu_quota(group: Path) -> float | None:
+    quota, _, period = _read(group / "cpu.max").strip().partition(" ")
+    if not quota:
+        quota = _read(group / "cpu.cfs_quota_us").strip()
+        period = _read(group / "cpu.cfs_period_us").strip()
+    if quota.isdecimal() and period.isdecimal() and int(period) > 0:  # not "max", not "-1"
+        return int(quota) / int(period)
+    return None
+
+
+def _memory_bound(group: Path) -> MemoryBound | None:
+    limit, used, origin = "memory.max", "memory.current", "control group (memory.max)"
+    if not (group / limit).exists():
+        limit, used = "memory.limit_in_bytes", "memory.usage_in_bytes"
+        origin = "control group (memory.limit_in_bytes)"
+    limit_text, used_text = _read(group / limit).strip(), _read(group / used).strip()
+    if not limit_text.isdecimal() or int(limit_text) >= NO_LIMIT_BYTES:
+        return None
+    # Pages of files that nobody used lately are counted as used, and given back on demand.
+    reclaimable = 0
+    for line in _read(group / "memory.stat").splitlines():
+        name, _, value = line.partition(" ")
+        if name in ("inactive_file", "total_inactive_file") and value.isdecimal():
+            reclaimable = int(value)
+    used_bytes = int(used_text) - reclaimable if used_text.isdecimal() else 0
+    limit_bytes = int(limit_text)
+    return MemoryBound(
+        limit_bytes=limit_bytes, available_bytes=limit_bytes - max(0, used_bytes), origin=origin
+    )
+
+
+def _address_space() -> list[MemoryBound]:
+    limit, _hard = resource.getrlimit(resource.RLIMIT_AS)
+    if limit == resource.RLIM_INFINITY:
+        return []
+    used = psutil.Process().memory_info().vms
+    return [
+        MemoryBound(
+            limit_bytes=limit, available_bytes=limit - used, origin="resource limit (ulimit -v)"
+        )
+    ]
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text("ascii", errors="replace")
+    except OSError:
+        return ""  # another kernel, another hierarchy, or not for us to see

@@ -1,0 +1,224 @@
+"""
+What a sink already holds of a source, and what is left to do.
+
+Nothing but the sink's own records counts, and no DICOM is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastlung.errors import ConfigError, ObjectNotFoundError, SinkConflictError, StoreError
+from fastlung.io.names import claim_key, pseudonym
+from fastlung.io.records import RECORDS, is_done, read_records, record_key, to_json
+from fastlung.run.commit import Task
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+
+    from fastlung.config import Config, RunOptions
+    from fastlung.io.records import Record
+    from fastlung.io.source import SourceGroup
+    from fastlung.io.store import LocalStore
+    from fastlung.run.machine import Machine
+    from fastlung.run.plan import Plan
+    from fastlung.scan import Outcome
+
+__all__ = ["Survey", "check_sink", "check_source", "sink_inside", "survey", "write_run_file"]
+
+RUN_FILE = "run.json"
+#: Packages whose version may change a voxel or a byte.
+RECORDED_PACKAGES = ("numpy", "numba", "scipy", "pydicom", "imagecodecs", "nibabel", "isal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Survey:
+    """
+    What is left of a source.
+
+    Attributes
+    ----------
+    tasks : tuple of Task
+        Source groups that are to be done.
+    earlier : tuple of Outcome
+        Outcomes of the groups that are left alone.
+    already_done : int
+        How many groups are left alone.
+    """
+
+    tasks: tuple[Task, ...]
+    earlier: tuple[Outcome, ...]
+    already_done: int
+
+
+def check_source(source: LocalStore) -> None:
+    """
+    Refuse a source that is no folder.
+
+    Raises
+    ------
+    ConfigError
+        If it is a file.
+    ObjectNotFoundError
+        If there is nothing.
+    """
+    if not source.root.exists():
+        raise ObjectNotFoundError(f"source {source.root}: no such folder")
+    if not source.root.is_dir():
+        raise ConfigError(f"source {source.root}: a file, expected the folder it is in")
+
+
+def sink_inside(source: LocalStore, sink: LocalStore) -> str:
+    """
+    Key of the sink's folder below the source; empty where it lies elsewhere.
+
+    Raises
+    ------
+    ConfigError
+        If both are one folder, or one of them is a file.
+    ObjectNotFoundError
+        If there is no source.
+    """
+    check_source(source)
+    if sink.root.exists() and not sink.root.is_dir():
+        raise ConfigError(f"sink {sink.root}: a file, expected a folder")
+    source_root, sink_root = source.root.resolve(), sink.root.resolve()
+    if source_root == sink_root:
+        raise ConfigError(f"source and sink are the same folder {source_root}; give another sink")
+    if sink_root.is_relative_to(source_root):
+        return sink_root.relative_to(source_root).as_posix()
+    return ""
+
+
+def check_sink(sink: LocalStore, config: Config, names_key: bytes, options: RunOptions) -> None:
+    """
+    Refuse a sink that was written with another configuration.
+
+    Raises
+    ------
+    SinkConflictError
+        If it was, unless it may be overwritten.
+    """
+    if options.overwrite:
+        return
+    try:
+        found = json.loads(sink.get(RUN_FILE))
+        before = (found["config_digest"], found["names_key"])
+        fields = dict(found["config"])
+    except (ObjectNotFoundError, ValueError, KeyError, TypeError):
+        return  # new, or not ours; each record names its configuration once more
+    if before == (config.digest, _fingerprint(names_key)):
+        return
+    now = config.model_dump(mode="json")
+    differing = [
+        f"{name} {fields.get(name)!r} -> {now[name]!r}"
+        for name in sorted(now)
+        if name != "preset" and fields.get(name) != now[name]
+    ]
+    raise SinkConflictError(
+        "the sink was written with another configuration "
+        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the same "
+        "options as before, or --overwrite to replace what is there"
+    )
+
+
+def write_run_file(
+    sink: LocalStore, *, config: Config, names_key: bytes, machine: Machine, plan: Plan
+) -> None:
+    """Write what this run is, for whoever finds the sink later."""
+    facts: dict[str, Any] = {
+        "fastlung": version("fastlung"),
+        "config": config.model_dump(mode="json"),
+        "config_digest": config.digest,
+        "names_key": _fingerprint(names_key),
+        "machine": machine,
+        "plan": plan,
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in RECORDED_PACKAGES},
+        },
+    }
+    sink.put(RUN_FILE, [to_json(facts)])
+
+
+def survey(
+    groups: Sequence[SourceGroup], sink: LocalStore, config: Config, options: RunOptions
+) -> Survey:
+    """
+    Sort source groups into done and not done.
+
+    Parameters
+    ----------
+    groups : sequence of SourceGroup
+        What the source holds now.
+    sink : LocalStore
+        Where results are; may not exist yet.
+    config : Config
+        What is asked for.
+    options : RunOptions
+        Whether to redo what is there, or what failed.
+
+    Raises
+    ------
+    StoreError
+        If the sink cannot be listed.
+    """
+    records = {record.group: record for record in read_records(sink)}
+    committed = {info.key for info in sink.list(RECORDS)}  # damaged ones included
+    sizes = {info.key: info.size_bytes for info in sink.list("scans")}
+    done = {
+        group.id: records[group.id]
+        for group in groups
+        if not options.overwrite
+        and group.id in records
+        and is_done(
+            records[group.id], group, config.digest, sizes, retry_failed=options.retry_failed
+        )
+    }
+    left = [group for group in groups if group.id not in done]
+    leftovers = _leftovers(sink, sizes, done) if left else {}
+    return Survey(
+        tasks=tuple(
+            Task(
+                group=group,
+                leftovers=tuple(leftovers.get(group.id, ())),
+                committed=record_key(group.id) in committed,
+            )
+            for group in left
+        ),
+        earlier=tuple(outcome for record in done.values() for outcome in record.outcomes),
+        already_done=len(done),
+    )
+
+
+def _leftovers(
+    sink: LocalStore, sizes: Mapping[str, int], done: Mapping[str, Record]
+) -> dict[str, list[str]]:
+    """
+    Keys under names that no finished group owns, by the group that claims the name.
+
+    Claims are written before anything else under a name, so that what a killed run or another
+    format has left behind is found, and goes when its group is done again.
+    """
+    owned = {o.name for record in done.values() for o in record.outcomes if o.outputs}
+    names: dict[str, list[str]] = defaultdict(list)
+    for key in sizes:
+        name = key.split("/")[1]
+        if name not in owned:
+            names[name].append(key)
+    leftovers: dict[str, list[str]] = defaultdict(list)
+    for name, keys in names.items():
+        with suppress(StoreError):  # no claim: not ours to remove
+            leftovers[sink.get(claim_key(name)).decode("ascii", "replace")] += keys
+    return leftovers
+
+
+def _fingerprint(names_key: bytes) -> str:
+    """Tell one key of hashed names from another, without giving it away."""
+    return pseudonym(names_key, "fastlung names key") if names_key else ""

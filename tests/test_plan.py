@@ -1,0 +1,159 @@
+"""The plan's arithmetic obeys its laws for any scans on any machine."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from fastlung.config import build_config, build_run_options
+from fastlung.errors import InsufficientMemoryError
+from fastlung.run.machine import Machine
+from fastlung.run.plan import ScanSize, output_voxels, plan_run, scan_bytes, scan_stages
+
+GB = 10**9
+CONFIG = build_config()
+
+
+def machine(*, cpus=8, available=16 * GB, limit=None):
+    return Machine(
+        cpus_logical=cpus,
+        cpus_physical=cpus,
+        cpus_affinity=cpus,
+        cpu_quota=None,
+        cpus=cpus,
+        cpus_origin="CPUs of this machine",
+        memory_total_bytes=limit or available,
+        memory_limit_bytes=limit or available,
+        memory_available_bytes=available,
+        memory_origin="memory of this machine",
+    )
+
+
+def scan(slices=180, *, label="a"):
+    """A scan of the usual kind: 512 x 512 slices 1.8 mm apart, to 1 mm."""
+    shape = (slices, 512, 512)
+    return ScanSize(
+        label=label,
+        group_bytes=slices * 512 * 512 * 2,
+        acquired_voxels=slices * 512 * 512,
+        output_voxels=output_voxels(shape, (1.8, 0.68, 0.68), (1.0, 1.0, 1.0)),
+    )
+
+
+sizes = st.lists(st.integers(1, 3000).map(scan), min_size=1, max_size=40)
+memories = st.integers(GB, 200 * GB)
+machines = st.builds(machine, cpus=st.integers(1, 64), available=memories)
+options = st.builds(
+    build_run_options,
+    workers=st.none() | st.integers(0, 64),
+    chunk_size=st.none() | st.integers(1, 20),
+    memory_limit_bytes=st.none() | memories,
+)
+
+
+def plan_or_none(*args):
+    try:
+        return plan_run(*args)
+    except InsufficientMemoryError:
+        return None
+
+
+@given(sizes=sizes, machine=machines, options=options)
+def test_a_plan_stays_within_every_bound(sizes, machine, options):
+    plan = plan_or_none(sizes, machine, CONFIG, options)
+    needs = [scan_bytes(size, CONFIG) for size in sizes]
+    if plan is None:
+        assert min(needs) > machine.memory_available_bytes * 0.8 - 550e6 or (
+            options.memory_limit_bytes is not None and min(needs) > options.memory_limit_bytes
+        )
+        return
+    assert plan.memory_budget_bytes <= machine.memory_limit_bytes
+    assert plan.worker_bytes <= plan.share_bytes
+    assert max(plan.workers, 1) * plan.share_bytes <= plan.memory_budget_bytes
+    assert plan.workers <= (machine.cpus if options.workers is None else options.workers)
+    assert plan.workers <= len(sizes)
+    assert (plan.workers == 0) == (options.workers == 0)
+    assert 1 <= plan.chunk_size <= max(8, options.chunk_size or 0)
+    assert all(isinstance(reason, str) and reason for reason in plan.reasons)
+    shared = sum(need <= plan.share_bytes for need in needs)
+    fitting = sum(need <= plan.memory_budget_bytes for need in needs)
+    assert plan.alone == fitting - shared
+    assert shared > 0
+
+
+@given(size=st.integers(1, 3000).map(scan), count=st.integers(1, 40), machine=machines,
+       more=st.integers(0, 100 * GB))  # fmt: skip
+def test_more_memory_never_means_fewer_workers_for_like_scans(size, count, machine, more):
+    def workers(limit):
+        options = build_run_options(memory_limit_bytes=limit)
+        plan = plan_or_none([size] * count, machine, CONFIG, options)
+        return 0 if plan is None else plan.workers
+
+    limit = machine.memory_limit_bytes // 2
+    assert workers(limit) <= workers(min(limit + more, machine.memory_limit_bytes))
+
+
+@given(sizes=sizes, machine=machines, more=st.integers(0, 100 * GB))
+def test_more_memory_never_makes_a_run_longer(sizes, machine, more):
+    def seconds(plan, possible):
+        """Time by the plan's own model, for the scans that could run with less memory."""
+        needs = [n for n in (scan_bytes(size, CONFIG) for size in sizes) if n <= possible]
+        shared = sum(need for need in needs if need <= plan.share_bytes)
+        return shared / plan.workers + (sum(needs) - shared)
+
+    limit = machine.memory_limit_bytes // 2
+    little = plan_or_none(sizes, machine, CONFIG, build_run_options(memory_limit_bytes=limit))
+    if little is None or max(scan_bytes(size, CONFIG) for size in sizes) > limit:
+        return  # with more memory there would be more to do
+    limit = min(limit + more, machine.memory_limit_bytes)
+    much = plan_run(sizes, machine, CONFIG, build_run_options(memory_limit_bytes=limit))
+    assert seconds(much, limit) <= seconds(little, limit) * (1 + 1e-9)
+
+
+def test_cpus_limit_where_memory_is_plenty():
+    plan = plan_run([scan()] * 1000, machine(available=64 * GB), CONFIG, build_run_options())
+    assert (plan.workers, plan.chunk_size, plan.limit) == (8, 8, "cpus")
+    assert any("at most 8 workers: CPUs of this machine" in reason for reason in plan.reasons)
+
+
+def test_memory_limits_where_it_is_scarce():
+    plan = plan_run([scan()] * 1000, machine(available=6 * GB), CONFIG, build_run_options())
+    assert 0 < plan.workers < 8
+    assert plan.limit == "memory"
+    assert any("memory has room for no more" in reason for reason in plan.reasons)
+
+
+def test_few_groups_mean_few_workers_and_short_chunks():
+    plan = plan_run([scan()] * 3, machine(), CONFIG, build_run_options())
+    assert (plan.workers, plan.chunk_size, plan.limit) == (3, 1, "groups")
+
+
+def test_one_giant_does_not_cost_all_others_their_workers():
+    cohort = [scan(100)] * 200 + [scan(4000, label="giant")]
+    plan = plan_run(cohort, machine(available=24 * GB), CONFIG, build_run_options())
+    assert plan.workers == 8
+    assert plan.alone == 1
+    assert scan_bytes(cohort[-1], CONFIG) > plan.share_bytes
+    assert "giant" not in " ".join(plan.reasons)
+
+
+def test_no_memory_for_anything_names_scan_need_and_limit():
+    with pytest.raises(InsufficientMemoryError, match=r"a: .* needs \d.* GB, and 500.0 MB may"):
+        plan_run([scan(900)], machine(), CONFIG, build_run_options(memory_limit_bytes=500_000_000))
+
+
+def test_nothing_to_do_needs_no_worker():
+    assert plan_run([], machine(), CONFIG, build_run_options()).workers == 0
+
+
+def test_every_step_holds_what_it_must():
+    stages = scan_stages(scan(), build_config(window_hu=(-1000, 400), format="nifti"))
+    acquired, out = scan().acquired_voxels, scan().output_voxels
+    assert stages["hu"] > 2 * (2 * acquired) + 5 * out  # words, HU, and the last scan's outputs
+    assert stages["normalise"] > 4 * acquired + 2 * out + out + 4 * out + 5 * out
+    assert stages["encode"] > 3 * 5 * out
+
+
+def test_output_voxels_are_exact_beyond_any_machine_integer():
+    assert output_voxels((10, 100, 100), (2.0, 0.5, 0.5), (1.0, 1.0, 1.0)) == 20 * 50 * 50
+    assert output_voxels((1, 1, 1), (0.1, 0.1, 0.1), (20.0, 20.0, 20.0)) == 1
+    assert output_voxels((10**9, 10**9, 10**9), (1.0, 1.0, 1.0), (0.5, 1.0, 1.0)) == 2 * 10**27

@@ -1,0 +1,254 @@
+"""What a chunk leaves in the sink, whatever its scans are like and whatever goes wrong."""
+
+import errno
+import json
+import os
+import zlib
+from dataclasses import replace
+
+import numpy as np
+import pytest
+from tiny_series import CANARY, write_group, write_source
+
+from fastlung.config import build_config
+from fastlung.errors import StoreError
+from fastlung.io.names import pseudonym
+from fastlung.io.records import load_outcome, load_record, record_key, to_json
+from fastlung.io.source import discover
+from fastlung.io.store import LocalStore
+from fastlung.run import worker
+from fastlung.run.commit import Job, Task, committed_outcomes
+from fastlung.run.worker import run_chunk
+
+pytestmark = pytest.mark.compiled
+
+KEY = b"0123456789abcdef"
+
+
+@pytest.fixture
+def source(tmp_path):
+    return write_source(tmp_path / "source", 3)
+
+
+@pytest.fixture
+def job(source, tmp_path):
+    return Job(
+        source=str(source),
+        sink=str(tmp_path / "sink"),
+        config=build_config(spacing_mm=6.0),
+        names_key=b"",
+        writer="token",
+        share_bytes=10**9,
+    )
+
+
+def tasks(job, **options):
+    return [Task(group=group) for group in discover(LocalStore(job.source), **options)]
+
+
+def sink_files(job):
+    sink = LocalStore(job.sink)
+    return {info.key: sink.get(info.key) for info in sink.list()}
+
+
+def refuse_to_put(monkeypatch, suffix, code):
+    """The sink answers with an error for some keys."""
+    put = LocalStore.put
+
+    def refusing(store, key, buffers):
+        if key.endswith(suffix):
+            raise StoreError(f"object {key} cannot be written") from OSError(code, "")
+        put(store, key, buffers)
+
+    monkeypatch.setattr(LocalStore, "put", refusing)
+
+
+def test_a_scan_leaves_payloads_outcome_and_record(job):
+    begun = []
+    outcomes = run_chunk(job, tasks(job), begun.append)
+    assert begun == [0, 1, 2]
+    assert [outcome.status for outcome in outcomes] == ["done"] * 3
+    files = sink_files(job)
+    one = outcomes[0]
+    assert one.name == "1.2.3.0"
+    assert set(one.outputs) == {
+        f"scans/1.2.3.0/{name}" for name in ("image.npy", "mask.npy", "metadata.json")
+    }
+    for key, facts in one.outputs.items():
+        assert facts == (len(files[key]), zlib.crc32(files[key]))
+    assert np.load(f"{job.sink}/scans/1.2.3.0/image.npy").shape == one.grid.shape
+    written = load_outcome(files["scans/1.2.3.0/outcome.json"])
+    assert replace(written, seconds={}) == replace(one, seconds={})
+    steps = ["fetch", "read", "hu", "resample", "mask", "normalise", "encode", "wait", "store"]
+    assert set(one.seconds) == set(steps)
+    record = load_record(files[record_key(one.group)])
+    assert record.outputs == one.outputs
+    assert record.writer == "token"
+    assert record.skipped_files == {}
+    assert one.peak_rss_bytes > 50e6
+    assert committed_outcomes(LocalStore(job.sink), job, tasks(job)[0].group) == record.outcomes
+    other = replace(job, writer="another run")
+    assert committed_outcomes(LocalStore(job.sink), other, tasks(job)[0].group) == ()
+
+
+def test_the_record_goes_first_and_comes_last(job, monkeypatch):
+    run_chunk(job, tasks(job)[:1])
+    group = tasks(job)[0].group
+    orphans = ("scans/old/image.nii.gz", "scans/old/group", "scans/1.2.3.0/image.nii.gz")
+    for key in orphans:
+        LocalStore(job.sink).put(key, [b"old"])
+    log = []
+    for name in ("put", "create", "delete"):
+        plain = getattr(LocalStore, name)
+
+        def spy(store, key, *rest, name=name, plain=plain):
+            log.append((name, key))
+            return plain(store, key, *rest)
+
+        monkeypatch.setattr(LocalStore, name, spy)
+    leftovers = (*orphans, "scans/1.2.3.0/image.npy", "scans/1.2.3.0/group")
+    run_chunk(job, [Task(group=group, leftovers=leftovers, committed=True)])
+    scan, record = "scans/1.2.3.0", record_key(group.id)
+    log = [entry for number, entry in enumerate(log) if entry not in log[:number]]
+    assert log == [
+        ("delete", record),
+        ("create", f"{scan}/group"),
+        ("put", f"{scan}/image.npy"),
+        ("put", f"{scan}/mask.npy"),
+        ("put", f"{scan}/metadata.json"),
+        ("put", f"{scan}/outcome.json"),
+        ("delete", f"{scan}/image.nii.gz"),
+        ("delete", "scans/old/image.nii.gz"),
+        ("delete", "scans/old/group"),
+        ("create", record),
+    ]
+    assert not set(orphans) & set(sink_files(job))
+
+
+def test_one_group_is_read_ahead_and_never_two(job, monkeypatch):
+    log = []
+    get, process_scan = LocalStore.get, worker.process_scan
+
+    def reading(store, key, **options):
+        log.append(key.split("/")[0])
+        return get(store, key, **options)
+
+    def computing(raw, *rest):
+        log.append(f"compute {raw.series_uid}")
+        return process_scan(raw, *rest)
+
+    monkeypatch.setattr(LocalStore, "get", reading)
+    monkeypatch.setattr(worker, "process_scan", computing)
+    run_chunk(job, tasks(job))
+    assert log.index("compute 1.2.3.0") < log.index("patient-02") < log.index("compute 1.2.3.2")
+    assert log.index("patient-01") < log.index("compute 1.2.3.1")
+
+
+def test_a_bad_scan_fails_alone_and_for_good(job, source):
+    folder = source / "patient-01" / "ct"
+    victim = sorted(folder.iterdir())[3]
+    victim.write_bytes(victim.read_bytes()[:-5000])
+    outcomes = run_chunk(job, tasks(job))
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
+    assert outcomes[1].error == "TruncatedError"
+    assert not outcomes[1].transient
+    assert outcomes[1].verdict is not None
+    assert not any("1.2.3.1/" in key for key in sink_files(job))
+    assert load_record(sink_files(job)[record_key(outcomes[1].group)]).outcomes == (outcomes[1],)
+
+
+def test_input_that_changes_meanwhile_fails_for_now(job, source):
+    listed = tasks(job)
+    (source / "patient-00" / "ct" / "000-0.dcm").unlink()
+    victim = min((source / "patient-01" / "ct").iterdir())
+    victim.write_bytes(victim.read_bytes() + b"more")
+    outcomes = run_chunk(job, listed)
+    assert [(o.error, o.transient) for o in outcomes] == [
+        ("ObjectNotFoundError", True),
+        ("StoreError", True),
+        ("", False),
+    ]
+    assert "000-0.dcm" in outcomes[0].message
+
+
+@pytest.mark.parametrize("share_bytes", [10_000, 130 * 10**6])
+def test_too_large_a_scan_is_refused_before_anything_is_allocated(job, monkeypatch, share_bytes):
+    monkeypatch.setattr(worker, "load_series", pytest.fail)
+    small = replace(job, share_bytes=share_bytes, config=build_config(spacing_mm=0.1))
+    (outcome,) = run_chunk(small, tasks(job)[:1])
+    assert (outcome.status, outcome.error) == ("failed", "InsufficientMemoryError")
+    assert outcome.transient
+    assert "may use" in outcome.message
+
+
+def test_a_full_disk_stops_the_chunk(job, monkeypatch):
+    refuse_to_put(monkeypatch, "mask.npy", errno.ENOSPC)
+    with pytest.raises(StoreError, match=r"mask\.npy cannot be written"):
+        run_chunk(job, tasks(job))
+    monkeypatch.undo()
+    assert not any(key.startswith("records/") for key in sink_files(job))
+
+
+def test_one_object_that_cannot_be_written_fails_its_scan(job, monkeypatch):
+    refuse_to_put(monkeypatch, "1.2.3.1/mask.npy", errno.EFBIG)
+    outcomes = run_chunk(job, tasks(job))
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
+    assert (outcomes[1].error, outcomes[1].transient) == ("StoreError", True)
+    assert outcomes[1].outputs == {}
+
+
+def test_a_rival_with_the_same_result_counts_another_does_not(job):
+    run_chunk(job, tasks(job)[:1])
+    again = run_chunk(replace(job, writer="rival"), tasks(job)[:1])
+    assert again[0].status == "done"
+    (key,) = (key for key in sink_files(job) if key.startswith("records/"))
+    record = load_record(sink_files(job)[key])
+    assert record.writer == "token"
+    LocalStore(job.sink).put(key, [to_json(replace(record, config_digest="other"))])
+    (outcome,) = run_chunk(job, tasks(job)[:1])
+    assert (outcome.status, outcome.error) == ("failed", "StoreError")
+    assert "another writer" in outcome.message
+
+
+def test_what_is_no_ct_is_skipped_with_the_reason(job, source):
+    (source / "notes").mkdir()
+    (source / "notes" / "README.txt").write_text(CANARY)
+    (source / "patient-00" / "ct" / "Thumbs.db").write_bytes(b"junk")
+    outcomes = {outcome.name: outcome for outcome in run_chunk(job, tasks(job))}
+    assert outcomes["notes"].status == "skipped"
+    assert "no CT series" in outcomes["notes"].message
+    assert outcomes["1.2.3.0"].status == "done"
+    record = load_record(sink_files(job)[record_key(outcomes["1.2.3.0"].group)])
+    assert list(record.skipped_files.values()) == [1]
+
+
+def test_series_of_one_folder_and_copies_of_a_series_never_collide(job, source):
+    write_group(source / "mixed", 7)
+    for path in (source / "mixed").iterdir():
+        path.rename(path.with_suffix(".first"))
+    write_group(source / "mixed", 8)
+    write_group(source / "patient-09" / "copy", 0)  # the UID of patient-00
+    outcomes = run_chunk(job, tasks(job))
+    assert all(outcome.status == "done" for outcome in outcomes)
+    names = [outcome.name for outcome in outcomes]
+    copy = tasks(job)[-1].group.id[:8]
+    assert sorted(names) == sorted(
+        ["1.2.3.0", "1.2.3.1", "1.2.3.2", "1.2.3.7", "1.2.3.8", f"1.2.3.0-{copy}"]
+    )
+    files = sink_files(job)
+    assert all(set(outcome.outputs) <= set(files) for outcome in outcomes)
+
+
+def test_nothing_written_holds_a_name_or_with_hashes_a_path(job, source):
+    victim = min((source / "patient-01" / "ct").iterdir())
+    victim.write_bytes(victim.read_bytes()[:-5000])
+    hashed = replace(job, config=build_config(spacing_mm=6.0, names="hash"), names_key=KEY)
+    listed = tasks(job, pseudonym=lambda path: pseudonym(KEY, path))
+    (source / "patient-02" / "ct" / "000-0.dcm").unlink()
+    outcomes = run_chunk(hashed, listed)
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "failed"]
+    everything = json.dumps([to_json(outcome).decode() for outcome in outcomes]).encode()
+    for key, data in sink_files(job).items():
+        everything += os.fsencode(key) + data
+    for secret in (CANARY, "patient-0", "000-0.dcm", "1.2.3.0", KEY.decode()):
+        assert secret.encode() not in everything
