@@ -132,10 +132,17 @@ def run(
             already_done=prepared.survey.already_done,
         )
     )
+    prepared.sink.sweep()
     outcomes: list[Outcome] = []
     limited_by = ""
     if tasks:
-        _claim_sink(prepared)
+        write_run_file(
+            prepared.sink,
+            config=config,
+            names_key=prepared.names_key,
+            machine=prepared.machine,
+            plan=plan,
+        )
         tell(KernelsReady(seconds=_ready_kernels()))
         ended = carry_out(
             _job(prepared),
@@ -293,18 +300,6 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
         shared=tuple(task for task, fits in ordered if fits),
         alone=tuple(task for task, fits in ordered if not fits),
     )
-
-
-def _claim_sink(prepared: _Prepared) -> None:
-    """First write of a run: say whose sink this is. Temporary files of the dead go."""
-    write_run_file(
-        prepared.sink,
-        config=prepared.config,
-        names_key=prepared.names_key,
-        machine=prepared.machine,
-        plan=prepared.plan,
-    )
-    prepared.sink.sweep()
 
 
 def _ready_kernels() -> float:
