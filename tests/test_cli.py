@@ -22,6 +22,9 @@ from fastlung.config import PRESETS, Config, RunOptions
 from fastlung.demo.cohort import COHORT, write_cohort
 from fastlung.errors import StoreError
 
+# Real runs from start to end: minutes without the compiled kernels.
+pytestmark = pytest.mark.compiled
+
 #: Options that keep a run small, and in this process.
 QUICK = ["--spacing", "6", "--names", "folder", "--workers", "0"]
 
