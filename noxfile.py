@@ -33,12 +33,14 @@ def tests(session):
 
     Arguments go to pytest, and then nothing else runs.
     """
-    session.install(".", *group("test"))
+    session.install(".", *group("bench"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
     plain = {"NUMBA_DISABLE_JIT": "1"}
     session.run("pytest", "--cov", "--cov-report=", "--cov-fail-under=0", env=plain)
+    small = {"FASTLUNG_BENCH_SCALE": "4"}
+    session.run("pytest", "bench", "-q", env=small)  # once each, untimed, so that none rots
     session.run("pytest", "--cov", "--cov-append", "--cov-report=term:skip-covered")
 
 
@@ -51,6 +53,12 @@ def docs(session):
 
 @nox.session(default=False)
 def bench(session):
-    """Kernels against what people use today, in one process; arguments go to pytest."""
+    """Ratios to yardsticks against this CPU's baseline; --update stores, --table shows rivals."""
     session.install(".", *group("bench"))
-    session.run("pytest", "bench", "--benchmark-enable", "--benchmark-warmup=on", *session.posargs)
+    paths = {"PYTHONPATH": "tests:bench", "PYTHONSAFEPATH": "1"}
+    if "--table" in session.posargs:
+        session.run("pytest", "bench", "--benchmark-enable", "--benchmark-columns=min,median")
+        return
+    session.run("python", "bench/regression.py", *session.posargs, env=paths)
+    if "--update" in session.posargs:
+        session.run("python", "bench/tables.py", env=paths)
