@@ -11,14 +11,14 @@ HEAD = """\
 
 <!-- written by bench/tables.py from bench/baselines; do not edit -->
 
-Each job runs beside its rivals in one process on one pinned core, in turn; shown is the median ratio
-of CPU seconds: 80 means that the rival takes eighty times as long, below 1 that it is faster. Answers
-are compared before the clock starts. Everything is warm: compiled kernels loaded, files in the page
-cache. The scan is a synthetic chest of 180 slices of 512 x 512 at 1.8 x 0.68 x 0.68 mm with 60 HU of
-noise, to 1 mm (324 x 348 x 348).
+Each job runs beside its rivals in one process on one pinned core, in turn; shown is the median
+ratio of CPU seconds: 80 means that the rival takes eighty times as long, below 1 that it is
+faster. Answers are compared before the clock starts. Everything is warm: compiled kernels loaded,
+files in the page cache. The scan is a synthetic chest of 180 slices of 512 x 512 at 1.8 x 0.68 x
+0.68 mm with 60 HU of noise, to 1 mm (324 x 348 x 348).
 
-Run it yourself with `python -m nox -s bench -- --table`; `python -m nox -s bench` holds this machine
-to its stored ratios.
+Run it yourself with `python -m nox -s bench -- --table`; `python -m nox -s bench` holds this
+machine to its stored ratios.
 """
 
 
