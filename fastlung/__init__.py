@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from fastlung.config import RunOptions as RunOptions
     from fastlung.config import build_config as build_config
     from fastlung.config import build_run_options as build_run_options
+    from fastlung.geometry import Policy as Policy
     from fastlung.hounsfield import to_hu as to_hu
     from fastlung.io.dicom import list_series as list_series
     from fastlung.io.dicom import read_series as read_series
@@ -43,6 +44,7 @@ __all__ = [
     "Grid",
     "LungMask",
     "Outcome",
+    "Policy",
     "RawScan",
     "RunOptions",
     "ScanResult",
@@ -64,6 +66,7 @@ __all__ = [
 #: Module -> public names it defines.
 _EXPORTS = {
     "config": ("Config", "RunOptions", "build_config", "build_run_options"),
+    "geometry": ("Policy",),
     "io.dicom": ("list_series", "read_series"),
     "mask": ("lung_mask",),
     "hounsfield": ("to_hu",),

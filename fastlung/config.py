@@ -32,6 +32,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask": "tutorial",
         "window_hu": (-1000.0, 400.0),
         "zero_centre": 0.25,
+        "on_tilt": "keep",
     },
 }
 
@@ -64,6 +65,12 @@ class Config(BaseModel):
         File format of image and mask: ``npy`` or ``nifti``.
     names : str
         What outputs are called: ``series``, ``folder`` or ``hash``.
+    on_gap, on_duplicate, on_tilt, on_variable_spacing, on_mixed_orientation : str
+        What is done about irregular series; see `fastlung.geometry.Policy`.
+    min_slices : int
+        Fewest slices that make a volume.
+    force : bool
+        Take files without the DICOM preamble or file meta, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -78,6 +85,13 @@ class Config(BaseModel):
     zero_centre: float = 0.0
     format: Literal["npy", "nifti"] = "npy"
     names: Literal["series", "folder", "hash"] = "series"
+    on_gap: Literal["interpolate", "nearest", "split", "fail"] = "interpolate"
+    on_duplicate: Literal["drop-identical", "first", "split", "fail"] = "drop-identical"
+    on_tilt: Literal["shear", "keep", "fail"] = "shear"
+    on_variable_spacing: Literal["true-positions", "fail"] = "true-positions"
+    on_mixed_orientation: Literal["largest", "split", "fail"] = "largest"
+    min_slices: Annotated[int, Field(ge=1, le=5000)] = 3
+    force: bool = False
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

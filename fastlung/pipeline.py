@@ -98,11 +98,12 @@ def _resampled(
     for axis, wanted in zip(orientation.axes, config.spacing_mm, strict=True):
         spacing_mm[axis] = wanted
     z, y, x = sample_positions(raw.grid)
-    shifts = np.zeros((1, 2))
+    shifts, breaks = np.zeros((1, 2)), tuple[int, ...]()
     # The tutorial's grid knows no positions: its slices count as equally far apart and in line.
     if config.align == "centred":
         z = raw.slice_positions_mm
         shifts = shifts if raw.slice_shifts_mm is None else raw.slice_shifts_mm
+        breaks = raw.slice_breaks
     least_y, least_x = shifts.min(axis=0)
     most_y, most_x = shifts.max(axis=0)
     bounds_mm = (z[0], z[-1]), (least_y, y[-1] + most_y), (least_x, x[-1] + most_x)
@@ -114,7 +115,7 @@ def _resampled(
         )
     targets = aligned_targets(raw.grid, grid)
     if config.hu_rule == "standard":
-        volume = _measured_only(hu, (z, y, x), targets, shifts, raw.grid, config.order)
+        volume = _measured_only(hu, (z, y, x), targets, shifts, breaks, raw.grid, config.order)
     else:
         volume = resample_between(hu, (z, y, x), targets, config.order)
     upright = np.ascontiguousarray(turned(volume, orientation))
@@ -126,15 +127,16 @@ def _measured_only(
     positions_mm: Positions,
     targets_mm: Positions,
     shifts_mm: npt.NDArray[np.float64],
+    breaks: tuple[int, ...],
     grid: Grid,
     order: int,
 ) -> npt.NDArray[np.int16]:
     """Resample so that what was never measured is interpolated with nothing, and blank after."""
     unmeasured = hu == UNMEASURED
     if not (unmeasured.any() or shifts_mm.any()):
-        return resample_between(hu, positions_mm, targets_mm, order)
+        return resample_between(hu, positions_mm, targets_mm, order, slice_breaks=breaks)
     extend(hu, UNMEASURED)
-    volume = resample_between(hu, positions_mm, targets_mm, order, shifts_mm)
+    volume = resample_between(hu, positions_mm, targets_mm, order, shifts_mm, breaks)
     straight = np.zeros(1)
     (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
     (nearest_z,) = nearest_samples(z, z_out, straight, np.inf)

@@ -15,7 +15,6 @@ from fastlung.errors import (
     ObjectNotFoundError,
     SeveralSeriesError,
     StoreError,
-    UnsupportedError,
 )
 from fastlung.io.dicom import folder as folder_module
 from fastlung.io.dicom import list_series, read_series
@@ -166,12 +165,3 @@ def test_listing_and_reading_agree(tmp_path, repeated):
     assert listed.grid == raw.grid
     assert listed.acquisition == raw.acquisition
     assert ("duplicate" in listed.verdict.classes) == repeated
-
-
-def test_an_enhanced_file_is_refused_by_name(tmp_path):
-    def enhance(ds):
-        ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
-
-    (tmp_path / "one").write_bytes(ct_slice(WORDS[0], edit=enhance))
-    with pytest.raises(UnsupportedError, match="Enhanced CT"):
-        read_series(tmp_path)

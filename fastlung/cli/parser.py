@@ -67,6 +67,8 @@ INSPECT_EPILOG = """\
 examples:
   fastlung inspect scans/
   fastlung inspect scans/ --csv > series.csv
+  fastlung inspect scans/ --strict-like idc
+      how many series stricter rules exclude, and how many of those can be processed
   fastlung inspect scans/ --json | jq '.[] | select(.verdict != ["regular"])'
 
 Reads headers only. Nothing is written, and no patient data is shown.
@@ -167,6 +169,7 @@ def _describe_process(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder with DICOM series, searched below")
     parser.add_argument("sink", metavar="SINK", help="folder for the results; made if missing")
     _describe_results(parser.add_argument_group("what is written"))
+    _describe_policies(parser.add_argument_group("what is done about irregular series"))
     _describe_carrying_out(parser.add_argument_group("how it is carried out"))
     rerun = parser.add_argument_group("what happens to earlier results")
     rerun.add_argument(
@@ -242,6 +245,52 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _describe_policies(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--on-gap",
+        type=_one_of("interpolate", "nearest", "split", "fail"),
+        metavar="NAME",
+        help="slices missing: interpolate across (default), nearest slice, split into series, fail",
+    )
+    group.add_argument(
+        "--on-duplicate",
+        type=_one_of("drop-identical", "first", "split", "fail"),
+        metavar="NAME",
+        help="several slices at one position: drop-identical (default; acquisitions become "
+        "series), first by instance number, split by instance number, fail",
+    )
+    group.add_argument(
+        "--on-tilt",
+        type=_one_of("shear", "keep", "fail"),
+        metavar="NAME",
+        help="tilted gantry: shear to where slices lie (default), keep them stacked straight, fail",
+    )
+    group.add_argument(
+        "--on-variable-spacing",
+        type=_one_of("true-positions", "fail"),
+        metavar="NAME",
+        help="steps of several sizes: interpolate at true-positions (default), fail",
+    )
+    group.add_argument(
+        "--on-mixed-orientation",
+        type=_one_of("largest", "split", "fail"),
+        metavar="NAME",
+        help="several orientations in a series: largest stack (default), split into series, fail",
+    )
+    group.add_argument(
+        "--min-slices",
+        type=_count,
+        metavar="N",
+        help="fewest slices that make a volume (default: 3)",
+    )
+    group.add_argument(
+        "--force",
+        action="store_const",
+        const=True,
+        help="read files without DICOM preamble or file meta, too",
+    )
+
+
 def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--workers",
@@ -279,6 +328,13 @@ def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
 
 def _describe_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder with DICOM series, searched below")
+    _describe_policies(parser.add_argument_group("what would be done about irregular series"))
+    parser.add_argument(
+        "--strict-like",
+        type=_one_of("idc"),
+        metavar="NAME",
+        help="say which series other rules exclude; idc: the NLST cohort of IDC's CloudSegmentator",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list, one object a series")
     form.add_argument("--csv", action="store_true", help="CSV, one row a series")
@@ -373,6 +429,12 @@ def _number_or_auto(text: str) -> int | None:
         return None
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
         raise argparse.ArgumentTypeError(f"expected a whole number or auto, and found {text!r}")
+    return int(text)
+
+
+def _count(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,6}", text) is None:
+        raise argparse.ArgumentTypeError(f"expected a whole number, and found {text!r}")
     return int(text)
 
 

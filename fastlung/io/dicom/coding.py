@@ -43,6 +43,8 @@ _NATIVE = {
     EXPLICIT_BIG_ENDIAN,
     DEFLATED_LITTLE_ENDIAN,
 }
+#: Not standard, and met: refused by name.
+_PRIVATE = {"1.2.840.113619.5.2": "GE private, implicit VR with big-endian pixels"}
 #: What a UID, and a short technical text, may consist of to be shown.
 UID = re.compile(r"[0-9.]{1,64}")
 CODED_TEXT = re.compile(r"[A-Za-z0-9 ._/\-+^]{1,64}")
@@ -148,7 +150,11 @@ def _check_pixels(syntax: str, pixels: PixelElement, expected_bytes: int) -> Non
             raise FormatError(f"{CODECS[syntax].name}, but Pixel Data is not encapsulated")
         return
     if syntax not in _NATIVE:
-        raise UnsupportedError(f"transfer syntax {safe_uid(syntax)} is not read")
+        named = f" ({_PRIVATE[syntax]})" if syntax in _PRIVATE else ""
+        raise UnsupportedError(
+            f"transfer syntax {safe_uid(syntax)}{named} is not read; convert the files to a "
+            "standard one"
+        )
     if pixels.length is None:
         raise FormatError("Pixel Data is encapsulated, but the transfer syntax is uncompressed")
     if pixels.length < expected_bytes:
