@@ -51,3 +51,10 @@ def bench(session):
     """Kernels against what people use today, in one process; arguments go to pytest."""
     session.install(".", *group("bench"))
     session.run("pytest", "bench", "--benchmark-enable", "--benchmark-warmup=on", *session.posargs)
+
+
+@nox.session(default=False)
+def fuzz(session):
+    """20,000 damaged series; arguments go to tests/fuzz.py, as in ``-- --seed 7 --case 123``."""
+    session.install(".", *group("test"))
+    session.run("python", "tests/fuzz.py", *session.posargs)
