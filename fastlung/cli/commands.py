@@ -14,6 +14,7 @@ from fastlung.cli.listing import series_csv, series_json, series_table
 from fastlung.cli.progress import Bar, JsonLines
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import ConfigError
+from fastlung.limits import limited
 from fastlung.report.summary import (
     action_lines,
     byte_size,
@@ -95,7 +96,8 @@ def inspect(args: Namespace) -> int:
     FastlungError
         If the source cannot be read, or holds nothing like CT.
     """
-    found = look_at(args.source)
+    with limited(**dict(args.limit)):
+        found = look_at(args.source)
     if args.json:
         sys.stdout.write(series_json(found))
     elif args.csv:
@@ -162,6 +164,7 @@ def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
         scan_timeout_seconds=args.scan_timeout,
         overwrite=args.overwrite,
         retry_failed=args.retry_failed,
+        limits=dict(args.limit),
     )
     return config, options
 

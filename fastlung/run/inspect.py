@@ -6,11 +6,12 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fastlung.errors import NothingFoundError, StoreError
+from fastlung.errors import LimitError, NothingFoundError, StoreError
 from fastlung.io.dicom.series import index_files
 from fastlung.io.names import scan_names
 from fastlung.io.source import discover, printable
 from fastlung.io.store import open_store
+from fastlung.limits import check_listing
 from fastlung.run.resume import check_source
 
 if TYPE_CHECKING:
@@ -108,8 +109,9 @@ def _inspect_group(store: LocalStore, group: SourceGroup) -> list[SeriesSummary]
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
     sizes = {info.key: info.size_bytes for info in group.objects}
     try:
+        check_listing(sizes.values())
         index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count))
-    except StoreError as error:
+    except (StoreError, LimitError) as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
     skipped = Counter(index.skipped.values())
     if index.broken:
