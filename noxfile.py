@@ -62,3 +62,10 @@ def bench(session):
     session.run("python", "bench/regression.py", *session.posargs, env=paths)
     if "--update" in session.posargs:
         session.run("python", "bench/tables.py", env=paths)
+
+
+@nox.session(default=False)
+def fuzz(session):
+    """20,000 damaged series; arguments go to tests/fuzz.py, as in ``-- --seed 7 --case 123``."""
+    session.install(".", *group("test"))
+    session.run("python", "tests/fuzz.py", *session.posargs)

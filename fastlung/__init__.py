@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from fastlung.hounsfield import to_hu as to_hu
     from fastlung.io.dicom import list_series as list_series
     from fastlung.io.dicom import read_series as read_series
+    from fastlung.limits import Limits as Limits
+    from fastlung.limits import limited as limited
     from fastlung.mask import lung_mask as lung_mask
     from fastlung.pipeline import process_scan as process_scan
     from fastlung.resampling import resample as resample
@@ -42,6 +44,7 @@ __all__ = [
     "Config",
     "Flag",
     "Grid",
+    "Limits",
     "LungMask",
     "Outcome",
     "Policy",
@@ -54,6 +57,7 @@ __all__ = [
     "build_run_options",
     "errors",
     "inspect",
+    "limited",
     "list_series",
     "lung_mask",
     "process",
@@ -68,6 +72,7 @@ _EXPORTS = {
     "config": ("Config", "RunOptions", "build_config", "build_run_options"),
     "geometry": ("Policy",),
     "io.dicom": ("list_series", "read_series"),
+    "limits": ("Limits", "limited"),
     "mask": ("lung_mask",),
     "hounsfield": ("to_hu",),
     "pipeline": ("process_scan",),

@@ -11,11 +11,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from fastlung.errors import ConfigError
+from fastlung.limits import Limits, changed
 
 __all__ = ["PRESETS", "Config", "RunOptions", "build_config", "build_run_options"]
 
@@ -126,6 +128,8 @@ class RunOptions(BaseModel):
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    limits : Limits
+        The largest input that is taken; fields that differ may be given by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -136,6 +140,7 @@ class RunOptions(BaseModel):
     scan_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
     overwrite: bool = False
     retry_failed: bool = False
+    limits: Limits = Limits()
 
 
 def build_config(preset: str = "hu", **options: Any) -> Config:
@@ -175,6 +180,9 @@ def build_run_options(**options: Any) -> RunOptions:
         For an unknown field or a value out of range.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    limits = given.get("limits", {})
+    if isinstance(limits, Mapping):
+        given["limits"] = changed(Limits(), limits)
     return _validated(RunOptions, given)
 
 

@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlung.errors import LimitError
 from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, tutorial_hu
 from fastlung.kernels.intensity import normalise
 from fastlung.kernels.padding import blank, extend
+from fastlung.limits import beyond, limits_in_force
 from fastlung.mask import lung_mask, tutorial_mask
 from fastlung.orientation import canonical_grid, orientation_of, turned
 from fastlung.quality import hu_percentiles
@@ -41,9 +41,6 @@ if TYPE_CHECKING:
 
 __all__ = ["process_scan"]
 
-#: A whole body at 0.5 mm has 3e9 voxels; more is a wrong spacing or two stacks far apart.
-LARGEST_VOXELS = 4_000_000_000
-
 
 def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> ScanResult:
     """
@@ -67,7 +64,8 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     Raises
     ------
     LimitError
-        If the output would have more than 4e9 voxels; nothing large has been allocated by then.
+        If the output would have more voxels than the limits in force allow; nothing of its size
+        has been allocated by then.
     """
     with stage("hu"):
         hu, padded = tutorial_hu(raw) if config.hu_rule == "tutorial" else marked_hu(raw)
@@ -108,10 +106,11 @@ def _resampled(
     most_y, most_x = shifts.max(axis=0)
     bounds_mm = (z[0], z[-1]), (least_y, y[-1] + most_y), (least_x, x[-1] + most_x)
     grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=bounds_mm)
-    if math.prod(grid.shape) > LARGEST_VOXELS:
-        raise LimitError(
-            f"the output would have {grid.shape} voxels, more than {LARGEST_VOXELS:,}; ask for "
-            "a coarser spacing, or look at the slice positions"
+    if math.prod(grid.shape) > limits_in_force().output_voxels:
+        raise beyond(
+            "output_voxels",
+            f"the output would have {grid.shape} voxels: ask for a coarser spacing, or look at the "
+            "slice positions",
         )
     targets = aligned_targets(raw.grid, grid)
     if config.hu_rule == "standard":

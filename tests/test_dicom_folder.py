@@ -126,13 +126,6 @@ def test_missing_and_unreadable_paths_are_store_errors(tmp_path, monkeypatch):
     assert "DOE" not in str(caught.value)
 
 
-def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
-    put(tmp_path, ct_series(WORDS))
-    (tmp_path / "huge").write_bytes(bytes(100_000))
-    monkeypatch.setattr(folder_module, "MAX_FILE_BYTES", 90_000)
-    assert "larger than 90,000 bytes" in list_series(tmp_path).skipped["huge"]
-
-
 def test_listing_reads_headers_only(tmp_path, monkeypatch):
     put(tmp_path, ct_series(random_words((4, 256, 256))))
     reads = []

@@ -16,6 +16,7 @@ from fastlung.cli.progress import Bar, JsonLines
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import ConfigError
 from fastlung.geometry import Policy
+from fastlung.limits import limited
 from fastlung.report.summary import (
     action_lines,
     byte_size,
@@ -98,7 +99,8 @@ def inspect(args: Namespace) -> int:
         If the source cannot be read, or holds nothing like CT.
     """
     policy = Policy.of(build_config(**_policies(args)))
-    found = look_at(args.source, policy, strict_like=args.strict_like)
+    with limited(**dict(args.limit)):
+        found = look_at(args.source, policy, strict_like=args.strict_like)
     if args.json:
         sys.stdout.write(series_json(found))
     elif args.csv:
@@ -166,6 +168,7 @@ def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
         scan_timeout_seconds=args.scan_timeout,
         overwrite=args.overwrite,
         retry_failed=args.retry_failed,
+        limits=dict(args.limit),
     )
     return config, options
 

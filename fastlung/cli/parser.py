@@ -171,6 +171,7 @@ def _describe_process(parser: argparse.ArgumentParser) -> None:
     _describe_results(parser.add_argument_group("what is written"))
     _describe_policies(parser.add_argument_group("what is done about irregular series"))
     _describe_carrying_out(parser.add_argument_group("how it is carried out"))
+    _add_limit(parser.add_argument_group("what is taken at all"))
     rerun = parser.add_argument_group("what happens to earlier results")
     rerun.add_argument(
         "--overwrite",
@@ -338,6 +339,7 @@ def _describe_inspect(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list, one object a series")
     form.add_argument("--csv", action="store_true", help="CSV, one row a series")
+    _add_limit(parser)
     _add_debug(parser)
 
 
@@ -350,6 +352,20 @@ def _describe_demo(parser: argparse.ArgumentParser) -> None:
         help="where to write (default: fastlung-demo, here)",
     )
     _add_debug(parser)
+
+
+def _add_limit(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--limit",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="take larger input, or only smaller one: object_bytes (default: 1GiB), group_objects "
+        "(50000), rows_columns (4096), frames (5000), slices (5000), scan_bytes (8GiB), "
+        "sequence_depth (32), inflate_ratio (4), inflate_spare_bytes (16MiB), output_voxels (4e9); "
+        "may be given several times; --retry-failed tries again what an earlier limit refused",
+    )
 
 
 def _add_debug(group: argparse._ActionsContainer) -> None:
@@ -436,6 +452,17 @@ def _count(text: str) -> int:
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
         raise argparse.ArgumentTypeError(f"expected a whole number, and found {text!r}")
     return int(text)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=N, such as slices=8000, and found {text!r}"
+        )
+    if re.fullmatch(r"[0-9]{1,18}", value):
+        return name, int(value)
+    return name, _size(value)
 
 
 def _size(text: str) -> int:

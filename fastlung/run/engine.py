@@ -19,6 +19,7 @@ from fastlung.io.names import load_names_key, pseudonym
 from fastlung.io.source import SourceGroup, discover
 from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import warm_up
+from fastlung.limits import limited
 from fastlung.report.summary import duration
 from fastlung.run.commit import Job, Task
 from fastlung.run.drive import carry_out
@@ -35,9 +36,10 @@ from fastlung.run.plan import Plan, plan_run, scan_bytes
 from fastlung.run.resume import Survey, check_sink, sink_inside, survey, write_run_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastlung.config import Config, RunOptions
+    from fastlung.limits import Limits
     from fastlung.run.events import Event
     from fastlung.scan import Outcome
 
@@ -183,6 +185,7 @@ def process(
     scan_timeout_seconds: float | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    limits: Limits | Mapping[str, int] | None = None,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> RunSummary:
@@ -207,6 +210,8 @@ def process(
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    limits : Limits or mapping, optional
+        The largest input that is taken, or the fields of `fastlung.Limits` that differ.
     on_event : callable, optional
         Told what happens, as it happens.
     **options
@@ -235,6 +240,7 @@ def process(
         scan_timeout_seconds=scan_timeout_seconds,
         overwrite=overwrite,
         retry_failed=retry_failed,
+        limits=limits,
     )
     return run(str(source), str(sink), build_config(preset, **options), run_options, on_event)
 
@@ -281,7 +287,8 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
     if not groups:
         raise NothingFoundError(f"{source}: no files in or below it")
     left = survey(groups, sink_store, config, options)
-    sizes = estimate_sizes(source_store, [task.group for task in left.tasks], config)
+    with limited(options.limits):
+        sizes = estimate_sizes(source_store, [task.group for task in left.tasks], config)
     machine = probe()
     plan = plan_run(sizes, machine, config, options)
     needs = [scan_bytes(size, config) for size in sizes]
@@ -318,6 +325,7 @@ def _job(prepared: _Prepared) -> Job:
         names_key=prepared.names_key,
         writer=secrets.token_hex(16),
         share_bytes=prepared.plan.share_bytes,
+        limits=prepared.options.limits,
     )
 
 

@@ -6,13 +6,14 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fastlung.errors import NothingFoundError, StoreError
+from fastlung.errors import LimitError, NothingFoundError, StoreError
 from fastlung.geometry import Policy
 from fastlung.io.dicom.headers import NOT_DICOM
 from fastlung.io.dicom.series import index_files
 from fastlung.io.names import scan_names
 from fastlung.io.source import discover, printable
 from fastlung.io.store import open_store
+from fastlung.limits import check_listing
 from fastlung.run.resume import check_source
 from fastlung.run.strict import idc_exclusions
 
@@ -129,8 +130,9 @@ def _inspect_group(
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
     sizes = {info.key: info.size_bytes for info in group.objects}
     try:
+        check_listing(sizes.values())
         index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count), policy)
-    except StoreError as error:
+    except (StoreError, LimitError) as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
     skipped = Counter(index.skipped.values())
     if index.broken:

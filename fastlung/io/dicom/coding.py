@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from fastlung.errors import (
     FormatError,
-    LimitError,
     MetadataError,
     TruncatedError,
     UnsupportedError,
@@ -27,6 +26,7 @@ from fastlung.io.dicom.elements import (
     Elements,
     PixelElement,
 )
+from fastlung.limits import beyond, limits_in_force
 
 __all__ = ["CODED_TEXT", "UID", "Coding", "read_coding", "safe_uid"]
 
@@ -101,8 +101,10 @@ def read_coding(elements: Elements, pixels: PixelElement, pixel_count: int) -> C
     if pixels.foreign:
         raise UnsupportedError(f"{pixels.foreign} is not read; CT words are integers")
     frames = elements.numbers("NumberOfFrames", 1)
+    if frames is not None and frames[0] > limits_in_force().frames:
+        raise beyond("frames", f"NumberOfFrames is {frames[0]:,.0f}")
     if frames is not None and frames[0] != 1:
-        raise LimitError(f"NumberOfFrames is {frames[0]:,.0f}; a CT Image holds one frame")
+        raise FormatError(f"NumberOfFrames is {frames[0]:,.0f}; a CT Image holds one frame")
     photometric = elements.text("PhotometricInterpretation")
     if not photometric:
         raise MetadataError("PhotometricInterpretation is absent; expected MONOCHROME2")

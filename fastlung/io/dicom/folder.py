@@ -23,14 +23,12 @@ from fastlung.errors import (
 from fastlung.geometry import Policy
 from fastlung.io.dicom.pixels import load_series
 from fastlung.io.dicom.series import SeriesIndex, index_files, index_series
+from fastlung.limits import check_listing
 
 if TYPE_CHECKING:
     from fastlung.scan import RawScan
 
 __all__ = ["list_series", "read_series"]
-
-#: Largest file taken; the largest single CT slice of our limits is 32 MiB.
-MAX_FILE_BYTES = 2**30
 
 _DEFAULT = Policy()
 
@@ -129,10 +127,9 @@ def _regular_files(path: Path) -> tuple[dict[str, tuple[Path, int]], dict[str, s
             odd[file.name] = "a folder within, not entered"
         elif not stat.S_ISREG(status.st_mode):
             odd[file.name] = "not a regular file"
-        elif status.st_size > MAX_FILE_BYTES:
-            odd[file.name] = f"larger than {MAX_FILE_BYTES:,} bytes"
         else:
             sizes[file.name] = (file, status.st_size)
+    check_listing([size for _, size in sizes.values()])
     return sizes, odd
 
 

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from fastlung.errors import (
     FormatError,
-    LimitError,
     MetadataError,
     ScanError,
     TruncatedError,
@@ -25,6 +24,7 @@ from fastlung.io.dicom.coding import CODED_TEXT, UID, Coding, read_coding, safe_
 from fastlung.io.dicom.elements import Elements, read_elements
 from fastlung.io.dicom.frames import split_frames
 from fastlung.io.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
+from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,8 +36,6 @@ __all__ = ["NOT_DICOM", "TELLS", "Broken", "Skipped", "SliceHeader", "read_heade
 #: Where the header of a CT slice nearly always ends; less is read of a file where this suffices.
 HEAD_BYTES = 64 * 1024
 
-#: Largest Rows and Columns taken. CT is 512 or 1024, rarely 2048; 65535 x 65535 would be 8 GiB.
-MAX_ROWS = 4096
 #: Finest and coarsest pixel taken, in millimetres: an inner ear of 50 mm and a body of 700 mm lie
 #: within at any matrix. A spacing of 1e-12 mm would ask for an astronomical grid.
 PIXEL_SPACING_MM = (0.05, 10.0)
@@ -253,8 +251,8 @@ def _slice_header(
     rows, columns = elements.unsigned("Rows"), elements.unsigned("Columns")
     if not rows or not columns:
         raise MetadataError(f"Rows x Columns is {rows} x {columns}; an image needs both")
-    if max(rows, columns) > MAX_ROWS:
-        raise LimitError(f"Rows x Columns is {rows} x {columns}; the limit is {MAX_ROWS} each")
+    if max(rows, columns) > limits_in_force().rows_columns:
+        raise beyond("rows_columns", f"Rows x Columns is {rows} x {columns}")
     try:
         coding: Coding | ScanError = read_coding(elements, pixels, rows * columns)
     except ScanError as error:
