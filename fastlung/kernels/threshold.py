@@ -25,7 +25,7 @@ def runs_at_most(volume: np.ndarray, threshold: float) -> Runs:
         Half-open runs ``[start, stop)`` along x, row by row.
     """
     offsets = np.empty(volume.shape[0] * volume.shape[1] + 1, np.int64)
-    starts, stops = _extract(volume, threshold, offsets)
+    starts, stops = _extract(volume, float(threshold), offsets)
     return Runs(volume.shape, offsets, starts, stops)
 
 
