@@ -2,19 +2,20 @@
 One scan, start to finish: `process_scan`.
 
 Pure: the same scan and configuration give the same bits, and no file, clock, environment or log
-is touched. Reads like the README: Hounsfield units, resample, lung mask, window, figures.
+is touched. Reads like the README: Hounsfield units, resample, lung mask, crop, window, figures.
 """
 
 from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlung.cropping import box_of_body, box_of_lungs, cut_array, cut_grid, widened
 from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, tutorial_hu
-from fastlung.kernels.intensity import normalise
 from fastlung.kernels.padding import blank, extend
 from fastlung.limits import beyond, limits_in_force
 from fastlung.mask import lung_mask, tutorial_mask
@@ -27,7 +28,8 @@ from fastlung.resampling import (
     sample_positions,
     target_grid,
 )
-from fastlung.scan import Flag, Grid, RawScan, ScanResult
+from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
+from fastlung.windowing import windowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -73,11 +75,9 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         volume, grid = _resampled(hu, raw, config)
     with stage("mask"):
         mask, litres, flags = _segmented(volume, grid, config.mask)
-    with stage("normalise"):
-        image = _windowed(volume, config)
     padding = {"padding_fraction": padded / hu.size}
-    return ScanResult(
-        image=image,
+    whole = ScanResult(
+        image=volume,
         mask=mask,
         grid=grid,
         window_hu=config.window_hu,
@@ -85,6 +85,11 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         figures=padding | hu_percentiles(volume) | litres,
         flags=flags,
     )
+    with stage("crop"):
+        part = _cropped(whole, config)
+    with stage("normalise"):
+        image = windowed(part.image, config.dtype, config.window_hu, config.zero_centre)
+    return replace(part, image=image)
 
 
 def _resampled(
@@ -159,9 +164,26 @@ def _segmented(
     return lungs.mask, litres, lungs.flags
 
 
-def _windowed(volume: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:
-    if config.window_hu is None:
-        return volume
-    out = np.empty(volume.shape, np.float32)
-    normalise(volume, *config.window_hu, config.zero_centre, out)
-    return out
+def _cropped(whole: ScanResult, config: Config) -> ScanResult:
+    """The part of a result, still in HU, that is asked for; the whole where there is none."""
+    if config.crop == "none":
+        return whole
+    if config.crop == "lungs" and whole.mask is not None:
+        box = box_of_lungs(whole.mask)
+    else:
+        box = box_of_body(whole.image)
+    if box is None:
+        flag = Flag(
+            name="not_cropped",
+            value=0.0,
+            text=f"nothing to crop to: no {config.crop} found; this is the whole volume",
+        )
+        return replace(whole, flags=(*whole.flags, flag))
+    box = widened(box, config.margin_mm, whole.grid)
+    return replace(
+        whole,
+        image=cut_array(whole.image, box),
+        mask=None if whole.mask is None else cut_array(whole.mask, box),
+        grid=cut_grid(whole.grid, box),
+        crop=Crop(offset=box.first, full_shape=whole.grid.shape),
+    )

@@ -117,7 +117,7 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(capsys):
         ("process a b --spcing 2", "unknown option '--spcing'; did you mean '--spacing'"),
         ("process a b --spac 2", "unknown option '--spac'"),
         ("process a b --preset tutoral", "did you mean 'tutorial'"),
-        ("process a b --format zarr", "known: npy, nifti"),
+        ("process a b --format dicom", "known: npy, npz, nifti, mha, zarr"),
         ("process a b --mask nome", "did you mean 'none'"),
         ("process a b --order 2", "choose from 0, 1, 3"),
         ("process a b --spacing 1,2", "three as Z,Y,X"),

@@ -44,7 +44,9 @@ examples:
   fastlung process scans/ volumes/
       1 mm isotropic int16 volumes in HU and uint8 lung masks, as .npy
   fastlung process scans/ volumes/ --format nifti --spacing 1.5
-  fastlung process scans/ volumes/ --spacing 2.5,0.8,0.8 --mask none
+  fastlung process scans/ volumes/ --spacing 2.5,0.8,0.8 --no-mask
+  fastlung process scans/ volumes/ --crop lungs --window -1000,400 --dtype uint8
+      only the box around the lungs, in a byte a voxel
   fastlung process scans/ volumes/ --preset tutorial
       the numbers of the Kaggle DSB 2017 preprocessing tutorial, as float32
   fastlung process scans/ volumes/ --auto-tune --dry-run
@@ -219,11 +221,34 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
         "none (default: the preset's)",
     )
     group.add_argument(
+        "--no-mask", dest="mask", action="store_const", const="none", help="the same as --mask none"
+    )
+    group.add_argument(
+        "--crop",
+        type=_one_of("none", "body", "lungs"),
+        metavar="NAME",
+        help="keep only the box around the body or the lungs; a scan without is kept whole and "
+        "flagged (default: none)",
+    )
+    group.add_argument(
+        "--margin",
+        type=_number,
+        metavar="MM",
+        help="left around what is cropped to, in mm (default: 5)",
+    )
+    group.add_argument(
         "--window",
         type=_window,
         metavar="LOW,HIGH",
-        help="HU that become 0 and 1, float32, clipped outside, as in -1000,400 "
-        "(default: none, int16 HU are kept)",
+        help="HU that become 0 and 1, clipped outside, as in -1000,400; none keeps HU (default: "
+        "the preset's)",
+    )
+    group.add_argument(
+        "--dtype",
+        type=_one_of("int16", "float32", "uint8"),
+        metavar="NAME",
+        help="int16: HU (default without a window); float32: fractions of the window (default with "
+        "one), or HU; uint8: the window as 0 to 255",
     )
     group.add_argument(
         "--zero-centre",
@@ -233,9 +258,9 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--format",
-        type=_one_of("npy", "nifti"),
+        type=_one_of("npy", "npz", "nifti", "mha", "zarr"),
         metavar="NAME",
-        help="npy or nifti (default: npy)",
+        help="npy, npz, nifti, mha or zarr (default: npy)",
     )
     group.add_argument(
         "--names",
@@ -431,7 +456,9 @@ def _spacing(text: str) -> tuple[float, float, float]:
     )
 
 
-def _window(text: str) -> tuple[float, float]:
+def _window(text: str) -> tuple[float, float] | str:
+    if text == "none":
+        return text
     numbers = _numbers(text)
     if len(numbers) != 2:  # noqa: PLR2004 - low, high
         raise argparse.ArgumentTypeError(

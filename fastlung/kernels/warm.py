@@ -28,7 +28,10 @@ def _warm_intensities() -> None:
     shift = np.zeros(1, np.uint8)
     hu.rescale(stored, shift, byte, signed, one, one, nothing, nothing, -1500.0, -1024, out)
     hu.rescale_as_tutorial(stored, shift, byte, signed, one, one, out)
-    intensity.normalise(out, -1000.0, 400.0, 0.25, np.zeros(out.shape, np.float32))
+    for dtype in (np.int16, np.float32):
+        volume = np.zeros((1, 2, 2), dtype)
+        intensity.normalise(volume, -1000.0, 400.0, 0.25, np.zeros(out.shape, np.float32))
+    intensity.quantise(out, -1000.0, 400.0, np.zeros(out.shape, np.uint8))
     intensity.histogram(out, np.zeros(65536, np.int64))
 
 
