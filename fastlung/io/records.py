@@ -68,6 +68,8 @@ class Record:
         Random token of the run that wrote it.
     fastlung : str
         Version that wrote it.
+    written_at : str
+        When, UTC, to the second; empty in records of early versions.
     """
 
     group: str
@@ -78,6 +80,7 @@ class Record:
     skipped_files: Mapping[str, int] = field(default_factory=dict)
     writer: str = ""
     fastlung: str = field(default_factory=lambda: version("fastlung"))
+    written_at: str = ""
     format: int = FORMAT
 
     @property

@@ -31,6 +31,7 @@ from fastlung.run.events import (
     ScanEnded,
 )
 from fastlung.run.machine import Machine, probe
+from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.plan import Plan, plan_run, scan_bytes
 from fastlung.run.resume import Survey, check_sink, sink_inside, survey, write_run_file
 
@@ -144,11 +145,13 @@ def run(
             alone=prepared.alone,
             timeout_seconds=options.scan_timeout_seconds,
         )
-        with closing(ended):
+        with manifest_afterwards(prepared.sink), closing(ended):
             for outcome in ended:
                 outcomes.append(outcome)
                 tell(ScanEnded(outcome=outcome))
         limited_by = _limited_by(outcomes, prepared.machine, plan)
+    else:
+        write_manifest(prepared.sink)
     summary = RunSummary(
         outcomes=tuple(outcomes),
         earlier=prepared.survey.earlier,

@@ -26,7 +26,7 @@ from fastlung.errors import (
     StoreError,
 )
 from fastlung.io.dicom import index_series, load_series
-from fastlung.io.names import pseudonym, scan_names
+from fastlung.io.names import pseudonym, recorded_uid, scan_names
 from fastlung.io.source import printable
 from fastlung.io.store import open_store
 from fastlung.io.writer import encode
@@ -187,6 +187,7 @@ def _run_series(
         name=name,
         group=task.group.id,
         status="done",
+        series_uid=recorded_uid(series.series_uid, job.names_key),
         verdict=series.verdict,
         acquired=series.grid,
         acquisition=series.acquisition,
