@@ -51,3 +51,10 @@ def bench(session):
     """Kernels against what people use today, in one process; arguments go to pytest."""
     session.install(".", *group("bench"))
     session.run("pytest", "bench", "--benchmark-enable", "--benchmark-warmup=on", *session.posargs)
+
+
+@nox.session(default=False)
+def campaign(session):
+    """A run killed at fifty moments, each time verified and completed; three minutes."""
+    session.install(".", *group("test"))
+    session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "50"})

@@ -15,8 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError
-from fastlung.io.names import load_names_key, pseudonym
-from fastlung.io.source import SourceGroup, discover
+from fastlung.io.names import load_names_key
 from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import warm_up
 from fastlung.report.summary import duration
@@ -33,12 +32,20 @@ from fastlung.run.events import (
 from fastlung.run.machine import Machine, probe
 from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.plan import Plan, plan_run, scan_bytes
-from fastlung.run.resume import Survey, check_sink, sink_inside, survey, write_run_file
+from fastlung.run.resume import (
+    Survey,
+    check_sink,
+    sink_inside,
+    source_groups,
+    survey,
+    write_run_file,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlung.config import Config, RunOptions
+    from fastlung.io.source import SourceGroup
     from fastlung.run.events import Event
     from fastlung.scan import Outcome
 
@@ -268,14 +275,9 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
     names_key = load_names_key() if config.names == "hash" else b""
     check_sink(sink_store, config, names_key, options)
 
-    def shown(path: str) -> str:
-        return pseudonym(names_key, path) if names_key else path
-
     # The listing ends before work starts, because the plan wants the largest scan. Locally that is
     # cheap: 220,000 files a second with a warm cache, 68,000 with a cold one.
-    groups = tuple(discover(source_store, without=inside, pseudonym=shown))
-    if not groups:
-        raise NothingFoundError(f"{source}: no files in or below it")
+    groups = source_groups(source_store, inside, names_key)
     left = survey(groups, sink_store, config, options)
     sizes = estimate_sizes(source_store, [task.group for task in left.tasks], config)
     machine = probe()
@@ -304,6 +306,7 @@ def _claim_sink(prepared: _Prepared) -> None:
         prepared.sink,
         config=prepared.config,
         names_key=prepared.names_key,
+        groups=len(prepared.survey.tasks) + prepared.survey.already_done,
         machine=prepared.machine,
         plan=prepared.plan,
     )
