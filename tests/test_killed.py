@@ -4,6 +4,7 @@ A run killed at any moment leaves a sink that is judged rightly, and that a reru
 A few moments by default; ``nox -s campaign`` tries fifty.
 """
 
+import itertools
 import json
 import os
 import random
@@ -51,11 +52,12 @@ def script(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def calm(source, script, tmp_path_factory):
-    """Payloads of a run that nobody kills, and its seconds from the first write to the end."""
+    """Payloads of a run that nobody kills, and the seconds from each of its events to the next."""
     sink = tmp_path_factory.mktemp("calm")
-    out, _ = launch(script, source, sink).communicate(timeout=120)
+    fastlung.process(str(source), str(sink), workers=0, spacing_mm=2.0)  # compiles, if need be
+    out, _ = launch(script, source, tmp_path_factory.mktemp("timed")).communicate(timeout=120)
     moments = [float(line.split()[1]) for line in out.splitlines()]
-    return payloads(sink), moments[-1] - moments[0]
+    return payloads(sink), [later - moment for moment, later in itertools.pairwise(moments)]
 
 
 def launch(script, source, sink):
@@ -68,10 +70,11 @@ def launch(script, source, sink):
     )
 
 
-def kill(script, source, sink, seconds):
-    """Kill a run so many seconds after it was planned, just before its first write."""
+def kill(script, source, sink, events, seconds):
+    """Kill a run so long after it has told so many events; the first comes before any write."""
     run = launch(script, source, sink)
-    run.stdout.readline()
+    for _ in range(events):
+        run.stdout.readline()
     time.sleep(seconds)
     os.killpg(run.pid, signal.SIGKILL)
     run.communicate(timeout=60)
@@ -89,10 +92,11 @@ def committed_folders(sink, calm):
 
 @pytest.mark.parametrize("moment", range(MOMENTS))
 def test_a_killed_run_is_judged_rightly_and_completed(source, script, calm, tmp_path, moment):
-    bytes_of_calm, duration = calm
+    bytes_of_calm, gaps = calm
     sink = tmp_path / "sink"
-    fraction = (moment + random.Random(SEED + moment).random()) / MOMENTS
-    kill(script, source, sink, duration * fraction)
+    # Evenly over the events, whatever each takes; then anywhere up to the next.
+    event = moment * len(gaps) // MOMENTS
+    kill(script, source, sink, event + 1, gaps[event] * random.Random(SEED + moment).random())
 
     folders = {f"patient-{number:02d}/ct" for number in range(SCANS)}
     whole = set(committed_folders(sink, bytes_of_calm))
@@ -108,6 +112,8 @@ def test_a_killed_run_is_judged_rightly_and_completed(source, script, calm, tmp_
         with pytest.raises(ConfigError, match=r"found no run\.json"):
             verify(str(source), str(sink))
 
+    for path in sink.rglob(".*.fastlung-tmp"):
+        os.utime(path, (0, 0))  # as if the kill was long ago
     summary = fastlung.process(str(source), str(sink), workers=0, spacing_mm=2.0)
     assert len(summary.outcomes) == SCANS - len(whole)  # and nothing twice
     assert payloads(sink) == bytes_of_calm

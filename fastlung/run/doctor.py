@@ -23,7 +23,7 @@ from botocore.config import Config as ClientConfig
 
 from fastlung.config import Config
 from fastlung.errors import FastlungError
-from fastlung.io.dicom.codecs import CODECS
+from fastlung.io.dicom.codecs import CODECS, is_installed
 from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import hu
 from fastlung.report.summary import byte_size
@@ -162,7 +162,7 @@ def _decoders() -> Iterator[Fact]:
             origin = f"pylibjpeg-rle {version('pylibjpeg-rle')}"
             yield Fact(topic=topic, name=f"{codec.name} ({uid})", value="rle", origin=origin)
             continue
-        usable = [name for name in codec.decoders if getattr(imagecodecs, name.upper()).available]
+        usable = list(filter(is_installed, codec.decoders))
         yield Fact(
             topic=topic,
             name=f"{codec.name} ({uid})",

@@ -9,16 +9,18 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
-from fastlung.errors import NothingFoundError
+from fastlung.errors import NothingFoundError, StoreError
 from fastlung.io.names import load_names_key
+from fastlung.io.records import read_records
 from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import warm_up
-from fastlung.report.summary import duration
+from fastlung.report.summary import duration, nothing_found
 from fastlung.run.commit import Job, Task
 from fastlung.run.drive import carry_out
 from fastlung.run.estimate import estimate_sizes
@@ -171,7 +173,7 @@ def run(
     )
     tell(RunEnded(summary=summary))
     if all(outcome.status == "skipped" for outcome in (*outcomes, *summary.earlier)):
-        raise NothingFoundError(_why_nothing(source, summary))
+        raise NothingFoundError(_why_nothing(source, prepared.sink, summary))
     return summary
 
 
@@ -302,15 +304,18 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
 
 def _claim_sink(prepared: _Prepared) -> None:
     """First write of a run: say whose sink this is. Temporary files of the dead go."""
-    write_run_file(
-        prepared.sink,
-        config=prepared.config,
-        names_key=prepared.names_key,
-        groups=len(prepared.survey.tasks) + prepared.survey.already_done,
-        machine=prepared.machine,
-        plan=prepared.plan,
-    )
-    prepared.sink.sweep()
+    try:
+        write_run_file(
+            prepared.sink,
+            config=prepared.config,
+            names_key=prepared.names_key,
+            groups=len(prepared.survey.tasks) + prepared.survey.already_done,
+            machine=prepared.machine,
+            plan=prepared.plan,
+        )
+        prepared.sink.sweep()
+    except StoreError as error:
+        raise type(error)(f"sink {prepared.sink.url}: {error}") from error
 
 
 def _ready_kernels() -> float:
@@ -354,10 +359,10 @@ def _limited_by(outcomes: Sequence[Outcome], machine: Machine, plan: Plan) -> st
     return f"Limited by {most} ({where})."
 
 
-def _why_nothing(source: str, summary: RunSummary) -> str:
-    skipped = (*summary.outcomes, *summary.earlier)
-    first = f"; the first: {skipped[0].message}" if skipped else ""
-    return (
-        f"{source}: no CT series in {summary.groups_total} folders{first}; "
-        "give a folder with CT slices in or below it"
-    )
+def _why_nothing(source: str, sink: LocalStore, summary: RunSummary) -> str:
+    groups = {outcome.group for outcome in (*summary.outcomes, *summary.earlier)}
+    files: Counter[str] = Counter()
+    for record in read_records(sink):
+        if record.group in groups:
+            files.update(record.skipped_files)
+    return nothing_found(source, files, summary.groups_total)

@@ -11,6 +11,7 @@ from fastlung.io.dicom.series import index_files
 from fastlung.io.names import scan_names
 from fastlung.io.source import discover, printable
 from fastlung.io.store import open_store
+from fastlung.report.summary import nothing_found
 from fastlung.run.resume import check_source
 
 if TYPE_CHECKING:
@@ -97,9 +98,15 @@ def inspect(source: str | os.PathLike[str]) -> list[SeriesSummary]:
     """
     store = open_store(str(source))
     check_source(store)
-    found = [summary for group in discover(store) for summary in _inspect_group(store, group)]
+    looked_at = [summary for group in discover(store) for summary in _inspect_group(store, group)]
+    found = [summary for summary in looked_at if summary.number or summary.problem]
+    if not looked_at:
+        raise NothingFoundError(f"{source}: no files in or below it")
     if not found:
-        raise NothingFoundError(f"{source}: no CT series in or below it")
+        files = Counter[str]()
+        for summary in looked_at:
+            files.update(summary.skipped_files)
+        raise NothingFoundError(nothing_found(str(source), files, len(looked_at)))
     return found
 
 
@@ -115,6 +122,8 @@ def _inspect_group(store: LocalStore, group: SourceGroup) -> list[SeriesSummary]
     if index.broken:
         problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
+    if not index.series:
+        return [SeriesSummary(group=group.label, skipped_files=skipped)]
     return _summaries(group, index, skipped)
 
 

@@ -113,9 +113,16 @@ def check_source(source: LocalStore) -> None:
         If there is nothing.
     """
     if not source.root.exists():
-        raise ObjectNotFoundError(f"source {source.root}: no such folder")
+        raise ObjectNotFoundError(
+            f"source {source.root}: no such folder; is it spelt right, and mounted here?"
+        )
     if not source.root.is_dir():
-        raise ConfigError(f"source {source.root}: a file, expected the folder it is in")
+        nifti = source.root.name.lower().endswith((".nii", ".nii.gz"))
+        what = "NIfTI; fastlung reads the DICOM slices it was made from" if nifti else "a file"
+        raise ConfigError(
+            f"source {source.root}: expected a folder, and found {what}; give the folder that "
+            f"holds the slices{'' if nifti else f': {source.root.parent}'}"
+        )
 
 
 def sink_inside(source: LocalStore, sink: LocalStore) -> str:
@@ -131,7 +138,10 @@ def sink_inside(source: LocalStore, sink: LocalStore) -> str:
     """
     check_source(source)
     if sink.root.exists() and not sink.root.is_dir():
-        raise ConfigError(f"sink {sink.root}: a file, expected a folder")
+        raise ConfigError(
+            f"sink {sink.root}: expected a folder, or nothing yet, and found a file; name another "
+            "place for the results"
+        )
     source_root, sink_root = source.root.resolve(), sink.root.resolve()
     if source_root == sink_root:
         raise ConfigError(f"source and sink are the same folder {source_root}; give another sink")
@@ -166,9 +176,10 @@ def check_sink(sink: LocalStore, config: Config, names_key: bytes, options: RunO
         if name != "preset" and fields.get(name) != now[name]
     ]
     raise SinkConflictError(
-        "the sink was written with another configuration "
-        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the same "
-        "options as before, or --overwrite to replace what is there"
+        f"{sink.url}: the sink was written with another configuration "
+        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the "
+        f"options of before (--config {sink.url}/{RUN_FILE}), or --overwrite to replace what is "
+        "there"
     )
 
 
@@ -259,7 +270,10 @@ def source_groups(source: LocalStore, inside: str, names_key: bytes) -> tuple[So
 
     groups = tuple(discover(source, without=inside, pseudonym=shown))
     if not groups:
-        raise NothingFoundError(f"{source.url}: no files in or below it")
+        raise NothingFoundError(
+            f"{source.url}: expected CT slices, and found no files in or below it; hidden files do "
+            "not count"
+        )
     return groups
 
 

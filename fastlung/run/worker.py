@@ -279,8 +279,8 @@ def _refuse_broken(index: SeriesIndex, count: int) -> None:
 
 
 def _why_nothing(skipped: Counter[str]) -> str:
-    reasons = "; ".join(f"{count} files: {reason}" for reason, count in skipped.most_common())
-    return f"no CT series here ({reasons})"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
+    return f"no CT series here; its files: {reasons}"
 
 
 def _peak_rss_bytes() -> int:

@@ -165,7 +165,8 @@ def read_header(
     if elements is not None and elements.pixels is None and size_bytes > HEAD_BYTES:
         elements = read_elements(read(size_bytes), size_bytes)
     if elements is None:
-        return Skipped(key=key, reason="not DICOM")
+        nifti = key.lower().endswith((".nii", ".nii.gz"))
+        return Skipped(key=key, reason="NIfTI, not DICOM" if nifti else "not DICOM")
     if reason := _why_no_slice(elements):
         return Skipped(key=key, reason=reason)
     # A header that broke off before its UID leaves the series unknown; a CT without one does not.
