@@ -132,7 +132,7 @@ def _inspect_group(
         index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count), policy)
     except StoreError as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
-    skipped = Counter(index.skipped.values())
+    skipped = dict(Counter(index.skipped.values()))
     if index.broken:
         problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
