@@ -186,8 +186,8 @@ def test_every_option_reaches_the_run(monkeypatch, capsys):
     monkeypatch.setattr(commands, "run", stop)
     words = (
         "process a b --preset tutorial --spacing 2 --order 1 --mask none --window -500,500 "
-        "--zero-centre 0.5 --dtype float32 --crop body --margin 3 --format nifti --names hash --workers 3 --chunk-size 4 "
-        "--memory-limit 4GB --scan-timeout 60 --overwrite --retry-failed"
+        "--zero-centre 0.5 --dtype float32 --crop body --margin 3 --format nifti --names hash "
+        "--workers 3 --chunk-size 4 --memory-limit 4GB --scan-timeout 60 --overwrite --retry-failed"
     )
     assert main(words.split()) == 4
     assert asked["config"] == Config(
