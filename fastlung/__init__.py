@@ -20,11 +20,14 @@ if TYPE_CHECKING:
     from fastlung.config import RunOptions as RunOptions
     from fastlung.config import build_config as build_config
     from fastlung.config import build_run_options as build_run_options
+    from fastlung.geometry import Policy as Policy
     from fastlung.hounsfield import to_hu as to_hu
     from fastlung.io.dicom import list_series as list_series
     from fastlung.io.dicom import read_series as read_series
     from fastlung.io.reader import open_scan as open_scan
     from fastlung.io.stored import StoredScan as StoredScan
+    from fastlung.limits import Limits as Limits
+    from fastlung.limits import limited as limited
     from fastlung.mask import lung_mask as lung_mask
     from fastlung.pipeline import process_scan as process_scan
     from fastlung.resampling import resample as resample
@@ -46,8 +49,10 @@ __all__ = [
     "Crop",
     "Flag",
     "Grid",
+    "Limits",
     "LungMask",
     "Outcome",
+    "Policy",
     "RawScan",
     "RunOptions",
     "ScanResult",
@@ -58,6 +63,7 @@ __all__ = [
     "build_run_options",
     "errors",
     "inspect",
+    "limited",
     "list_series",
     "lung_mask",
     "open_scan",
@@ -71,9 +77,11 @@ __all__ = [
 #: Module -> public names it defines.
 _EXPORTS = {
     "config": ("Config", "RunOptions", "build_config", "build_run_options"),
+    "geometry": ("Policy",),
     "io.dicom": ("list_series", "read_series"),
     "io.reader": ("open_scan",),
     "io.stored": ("StoredScan",),
+    "limits": ("Limits", "limited"),
     "mask": ("lung_mask",),
     "hounsfield": ("to_hu",),
     "pipeline": ("process_scan",),

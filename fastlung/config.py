@@ -11,11 +11,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from fastlung.errors import ConfigError
+from fastlung.limits import Limits, changed
 
 __all__ = ["PRESETS", "Config", "RunOptions", "build_config", "build_run_options"]
 
@@ -35,6 +37,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask": "tutorial",
         "window_hu": (-1000.0, 400.0),
         "zero_centre": 0.25,
+        "on_tilt": "keep",
     },
 }
 
@@ -74,6 +77,12 @@ class Config(BaseModel):
         File format of image and mask: ``npy``, ``npz``, ``nifti``, ``mha`` or ``zarr``.
     names : str
         What outputs are called: ``series``, ``folder`` or ``hash``.
+    on_gap, on_duplicate, on_tilt, on_variable_spacing, on_mixed_orientation : str
+        What is done about irregular series; see `fastlung.geometry.Policy`.
+    min_slices : int
+        Fewest slices that make a volume.
+    force : bool
+        Take files without the DICOM preamble or file meta, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -91,6 +100,13 @@ class Config(BaseModel):
     zero_centre: float = 0.0
     format: Literal["npy", "npz", "nifti", "mha", "zarr"] = "npy"
     names: Literal["series", "folder", "hash"] = "series"
+    on_gap: Literal["interpolate", "nearest", "split", "fail"] = "interpolate"
+    on_duplicate: Literal["drop-identical", "first", "split", "fail"] = "drop-identical"
+    on_tilt: Literal["shear", "keep", "fail"] = "shear"
+    on_variable_spacing: Literal["true-positions", "fail"] = "true-positions"
+    on_mixed_orientation: Literal["largest", "split", "fail"] = "largest"
+    min_slices: Annotated[int, Field(ge=1, le=5000)] = 3
+    force: bool = False
 
     @model_validator(mode="before")
     @classmethod
@@ -148,6 +164,8 @@ class RunOptions(BaseModel):
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    limits : Limits
+        The largest input that is taken; fields that differ may be given by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -158,6 +176,7 @@ class RunOptions(BaseModel):
     scan_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
     overwrite: bool = False
     retry_failed: bool = False
+    limits: Limits = Limits()
 
 
 def build_config(preset: str = "hu", **options: Any) -> Config:
@@ -197,6 +216,9 @@ def build_run_options(**options: Any) -> RunOptions:
         For an unknown field or a value out of range.
     """
     given = {name: value for name, value in options.items() if value is not None}
+    limits = given.get("limits", {})
+    if isinstance(limits, Mapping):
+        given["limits"] = changed(Limits(), limits)
     return _validated(RunOptions, given)
 
 

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlung.cropping import box_of_body, box_of_lungs, cut_array, cut_grid, widened
-from fastlung.errors import LimitError
 from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, tutorial_hu
 from fastlung.kernels.padding import blank, extend
+from fastlung.limits import beyond, limits_in_force
 from fastlung.mask import lung_mask, tutorial_mask
 from fastlung.orientation import canonical_grid, orientation_of, turned
 from fastlung.quality import hu_percentiles
@@ -43,9 +43,6 @@ if TYPE_CHECKING:
 
 __all__ = ["process_scan"]
 
-#: A whole body at 0.5 mm has 3e9 voxels; more is a wrong spacing or two stacks far apart.
-LARGEST_VOXELS = 4_000_000_000
-
 
 def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> ScanResult:
     """
@@ -69,7 +66,8 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     Raises
     ------
     LimitError
-        If the output would have more than 4e9 voxels; nothing large has been allocated by then.
+        If the output would have more voxels than the limits in force allow; nothing of its size
+        has been allocated by then.
     """
     with stage("hu"):
         hu, padded = tutorial_hu(raw) if config.hu_rule == "tutorial" else marked_hu(raw)
@@ -104,23 +102,25 @@ def _resampled(
     for axis, wanted in zip(orientation.axes, config.spacing_mm, strict=True):
         spacing_mm[axis] = wanted
     z, y, x = sample_positions(raw.grid)
-    shifts = np.zeros((1, 2))
+    shifts, breaks = np.zeros((1, 2)), tuple[int, ...]()
     # The tutorial's grid knows no positions: its slices count as equally far apart and in line.
     if config.align == "centred":
         z = raw.slice_positions_mm
         shifts = shifts if raw.slice_shifts_mm is None else raw.slice_shifts_mm
+        breaks = raw.slice_breaks
     least_y, least_x = shifts.min(axis=0)
     most_y, most_x = shifts.max(axis=0)
     bounds_mm = (z[0], z[-1]), (least_y, y[-1] + most_y), (least_x, x[-1] + most_x)
     grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=bounds_mm)
-    if math.prod(grid.shape) > LARGEST_VOXELS:
-        raise LimitError(
-            f"the output would have {grid.shape} voxels, more than {LARGEST_VOXELS:,}; ask for "
-            "a coarser spacing, or look at the slice positions"
+    if math.prod(grid.shape) > limits_in_force().output_voxels:
+        raise beyond(
+            "output_voxels",
+            f"the output would have {grid.shape} voxels: ask for a coarser spacing, or look at the "
+            "slice positions",
         )
     targets = aligned_targets(raw.grid, grid)
     if config.hu_rule == "standard":
-        volume = _measured_only(hu, (z, y, x), targets, shifts, raw.grid, config.order)
+        volume = _measured_only(hu, (z, y, x), targets, shifts, breaks, raw.grid, config.order)
     else:
         volume = resample_between(hu, (z, y, x), targets, config.order)
     upright = np.ascontiguousarray(turned(volume, orientation))
@@ -132,15 +132,16 @@ def _measured_only(
     positions_mm: Positions,
     targets_mm: Positions,
     shifts_mm: npt.NDArray[np.float64],
+    breaks: tuple[int, ...],
     grid: Grid,
     order: int,
 ) -> npt.NDArray[np.int16]:
     """Resample so that what was never measured is interpolated with nothing, and blank after."""
     unmeasured = hu == UNMEASURED
     if not (unmeasured.any() or shifts_mm.any()):
-        return resample_between(hu, positions_mm, targets_mm, order)
+        return resample_between(hu, positions_mm, targets_mm, order, slice_breaks=breaks)
     extend(hu, UNMEASURED)
-    volume = resample_between(hu, positions_mm, targets_mm, order, shifts_mm)
+    volume = resample_between(hu, positions_mm, targets_mm, order, shifts_mm, breaks)
     straight = np.zeros(1)
     (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
     (nearest_z,) = nearest_samples(z, z_out, straight, np.inf)

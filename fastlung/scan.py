@@ -193,6 +193,9 @@ class RawScan:
     slice_shifts_mm : ndarray of float64, shape (z, 2), or None
         How far each slice lies along (y, x) of the plane from straight above the first one, in
         millimetres: a tilted gantry. None where the slices lie straight above one another.
+    slice_breaks : tuple of int
+        Numbers of slices below which nothing is interpolated: up to the middle of the gap there,
+        the nearer slice counts.
     """
 
     series_uid: str
@@ -203,6 +206,7 @@ class RawScan:
     verdict: Verdict
     acquisition: Mapping[str, str | float]
     slice_shifts_mm: npt.NDArray[np.float64] | None = None
+    slice_breaks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -8,12 +8,15 @@ once a command is known, because it needs NumPy and pydantic.
 from __future__ import annotations
 
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
-from fastlung.cli.listing import series_csv, series_json, series_table
+from fastlung.cli.listing import series_csv, series_json, series_sentence, series_table
 from fastlung.cli.progress import Bar, JsonLines
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import ConfigError
+from fastlung.geometry import Policy
+from fastlung.limits import limited
 from fastlung.report.summary import (
     action_lines,
     byte_size,
@@ -95,13 +98,15 @@ def inspect(args: Namespace) -> int:
     FastlungError
         If the source cannot be read, or holds nothing like CT.
     """
-    found = look_at(args.source)
+    policy = Policy.of(build_config(**_policies(args)))
+    with limited(**dict(args.limit)):
+        found = look_at(args.source, policy, strict_like=args.strict_like)
     if args.json:
         sys.stdout.write(series_json(found))
     elif args.csv:
         sys.stdout.write(series_csv(found))
     else:
-        say(series_table(found), f"{len(found)} series.")
+        say(series_table(found), series_sentence(found))
     return 0
 
 
@@ -157,6 +162,7 @@ def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
         zero_centre=args.zero_centre,
         format=args.format,
         names=args.names,
+        **_policies(args),
     )
     options = build_run_options(
         workers=args.workers,
@@ -165,8 +171,13 @@ def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
         scan_timeout_seconds=args.scan_timeout,
         overwrite=args.overwrite,
         retry_failed=args.retry_failed,
+        limits=dict(args.limit),
     )
     return config, options
+
+
+def _policies(args: Namespace) -> dict[str, Any]:
+    return {one.name: getattr(args, one.name) for one in fields(Policy)}
 
 
 def _process_dry(args: Namespace, config: Config, options: RunOptions) -> int:

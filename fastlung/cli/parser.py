@@ -69,6 +69,8 @@ INSPECT_EPILOG = """\
 examples:
   fastlung inspect scans/
   fastlung inspect scans/ --csv > series.csv
+  fastlung inspect scans/ --strict-like idc
+      how many series stricter rules exclude, and how many of those can be processed
   fastlung inspect scans/ --json | jq '.[] | select(.verdict != ["regular"])'
 
 Reads headers only. Nothing is written, and no patient data is shown.
@@ -169,7 +171,9 @@ def _describe_process(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder with DICOM series, searched below")
     parser.add_argument("sink", metavar="SINK", help="folder for the results; made if missing")
     _describe_results(parser.add_argument_group("what is written"))
+    _describe_policies(parser.add_argument_group("what is done about irregular series"))
     _describe_carrying_out(parser.add_argument_group("how it is carried out"))
+    _add_limit(parser.add_argument_group("what is taken at all"))
     rerun = parser.add_argument_group("what happens to earlier results")
     rerun.add_argument(
         "--overwrite",
@@ -267,6 +271,52 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
 
 
+def _describe_policies(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--on-gap",
+        type=_one_of("interpolate", "nearest", "split", "fail"),
+        metavar="NAME",
+        help="slices missing: interpolate across (default), nearest slice, split into series, fail",
+    )
+    group.add_argument(
+        "--on-duplicate",
+        type=_one_of("drop-identical", "first", "split", "fail"),
+        metavar="NAME",
+        help="several slices at one position: drop-identical (default; acquisitions become "
+        "series), first by instance number, split by instance number, fail",
+    )
+    group.add_argument(
+        "--on-tilt",
+        type=_one_of("shear", "keep", "fail"),
+        metavar="NAME",
+        help="tilted gantry: shear to where slices lie (default), keep them stacked straight, fail",
+    )
+    group.add_argument(
+        "--on-variable-spacing",
+        type=_one_of("true-positions", "fail"),
+        metavar="NAME",
+        help="steps of several sizes: interpolate at true-positions (default), fail",
+    )
+    group.add_argument(
+        "--on-mixed-orientation",
+        type=_one_of("largest", "split", "fail"),
+        metavar="NAME",
+        help="several orientations in a series: largest stack (default), split into series, fail",
+    )
+    group.add_argument(
+        "--min-slices",
+        type=_count,
+        metavar="N",
+        help="fewest slices that make a volume (default: 3)",
+    )
+    group.add_argument(
+        "--force",
+        action="store_const",
+        const=True,
+        help="read files without DICOM preamble or file meta, too",
+    )
+
+
 def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--workers",
@@ -304,9 +354,17 @@ def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
 
 def _describe_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder with DICOM series, searched below")
+    _describe_policies(parser.add_argument_group("what would be done about irregular series"))
+    parser.add_argument(
+        "--strict-like",
+        type=_one_of("idc"),
+        metavar="NAME",
+        help="say which series other rules exclude; idc: the NLST cohort of IDC's CloudSegmentator",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list, one object a series")
     form.add_argument("--csv", action="store_true", help="CSV, one row a series")
+    _add_limit(parser)
     _add_debug(parser)
 
 
@@ -319,6 +377,20 @@ def _describe_demo(parser: argparse.ArgumentParser) -> None:
         help="where to write (default: fastlung-demo, here)",
     )
     _add_debug(parser)
+
+
+def _add_limit(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--limit",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="take larger input, or only smaller one: object_bytes (default: 1GiB), group_objects "
+        "(50000), rows_columns (4096), frames (5000), slices (5000), scan_bytes (8GiB), "
+        "sequence_depth (32), inflate_ratio (4), inflate_spare_bytes (16MiB), output_voxels (4e9); "
+        "may be given several times; --retry-failed tries again what an earlier limit refused",
+    )
 
 
 def _add_debug(group: argparse._ActionsContainer) -> None:
@@ -401,6 +473,23 @@ def _number_or_auto(text: str) -> int | None:
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
         raise argparse.ArgumentTypeError(f"expected a whole number or auto, and found {text!r}")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,6}", text) is None:
+        raise argparse.ArgumentTypeError(f"expected a whole number, and found {text!r}")
+    return int(text)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=N, such as slices=8000, and found {text!r}"
+        )
+    if re.fullmatch(r"[0-9]{1,18}", value):
+        return name, int(value)
+    return name, _size(value)
 
 
 def _size(text: str) -> int:

@@ -37,10 +37,10 @@ def _warm_intensities() -> None:
 
 def _warm_resampling() -> None:
     start, weights = np.zeros(1, np.int64), np.full((1, 4), 0.25, np.float32)
-    planes = start[None].copy(), weights[None].copy()
     for array in (start, weights):
-        array.setflags(write=False)  # bands along z come from a cache, and are another type so
-    bands = start, weights, *planes, *planes
+        array.setflags(write=False)  # as the cached bands are: Numba counts that as another type
+    plane = start.copy()[None], weights.copy()[None]
+    bands = start, weights, *plane, *plane
     for dtype in (np.int16, np.uint8):
         volume = np.zeros((1, 1, 1), dtype)
         resample.resample_integers(volume, *bands, 0.0, 1.0, volume.copy())
@@ -48,8 +48,8 @@ def _warm_resampling() -> None:
     resample.resample_floats(volume, *bands, volume.copy())
     image = np.zeros((1, 1, 1), np.int16)
     padding.extend(image, -32768)
-    nearest = np.zeros(1, np.int64)
-    padding.blank(image != 0, nearest, planes[0], planes[0], -1024, image)
+    index = np.zeros(1, np.int64)
+    padding.blank(image != 0, index, index[None], index[None], -1024, image)
 
 
 def _warm_masks() -> None:
@@ -62,5 +62,6 @@ def _warm_masks() -> None:
     runs.moments(everything, found, count)
     runs.means(everything, np.zeros((3, 3, 3), np.int16), found, count)
     runs.contacts(everything, found)
+    runs.paint_coarse(everything, np.ones(found.size, np.uint8), (2, 2, 2))
     runs.paint(everything, np.ones(found.size, np.uint8), np.zeros((3, 3, 3), np.uint8))
     morphology.close(everything, morphology.ball(1.0, (1.0, 1.0, 1.0)))

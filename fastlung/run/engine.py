@@ -19,6 +19,7 @@ from fastlung.io.names import load_names_key, pseudonym
 from fastlung.io.source import SourceGroup, discover
 from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import warm_up
+from fastlung.limits import limited
 from fastlung.report.summary import duration
 from fastlung.run.commit import Job, Task
 from fastlung.run.drive import carry_out
@@ -35,9 +36,10 @@ from fastlung.run.plan import Plan, plan_run, scan_bytes
 from fastlung.run.resume import Survey, check_sink, sink_inside, survey, write_run_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastlung.config import Config, RunOptions
+    from fastlung.limits import Limits
     from fastlung.run.events import Event
     from fastlung.scan import Outcome
 
@@ -132,10 +134,17 @@ def run(
             already_done=prepared.survey.already_done,
         )
     )
+    prepared.sink.sweep()
     outcomes: list[Outcome] = []
     limited_by = ""
     if tasks:
-        _claim_sink(prepared)
+        write_run_file(
+            prepared.sink,
+            config=config,
+            names_key=prepared.names_key,
+            machine=prepared.machine,
+            plan=plan,
+        )
         tell(KernelsReady(seconds=_ready_kernels()))
         ended = carry_out(
             _job(prepared),
@@ -176,6 +185,7 @@ def process(
     scan_timeout_seconds: float | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    limits: Limits | Mapping[str, int] | None = None,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> RunSummary:
@@ -200,6 +210,8 @@ def process(
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    limits : Limits or mapping, optional
+        The largest input that is taken, or the fields of `fastlung.Limits` that differ.
     on_event : callable, optional
         Told what happens, as it happens.
     **options
@@ -228,6 +240,7 @@ def process(
         scan_timeout_seconds=scan_timeout_seconds,
         overwrite=overwrite,
         retry_failed=retry_failed,
+        limits=limits,
     )
     return run(str(source), str(sink), build_config(preset, **options), run_options, on_event)
 
@@ -274,7 +287,8 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
     if not groups:
         raise NothingFoundError(f"{source}: no files in or below it")
     left = survey(groups, sink_store, config, options)
-    sizes = estimate_sizes(source_store, [task.group for task in left.tasks], config)
+    with limited(options.limits):
+        sizes = estimate_sizes(source_store, [task.group for task in left.tasks], config)
     machine = probe()
     plan = plan_run(sizes, machine, config, options)
     needs = [scan_bytes(size, config) for size in sizes]
@@ -295,18 +309,6 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
     )
 
 
-def _claim_sink(prepared: _Prepared) -> None:
-    """First write of a run: say whose sink this is. Temporary files of the dead go."""
-    write_run_file(
-        prepared.sink,
-        config=prepared.config,
-        names_key=prepared.names_key,
-        machine=prepared.machine,
-        plan=prepared.plan,
-    )
-    prepared.sink.sweep()
-
-
 def _ready_kernels() -> float:
     # Here, before any worker starts: it fills the cache that workers load from, and several
     # processes compiling into one cache is not safe.
@@ -323,6 +325,7 @@ def _job(prepared: _Prepared) -> Job:
         names_key=prepared.names_key,
         writer=secrets.token_hex(16),
         share_bytes=prepared.plan.share_bytes,
+        limits=prepared.options.limits,
     )
 
 

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from fastlung.errors import (
     FormatError,
-    LimitError,
     MetadataError,
     TruncatedError,
     UnsupportedError,
@@ -27,6 +26,7 @@ from fastlung.io.dicom.elements import (
     Elements,
     PixelElement,
 )
+from fastlung.limits import beyond, limits_in_force
 
 __all__ = ["CODED_TEXT", "UID", "Coding", "read_coding", "safe_uid"]
 
@@ -43,6 +43,8 @@ _NATIVE = {
     EXPLICIT_BIG_ENDIAN,
     DEFLATED_LITTLE_ENDIAN,
 }
+#: Not standard, and met: refused by name.
+_PRIVATE = {"1.2.840.113619.5.2": "GE private, implicit VR with big-endian pixels"}
 #: What a UID, and a short technical text, may consist of to be shown.
 UID = re.compile(r"[0-9.]{1,64}")
 CODED_TEXT = re.compile(r"[A-Za-z0-9 ._/\-+^]{1,64}")
@@ -99,8 +101,10 @@ def read_coding(elements: Elements, pixels: PixelElement, pixel_count: int) -> C
     if pixels.foreign:
         raise UnsupportedError(f"{pixels.foreign} is not read; CT words are integers")
     frames = elements.numbers("NumberOfFrames", 1)
+    if frames is not None and frames[0] > limits_in_force().frames:
+        raise beyond("frames", f"NumberOfFrames is {frames[0]:,.0f}")
     if frames is not None and frames[0] != 1:
-        raise LimitError(f"NumberOfFrames is {frames[0]:,.0f}; a CT Image holds one frame")
+        raise FormatError(f"NumberOfFrames is {frames[0]:,.0f}; a CT Image holds one frame")
     photometric = elements.text("PhotometricInterpretation")
     if not photometric:
         raise MetadataError("PhotometricInterpretation is absent; expected MONOCHROME2")
@@ -148,7 +152,11 @@ def _check_pixels(syntax: str, pixels: PixelElement, expected_bytes: int) -> Non
             raise FormatError(f"{CODECS[syntax].name}, but Pixel Data is not encapsulated")
         return
     if syntax not in _NATIVE:
-        raise UnsupportedError(f"transfer syntax {safe_uid(syntax)} is not read")
+        named = f" ({_PRIVATE[syntax]})" if syntax in _PRIVATE else ""
+        raise UnsupportedError(
+            f"transfer syntax {safe_uid(syntax)}{named} is not read; convert the files to a "
+            "standard one"
+        )
     if pixels.length is None:
         raise FormatError("Pixel Data is encapsulated, but the transfer syntax is uncompressed")
     if pixels.length < expected_bytes:

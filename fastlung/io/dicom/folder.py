@@ -20,19 +20,20 @@ from fastlung.errors import (
     SeveralSeriesError,
     StoreError,
 )
+from fastlung.geometry import Policy
 from fastlung.io.dicom.pixels import load_series
 from fastlung.io.dicom.series import SeriesIndex, index_files, index_series
+from fastlung.limits import check_listing
 
 if TYPE_CHECKING:
     from fastlung.scan import RawScan
 
 __all__ = ["list_series", "read_series"]
 
-#: Largest file taken; the largest single CT slice of our limits is 32 MiB.
-MAX_FILE_BYTES = 2**30
+_DEFAULT = Policy()
 
 
-def read_series(path: str | os.PathLike[str]) -> RawScan:
+def read_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> RawScan:
     """
     Read the one CT series in a folder, or in a file.
 
@@ -40,6 +41,8 @@ def read_series(path: str | os.PathLike[str]) -> RawScan:
     ----------
     path : path-like
         A folder, of which the files directly in it are read, or one file.
+    policy : Policy
+        What to do about irregular series.
 
     Returns
     -------
@@ -59,7 +62,7 @@ def read_series(path: str | os.PathLike[str]) -> RawScan:
     """
     sizes, odd = _regular_files(Path(path))
     blobs = {key: _read(file, size) for key, (file, size) in sizes.items()}
-    index = index_series(blobs)
+    index = index_series(blobs, policy)
     if not index.series and not index.broken:
         raise NothingFoundError(_nothing({**odd, **index.skipped}))
     if index.broken:
@@ -72,7 +75,7 @@ def read_series(path: str | os.PathLike[str]) -> RawScan:
     return load_series(index.series[0], blobs)
 
 
-def list_series(path: str | os.PathLike[str]) -> SeriesIndex:
+def list_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> SeriesIndex:
     """
     Say which series are in a folder, or in a file, reading headers only where that suffices.
 
@@ -80,6 +83,8 @@ def list_series(path: str | os.PathLike[str]) -> SeriesIndex:
     ----------
     path : path-like
         A folder, of which the files directly in it are looked at, or one file.
+    policy : Policy
+        What to do about irregular series.
 
     Returns
     -------
@@ -95,6 +100,7 @@ def list_series(path: str | os.PathLike[str]) -> SeriesIndex:
     index = index_files(
         {key: size for key, (_, size) in sizes.items()},
         lambda key, count: _read(sizes[key][0], count),
+        policy,
     )
     return SeriesIndex(series=index.series, skipped={**odd, **index.skipped}, broken=index.broken)
 
@@ -121,10 +127,9 @@ def _regular_files(path: Path) -> tuple[dict[str, tuple[Path, int]], dict[str, s
             odd[file.name] = "a folder within, not entered"
         elif not stat.S_ISREG(status.st_mode):
             odd[file.name] = "not a regular file"
-        elif status.st_size > MAX_FILE_BYTES:
-            odd[file.name] = f"larger than {MAX_FILE_BYTES:,} bytes"
         else:
             sizes[file.name] = (file, status.st_size)
+    check_listing([size for _, size in sizes.values()])
     return sizes, odd
 
 
