@@ -69,3 +69,10 @@ def fuzz(session):
     """20,000 damaged series; arguments go to tests/fuzz.py, as in ``-- --seed 7 --case 123``."""
     session.install(".", *group("test"))
     session.run("python", "tests/fuzz.py", *session.posargs)
+
+
+@nox.session(default=False)
+def campaign(session):
+    """A run killed at fifty moments, each time verified and completed; three minutes."""
+    session.install(".", *group("test"))
+    session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "50"})

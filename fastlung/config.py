@@ -12,7 +12,7 @@ import difflib
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
@@ -189,7 +189,8 @@ def build_config(preset: str = "hu", **options: Any) -> Config:
         A key of `PRESETS`.
     **options
         Fields of `Config`; None means "not given". A single `spacing_mm` is taken as isotropic;
-        ``window_hu="none"`` leaves Hounsfield units whatever the preset says.
+        ``"none"`` empties a field that may be empty whatever the preset says:
+        ``window_hu="none"`` leaves Hounsfield units.
 
     Raises
     ------
@@ -201,8 +202,10 @@ def build_config(preset: str = "hu", **options: Any) -> Config:
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(given.get("spacing_mm"), (int, float)):
         given["spacing_mm"] = (given["spacing_mm"],) * 3
-    if given.get("window_hu") == "none":
-        given |= {"window_hu": None, "zero_centre": given.get("zero_centre", 0.0)}
+    emptied = [name for name, value in given.items() if _is_none(name, value)]
+    given |= dict.fromkeys(emptied)
+    if "window_hu" in emptied:
+        given.setdefault("zero_centre", 0.0)
     return _validated(Config, {"preset": preset, **PRESETS[preset], **given})
 
 
@@ -210,16 +213,27 @@ def build_run_options(**options: Any) -> RunOptions:
     """
     Check the options of how a run is carried out.
 
+    Parameters
+    ----------
+    **options
+        Fields of `RunOptions`; None and ``"auto"`` mean "not given".
+
     Raises
     ------
     ConfigError
         For an unknown field or a value out of range.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, "auto")}
     limits = given.get("limits", {})
     if isinstance(limits, Mapping):
         given["limits"] = changed(Limits(), limits)
     return _validated(RunOptions, given)
+
+
+def _is_none(name: str, value: Any) -> bool:
+    """Whether a value is the word for an empty field, and the field may be empty."""
+    field = Config.model_fields.get(name)
+    return value == "none" and field is not None and type(None) in get_args(field.annotation)
 
 
 def _validated(model: type[Model], fields: dict[str, Any]) -> Model:

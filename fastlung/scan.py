@@ -317,6 +317,9 @@ class Outcome:
         Id of the source group it came from.
     status : str
         ``done``, ``failed`` or ``skipped``.
+    series_uid : str
+        SeriesInstanceUID, or a hash of it where that is malformed or names are hashed; empty for
+        none.
     error, message : str
         Class and sentence of the failure, or of why it was skipped; empty for a done scan.
     verdict : Verdict or None
@@ -342,6 +345,7 @@ class Outcome:
     name: str
     group: str
     status: str
+    series_uid: str = ""
     error: str = ""
     message: str = ""
     verdict: Verdict | None = None

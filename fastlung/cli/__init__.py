@@ -7,6 +7,7 @@ command does is `fastlung.cli.commands`'.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -31,6 +32,18 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.FastlungError, 1),
 )
 INTERRUPTED = 130
+#: Sub-command -> module of this package, and function in it.
+CARRIED_OUT_BY = {
+    "process": ("commands", "process"),
+    "inspect": ("commands", "inspect"),
+    "demo": ("demo", "demo"),
+    "verify": ("answers", "answer_verify"),
+    "status": ("answers", "answer_status"),
+    "manifest": ("answers", "answer_manifest"),
+    "config": ("commands", "print_config"),
+    "doctor": ("doctor", "answer_doctor"),
+    "completion": ("completion", "print_completion"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,10 +95,10 @@ def _run(args: Namespace) -> int:
         logging.basicConfig(format="%(name)s: %(message)s")
         logging.getLogger("fastlung").setLevel(logging.DEBUG)
     # Imported here: `--help` and wrong usage answer without NumPy, Numba or pydantic.
-    from fastlung.cli import commands, demo  # noqa: PLC0415
-
-    carry_out = {"process": commands.process, "inspect": commands.inspect, "demo": demo.demo}
-    return carry_out[args.command](args)
+    module, name = CARRIED_OUT_BY[args.command]
+    carry_out = getattr(importlib.import_module(f"fastlung.cli.{module}"), name)
+    code: int = carry_out(args)
+    return code
 
 
 def _trace(error: BaseException) -> str:

@@ -14,16 +14,19 @@ import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+from fastlung.cli.questions import QUESTION_EPILOGS, QUESTIONS, describe_questions
 
-__all__ = ["COMMANDS", "build_parser", "parse"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["COMMANDS", "OneOf", "build_parser", "parse"]
 
 #: Sub-commands and what they are for.
 COMMANDS = {
     "process": "turn CT series into isotropic volumes and lung masks",
     "inspect": "list the CT series in a folder and say what their geometry is",
     "demo": "make a small synthetic cohort and process it",
+    **QUESTIONS,
 }
 
 DESCRIPTION = "Lung CT DICOM in, training-ready volumes and lung masks out."
@@ -33,6 +36,7 @@ examples:
   fastlung demo                         see it work: no data needed
   fastlung inspect scans/               what is there
   fastlung process scans/ volumes/      1 mm volumes in HU, and lung masks
+  fastlung verify scans/ volumes/       is everything there, and whole?
   fastlung process --help               every option
 
 exit codes: 0 all done, 1 some scans failed, 2 wrong usage, 3 nothing found,
@@ -150,6 +154,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     epilogs = {"process": PROCESS_EPILOG, "inspect": INSPECT_EPILOG, "demo": DEMO_EPILOG}
+    epilogs |= QUESTION_EPILOGS
     described = {
         name: commands.add_parser(
             name,
@@ -164,16 +169,14 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_process(described["process"])
     _describe_inspect(described["inspect"])
     _describe_demo(described["demo"])
+    describe_questions(described, _add_shown, _describe_configuration)
     return parser
 
 
 def _describe_process(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder with DICOM series, searched below")
     parser.add_argument("sink", metavar="SINK", help="folder for the results; made if missing")
-    _describe_results(parser.add_argument_group("what is written"))
-    _describe_policies(parser.add_argument_group("what is done about irregular series"))
-    _describe_carrying_out(parser.add_argument_group("how it is carried out"))
-    _add_limit(parser.add_argument_group("what is taken at all"))
+    _describe_configuration(parser)
     rerun = parser.add_argument_group("what happens to earlier results")
     rerun.add_argument(
         "--overwrite",
@@ -189,14 +192,26 @@ def _describe_process(parser: argparse.ArgumentParser) -> None:
     shown.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"
     )
-    shown.add_argument("--quiet", action="store_true", help="print failures and errors only")
-    _add_debug(shown)
+    _add_shown(shown)
+
+
+def _describe_configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group("where options come from").add_argument(
+        "--config",
+        metavar="FILE",
+        help="TOML with options by the names that `fastlung config` prints, or the run.json of a "
+        "sink; FASTLUNG_ variables and options below are stronger",
+    )
+    _describe_results(parser.add_argument_group("what is written"))
+    _describe_policies(parser.add_argument_group("what is done about irregular series"))
+    _add_limit(parser.add_argument_group("what is taken at all"))
+    _describe_carrying_out(parser.add_argument_group("how it is carried out"))
 
 
 def _describe_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--preset",
-        type=_one_of("hu", "tutorial"),
+        type=OneOf("hu", "tutorial"),
         metavar="NAME",
         help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
         "options below override it",
@@ -215,7 +230,7 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--mask",
-        type=_one_of("default", "tutorial", "none"),
+        type=OneOf("default", "tutorial", "none"),
         metavar="NAME",
         help="default: right lung 1, left lung 2, without airways; tutorial: the tutorial's; "
         "none (default: the preset's)",
@@ -225,7 +240,7 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--crop",
-        type=_one_of("none", "body", "lungs"),
+        type=OneOf("none", "body", "lungs"),
         metavar="NAME",
         help="keep only the box around the body or the lungs; a scan without is kept whole and "
         "flagged (default: none)",
@@ -245,7 +260,7 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--dtype",
-        type=_one_of("int16", "float32", "uint8"),
+        type=OneOf("int16", "float32", "uint8"),
         metavar="NAME",
         help="int16: HU (default without a window); float32: fractions of the window (default with "
         "one), or HU; uint8: the window as 0 to 255",
@@ -258,13 +273,13 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--format",
-        type=_one_of("npy", "npz", "nifti", "mha", "zarr"),
+        type=OneOf("npy", "npz", "nifti", "mha", "zarr"),
         metavar="NAME",
         help="npy, npz, nifti, mha or zarr (default: npy)",
     )
     group.add_argument(
         "--names",
-        type=_one_of("series", "folder", "hash"),
+        type=OneOf("series", "folder", "hash"),
         metavar="NAME",
         help="what results are called: series (SeriesInstanceUID), folder (path below SOURCE) or "
         "hash (default: series)",
@@ -274,32 +289,32 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
 def _describe_policies(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--on-gap",
-        type=_one_of("interpolate", "nearest", "split", "fail"),
+        type=OneOf("interpolate", "nearest", "split", "fail"),
         metavar="NAME",
         help="slices missing: interpolate across (default), nearest slice, split into series, fail",
     )
     group.add_argument(
         "--on-duplicate",
-        type=_one_of("drop-identical", "first", "split", "fail"),
+        type=OneOf("drop-identical", "first", "split", "fail"),
         metavar="NAME",
         help="several slices at one position: drop-identical (default; acquisitions become "
         "series), first by instance number, split by instance number, fail",
     )
     group.add_argument(
         "--on-tilt",
-        type=_one_of("shear", "keep", "fail"),
+        type=OneOf("shear", "keep", "fail"),
         metavar="NAME",
         help="tilted gantry: shear to where slices lie (default), keep them stacked straight, fail",
     )
     group.add_argument(
         "--on-variable-spacing",
-        type=_one_of("true-positions", "fail"),
+        type=OneOf("true-positions", "fail"),
         metavar="NAME",
         help="steps of several sizes: interpolate at true-positions (default), fail",
     )
     group.add_argument(
         "--on-mixed-orientation",
-        type=_one_of("largest", "split", "fail"),
+        type=OneOf("largest", "split", "fail"),
         metavar="NAME",
         help="several orientations in a series: largest stack (default), split into series, fail",
     )
@@ -357,7 +372,7 @@ def _describe_inspect(parser: argparse.ArgumentParser) -> None:
     _describe_policies(parser.add_argument_group("what would be done about irregular series"))
     parser.add_argument(
         "--strict-like",
-        type=_one_of("idc"),
+        type=OneOf("idc"),
         metavar="NAME",
         help="say which series other rules exclude; idc: the NLST cohort of IDC's CloudSegmentator",
     )
@@ -365,7 +380,7 @@ def _describe_inspect(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="a JSON list, one object a series")
     form.add_argument("--csv", action="store_true", help="CSV, one row a series")
     _add_limit(parser)
-    _add_debug(parser)
+    _add_shown(parser)
 
 
 def _describe_demo(parser: argparse.ArgumentParser) -> None:
@@ -376,7 +391,7 @@ def _describe_demo(parser: argparse.ArgumentParser) -> None:
         default="fastlung-demo",
         help="where to write (default: fastlung-demo, here)",
     )
-    _add_debug(parser)
+    _add_shown(parser)
 
 
 def _add_limit(group: argparse._ActionsContainer) -> None:
@@ -393,7 +408,8 @@ def _add_limit(group: argparse._ActionsContainer) -> None:
     )
 
 
-def _add_debug(group: argparse._ActionsContainer) -> None:
+def _add_shown(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--quiet", action="store_true", help="print failures and errors only")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -419,15 +435,25 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
-def _one_of(*known: str) -> Callable[[str], str]:
-    """Check a name; argparse's own ``choices`` would not say which one was meant."""
+class OneOf:
+    """
+    Checks a name; argparse's own ``choices`` would not say which one was meant.
 
-    def name(text: str) -> str:
-        if text not in known:
-            raise argparse.ArgumentTypeError(f"unknown name {text!r}; {_suggestion(text, known)}")
+    Parameters
+    ----------
+    *known : str
+        Names it takes.
+    """
+
+    def __init__(self, *known: str) -> None:
+        self.known = known
+
+    def __call__(self, text: str) -> str:
+        """Return a name that is known."""
+        if text not in self.known:
+            hint = _suggestion(text, self.known)
+            raise argparse.ArgumentTypeError(f"unknown name {text!r}; {hint}")
         return text
-
-    return name
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -467,9 +493,9 @@ def _window(text: str) -> tuple[float, float] | str:
     return numbers[0], numbers[1]
 
 
-def _number_or_auto(text: str) -> int | None:
+def _number_or_auto(text: str) -> int | str:
     if text == "auto":
-        return None
+        return text
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
         raise argparse.ArgumentTypeError(f"expected a whole number or auto, and found {text!r}")
     return int(text)

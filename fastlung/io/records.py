@@ -69,6 +69,8 @@ class Record:
         Random token of the run that wrote it.
     fastlung : str
         Version that wrote it.
+    written_at : str
+        When, UTC, to the second; empty in records of early versions.
     """
 
     group: str
@@ -79,6 +81,7 @@ class Record:
     skipped_files: Mapping[str, int] = field(default_factory=dict)
     writer: str = ""
     fastlung: str = field(default_factory=lambda: version("fastlung"))
+    written_at: str = ""
     format: int = FORMAT
 
     @property

@@ -12,6 +12,7 @@ import errno
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from isal import isal_zlib
@@ -240,6 +241,7 @@ class Storer:
             outcomes=final,
             skipped_files=skipped_files,
             writer=self._job.writer,
+            written_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         try:
             self._uncommit(task)

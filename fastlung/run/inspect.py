@@ -14,6 +14,7 @@ from fastlung.io.names import scan_names
 from fastlung.io.source import discover, printable
 from fastlung.io.store import open_store
 from fastlung.limits import check_listing
+from fastlung.report.summary import nothing_found
 from fastlung.run.resume import check_source
 from fastlung.run.strict import idc_exclusions
 
@@ -113,14 +114,23 @@ def inspect(
     """
     store = open_store(str(source))
     check_source(store)
-    found = [
+    looked_at = [
         summary
         for group in discover(store)
         for summary in _inspect_group(store, group, policy, strict_like)
     ]
-    if not any(summary.number or summary.problem for summary in found):
-        raise NothingFoundError(f"{source}: no CT series in or below it")
-    return found
+    if not looked_at:
+        raise NothingFoundError(f"{source}: no files in or below it")
+    if not any(summary.number or summary.problem for summary in looked_at):
+        files = Counter[str]()
+        for summary in looked_at:
+            files.update(summary.skipped_files)
+        raise NothingFoundError(nothing_found(str(source), files, len(looked_at)))
+    return [
+        summary
+        for summary in looked_at
+        if summary.number or summary.problem or summary.skipped_files.keys() - NOT_DICOM
+    ]
 
 
 def _inspect_group(
@@ -139,8 +149,7 @@ def _inspect_group(
         problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
     if not index.series:
-        dicom = skipped.keys() - NOT_DICOM
-        return [SeriesSummary(group=group.label, skipped_files=skipped)] if dicom else []
+        return [SeriesSummary(group=group.label, skipped_files=skipped)]
     return _summaries(group, index, skipped, strict_like)
 
 

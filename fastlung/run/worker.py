@@ -29,7 +29,7 @@ from fastlung.errors import (
 )
 from fastlung.geometry import Policy
 from fastlung.io.dicom import index_series, load_series
-from fastlung.io.names import pseudonym, scan_names
+from fastlung.io.names import pseudonym, recorded_uid, scan_names
 from fastlung.io.source import printable
 from fastlung.io.store import open_store
 from fastlung.io.writer import encode
@@ -207,6 +207,7 @@ def _run_series(
         name=name,
         group=task.group.id,
         status="done",
+        series_uid=recorded_uid(series.series_uid, job.names_key),
         verdict=series.verdict,
         acquired=series.grid,
         acquisition=series.acquisition,
@@ -304,8 +305,8 @@ def _refuse_broken(index: SeriesIndex, count: int) -> None:
 
 
 def _why_nothing(skipped: Counter[str]) -> str:
-    reasons = "; ".join(f"{count} files: {reason}" for reason, count in skipped.most_common())
-    return f"no CT series here ({reasons})"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
+    return f"no CT series here; its files: {reasons}"
 
 
 def _peak_rss_bytes() -> int:

@@ -33,9 +33,11 @@ __all__ = ["list_series", "read_series"]
 _DEFAULT = Policy()
 
 
-def read_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> RawScan:
+def read_series(
+    path: str | os.PathLike[str], policy: Policy = _DEFAULT, *, number: int | None = None
+) -> RawScan:
     """
-    Read the one CT series in a folder, or in a file.
+    Read one CT series from a folder, or from a file.
 
     Parameters
     ----------
@@ -43,6 +45,8 @@ def read_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> RawS
         A folder, of which the files directly in it are read, or one file.
     policy : Policy
         What to do about irregular series.
+    number : int, optional
+        Which of several series, counted from 1 as `inspect` does; by default there must be one.
 
     Returns
     -------
@@ -54,7 +58,7 @@ def read_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> RawS
     NothingFoundError
         Where there is no CT series.
     SeveralSeriesError
-        Where there is more than one.
+        Where there is more than one and no `number`, or no series of that number.
     ScanError
         Where the series cannot be read as a volume; each cause has its own subclass.
     StoreError
@@ -70,9 +74,11 @@ def read_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> RawS
             f"{len(index.broken)} of {len(blobs)} files are DICOM, cannot be read and may be "
             f"slices ({index.skipped[index.broken[0]]}); fetch them again or move them away"
         )
-    if len(index.series) > 1:
-        raise SeveralSeriesError(_several(index))
-    return load_series(index.series[0], blobs)
+    if number is None and len(index.series) == 1:
+        number = 1
+    if number is None or not 1 <= number <= len(index.series):
+        raise SeveralSeriesError(_several(index, number))
+    return load_series(index.series[number - 1], blobs)
 
 
 def list_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> SeriesIndex:
@@ -161,14 +167,17 @@ def _nothing(reasons: dict[str, str]) -> str:
     )
 
 
-def _several(index: SeriesIndex) -> str:
+def _several(index: SeriesIndex, number: int | None) -> str:
     lines = []
-    for number, series in enumerate(index.series, start=1):
+    for place, series in enumerate(index.series, start=1):
         size = f"{len(series.headers)} slices"
         if series.grid is not None:
             size += f" of {series.grid.spacing_mm[0]:.2f} mm"
-        lines.append(f"{number}) {size}, {' '.join(series.verdict.classes)}")
+        kernel = series.acquisition.get("ConvolutionKernel")
+        described = [size, *([f"kernel {kernel}"] if kernel else []), *series.verdict.classes]
+        lines.append(f"{place}) {', '.join(described)}")
+    wanted = "one" if number is None else f"number {number}"
     return (
-        f"{len(lines)} CT series here, expected one: {'; '.join(lines)}; move each into a folder "
-        "of its own"
+        f"expected {wanted}, and found {len(lines)} CT series here: {'; '.join(lines)}; choose "
+        "with read_series(path, number=1), or move each into a folder of its own"
     )

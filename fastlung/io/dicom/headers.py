@@ -66,9 +66,9 @@ _OTHER_KINDS = {
     "1.2.840.10008.5.1.4.1.1.481": "a radiotherapy object",
     "1.2.840.10008.5.1.4.1.1.11": "a presentation state",
 }
-_EMPTY, _FOREIGN = "an empty file", "not DICOM"
+_EMPTY, _FOREIGN, _NIFTI = "an empty file", "not DICOM", "NIfTI, not DICOM"
 #: Reasons to skip a file that say it is no DICOM at all.
-NOT_DICOM = {_EMPTY, _FOREIGN}
+NOT_DICOM = {_EMPTY, _FOREIGN, _NIFTI}
 _MODALITY = re.compile(r"[A-Z0-9]{1,16}")
 _MAX_ACQUISITION_NUMBER = 1e6
 
@@ -185,7 +185,8 @@ def read_headers(
     if elements is not None and elements.pixels is None and size_bytes > HEAD_BYTES:
         elements = read_elements(read(size_bytes), size_bytes)
     if elements is None:
-        return Skipped(key=key, reason=_FOREIGN)
+        nifti = key.lower().endswith((".nii", ".nii.gz"))
+        return Skipped(key=key, reason=_NIFTI if nifti else _FOREIGN)
     if reason := _why_no_slice(elements):
         return Skipped(key=key, reason=reason)
     # A header that broke off before its UID leaves the series unknown; a CT without one does not.
