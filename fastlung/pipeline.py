@@ -76,7 +76,7 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     with stage("mask"):
         mask, litres, flags = _segmented(volume, grid, config.mask)
     padding = {"padding_fraction": padded / hu.size}
-    whole = ScanResult(
+    result = ScanResult(
         image=volume,
         mask=mask,
         grid=grid,
@@ -85,11 +85,12 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         figures=padding | hu_percentiles(volume) | litres,
         flags=flags,
     )
-    with stage("crop"):
-        part = _cropped(whole, config)
+    if config.crop != "none":
+        with stage("crop"):
+            result = _cropped(result, config)
     with stage("normalise"):
-        image = windowed(part.image, config.dtype, config.window_hu, config.zero_centre)
-    return replace(part, image=image)
+        image = windowed(result.image, config.dtype, config.window_hu, config.zero_centre)
+    return replace(result, image=image)
 
 
 def _resampled(
@@ -156,8 +157,6 @@ def _segmented(
 
 def _cropped(whole: ScanResult, config: Config) -> ScanResult:
     """The part of a result, still in HU, that is asked for; the whole where there is none."""
-    if config.crop == "none":
-        return whole
     if config.crop == "lungs" and whole.mask is not None:
         box = box_of_lungs(whole.mask)
     else:
