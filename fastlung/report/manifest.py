@@ -286,7 +286,7 @@ def _grid_cells(side: str, grid: Grid | None) -> Row:
     for axis, count, spacing_mm in zip("zyx", grid.shape, grid.spacing_mm, strict=True):
         cells[f"shape_{side}_{axis}"] = count
         cells[f"spacing_{side}_{axis}_mm"] = spacing_mm
-    cells[f"affine_{side}_lps"] = _json(grid.affine_lps.tolist())
+    cells[f"affine_{side}_lps"] = _json((grid.affine_lps + 0.0).tolist())  # no -0.0
     return cells
 
 
