@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -64,7 +65,10 @@ class Band(NamedTuple):
 
 
 def axis_band(
-    positions_mm: npt.NDArray[np.float64], targets_mm: npt.NDArray[np.float64], order: int
+    positions_mm: npt.NDArray[np.float64],
+    targets_mm: npt.NDArray[np.float64],
+    order: int,
+    breaks: tuple[int, ...] = (),
 ) -> Band:
     """
     Build the operator that interpolates samples at some positions at others.
@@ -77,6 +81,9 @@ def axis_band(
         Where values are wanted, ascending. Beyond the ends the edge value continues.
     order : {0, 1, 3}
         Nearest, linear, or interpolating cubic spline.
+    breaks : tuple of int
+        Numbers of samples below which nothing is interpolated: each side's edge value continues
+        up to the middle.
 
     Returns
     -------
@@ -84,14 +91,19 @@ def axis_band(
         Rows that sum to one.
     """
     positions, targets = (np.asarray(mm, np.float64) for mm in (positions_mm, targets_mm))
-    return _cached_band(positions.tobytes(), targets.tobytes(), order)
+    return _cached_band(positions.tobytes(), targets.tobytes(), order, breaks)
 
 
 # One scan asks for two or three bands, and the next scan of a scanner mostly for the same ones.
 @lru_cache(maxsize=16)
-def _cached_band(positions: bytes, targets: bytes, order: int) -> Band:
+def _cached_band(positions: bytes, targets: bytes, order: int, breaks: tuple[int, ...]) -> Band:
     x, wanted = np.frombuffer(positions), np.frombuffer(targets)
-    dense = {0: _nearest, 1: _linear, 3: _cubic}[order](x, wanted)
+    interpolate = {0: _nearest, 1: _linear, 3: _cubic}[order]
+    part_of = np.searchsorted([(x[i - 1] + x[i]) / 2 for i in breaks], wanted, side="right")
+    dense = np.zeros((wanted.size, x.size))
+    for part, (first, end) in enumerate(pairwise((0, *breaks, x.size))):
+        rows = part_of == part
+        dense[rows, first:end] = interpolate(x[first:end], wanted[rows])
     band = _narrowed(dense)
     for array in band:
         array.setflags(write=False)
@@ -205,6 +217,7 @@ def resample_between(
     targets_mm: Positions,
     order: int,
     slice_shifts_mm: npt.NDArray[np.float64] | None = None,
+    slice_breaks: tuple[int, ...] = (),
 ) -> npt.NDArray[Any]:
     """
     Interpolate a volume at other positions along each of its axes.
@@ -219,6 +232,8 @@ def resample_between(
         Nearest, linear, cubic spline.
     slice_shifts_mm : ndarray of float64, shape (z, 2), or None
         How far the samples of each slice lie along (y, x) from `positions_mm`.
+    slice_breaks : tuple of int
+        Numbers of slices below which nothing is interpolated.
 
     Returns
     -------
@@ -228,7 +243,7 @@ def resample_between(
     (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
     shifts = np.zeros((1, 2)) if slice_shifts_mm is None else slice_shifts_mm
     bands = (
-        axis_band(z, z_out, order),
+        axis_band(z, z_out, order, slice_breaks),
         _plane_bands(y, y_out, order, shifts[:, 0]),
         _plane_bands(x, x_out, order, shifts[:, 1]),
     )

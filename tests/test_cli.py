@@ -21,6 +21,10 @@ from fastlung.cli.parser import COMMANDS, parse
 from fastlung.config import PRESETS, Config, RunOptions
 from fastlung.demo.cohort import COHORT, write_cohort
 from fastlung.errors import StoreError
+from fastlung.geometry.policy import CHOICES
+
+# Real runs from start to end: minutes without the compiled kernels.
+pytestmark = pytest.mark.compiled
 
 #: Options that keep a run small, and in this process.
 QUICK = ["--spacing", "6", "--names", "folder", "--workers", "0"]
@@ -113,7 +117,7 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(capsys):
         ("process a b --spcing 2", "unknown option '--spcing'; did you mean '--spacing'"),
         ("process a b --spac 2", "unknown option '--spac'"),
         ("process a b --preset tutoral", "did you mean 'tutorial'"),
-        ("process a b --format zarr", "known: npy, nifti"),
+        ("process a b --format dicom", "known: npy, npz, nifti, mha, zarr"),
         ("process a b --mask nome", "did you mean 'none'"),
         ("process a b --order 2", "choose from 0, 1, 3"),
         ("process a b --spacing 1,2", "three as Z,Y,X"),
@@ -141,11 +145,12 @@ def test_wrong_usage_is_one_sentence_and_exit_2(words, expected, capsys):
     assert expected in printed.err
 
 
-@pytest.mark.parametrize("field", ["preset", "mask", "format", "names", "order"])
+@pytest.mark.parametrize("field", ["preset", "mask", "format", "names", "order", *CHOICES])
 def test_the_parser_takes_exactly_what_the_configuration_takes(field, capsys):
+    option = f"--{field.replace('_', '-')}"
     for value in get_args(Config.model_fields[field].annotation):
-        assert getattr(parse(["process", "a", "b", f"--{field}", str(value)]), field) == value
-    assert main(["process", "a", "b", f"--{field}", "7"]) == 2
+        assert getattr(parse(["process", "a", "b", option, str(value)]), field) == value
+    assert main(["process", "a", "b", option, "7"]) == 2
     assert set(PRESETS) == set(get_args(Config.model_fields["preset"].annotation))
     capsys.readouterr()
 
@@ -180,12 +185,16 @@ def test_every_option_reaches_the_run(monkeypatch, capsys):
     words = (
         "process a b --preset tutorial --spacing 2 --order 1 --mask none --window -500,500 "
         "--zero-centre 0.5 --format nifti --names hash --workers 3 --chunk-size 4 "
-        "--memory-limit 4GB --scan-timeout 60 --overwrite --retry-failed"
+        "--memory-limit 4GB --scan-timeout 60 --overwrite --retry-failed --on-gap nearest "
+        "--on-duplicate first --on-tilt fail --on-variable-spacing fail "
+        "--on-mixed-orientation split --min-slices 5 --force"
     )
     assert main(words.split()) == 4
     assert asked["config"] == Config(
         preset="tutorial", hu_rule="tutorial", align="corners", spacing_mm=(2, 2, 2), order=1,
         mask="none", window_hu=(-500, 500), zero_centre=0.5, format="nifti", names="hash",
+        on_gap="nearest", on_duplicate="first", on_tilt="fail", on_variable_spacing="fail",
+        on_mixed_orientation="split", min_slices=5, force=True,
     )  # fmt: skip
     assert asked["options"] == RunOptions(
         workers=3, chunk_size=4, memory_limit_bytes=4 * 10**9, scan_timeout_seconds=60,

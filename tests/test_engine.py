@@ -331,6 +331,22 @@ def test_a_script_without_a_main_guard_works(source, calm, script, tmp_path):
     assert payloads(tmp_path / "sink") == calm
 
 
+def test_workers_import_nothing_from_the_current_folder(source, calm, script, tmp_path):
+    """A checkout, or results, in a folder that is called as a module of ours."""
+    here = tmp_path / "here"
+    for name in ("fastlung", "numpy"):
+        (here / name).mkdir(parents=True)
+        text = f"open({str(tmp_path / 'imported')!r}, 'a').write({name!r})"
+        (here / name / "__init__.py").write_text(text)
+
+    run = launch(script, source, tmp_path / "sink", 2, cwd=here)
+    _, errors = run.communicate(timeout=120)
+
+    assert (run.returncode, errors) == (0, "")
+    assert not (tmp_path / "imported").exists()
+    assert payloads(tmp_path / "sink") == calm
+
+
 @pytest.mark.parametrize("after", ["KernelsReady", "ScanEnded"])
 def test_killed_at_any_moment_a_rerun_completes_the_same_bytes(
     source, calm, script, tmp_path, after

@@ -13,7 +13,7 @@ from tiny_series import CANARY, write_group, write_source
 
 import fastlung
 from fastlung.errors import StoreError
-from fastlung.io.dicom.elements import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
+from fastlung.io.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
 from fastlung.io.records import read_records
 from fastlung.io.store import LocalStore
 from fastlung.report import manifest

@@ -101,9 +101,22 @@ def _run(args: Namespace) -> int:
     return code
 
 
+def _trace(error: BaseException) -> str:
+    """
+    Lay out where an error came from, and the errors behind it.
+
+    Words of ours only: of a foreign exception, whose text may quote a value or a path, the class.
+    """
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = f"{_trace(behind)}\nwhich led to\n\n" if behind is not None else ""
+    text = f": {error}" if isinstance(error, errors.FastlungError) else ""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    return f"{before}Traceback (most recent call last):\n{places}{type(error).__name__}{text}\n"
+
+
 def _confess(error: Exception, *, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(_trace(error))
     sys.stderr.write(
         f"fastlung: internal error ({type(error).__name__}), a bug in fastlung: please report it; "
         "--debug shows the traceback\n"
@@ -113,6 +126,6 @@ def _confess(error: Exception, *, debug: bool) -> int:
 
 def _explain(error: errors.FastlungError, *, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(_trace(error))
     sys.stderr.write(f"fastlung: error: {error}\n")
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))

@@ -9,12 +9,16 @@ from __future__ import annotations
 
 import os
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
-from fastlung.cli.listing import series_csv, series_json, series_table
+from fastlung.cli.listing import series_csv, series_json, series_sentence, series_table
 from fastlung.cli.progress import Bar, JsonLines
 from fastlung.cli.settings import as_toml, resolve
+from fastlung.config import build_config
 from fastlung.errors import ConfigError
+from fastlung.geometry import Policy
+from fastlung.limits import limited
 from fastlung.report.summary import (
     action_lines,
     byte_size,
@@ -96,7 +100,9 @@ def inspect(args: Namespace) -> int:
     FastlungError
         If the source cannot be read, or holds nothing like CT.
     """
-    found = look_at(args.source)
+    policy = Policy.of(build_config(**_policies(args)))
+    with limited(**dict(args.limit)):
+        found = look_at(args.source, policy, strict_like=args.strict_like)
     if args.quiet:
         problems = [f"{one.group}: {one.problem}\n" for one in found if one.problem]
         sys.stderr.writelines(problems)
@@ -105,7 +111,7 @@ def inspect(args: Namespace) -> int:
     elif args.csv:
         sys.stdout.write(series_csv(found))
     else:
-        say(series_table(found), f"{len(found)} series.")
+        say(series_table(found), series_sentence(found))
     return 0
 
 
@@ -176,6 +182,10 @@ def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
                 )
     settings = resolve(args, os.environ)
     return settings.config, settings.options
+
+
+def _policies(args: Namespace) -> dict[str, Any]:
+    return {one.name: getattr(args, one.name) for one in fields(Policy)}
 
 
 def _process_dry(args: Namespace, config: Config, options: RunOptions) -> int:

@@ -48,7 +48,9 @@ examples:
   fastlung process scans/ volumes/
       1 mm isotropic int16 volumes in HU and uint8 lung masks, as .npy
   fastlung process scans/ volumes/ --format nifti --spacing 1.5
-  fastlung process scans/ volumes/ --spacing 2.5,0.8,0.8 --mask none
+  fastlung process scans/ volumes/ --spacing 2.5,0.8,0.8 --no-mask
+  fastlung process scans/ volumes/ --crop lungs --window -1000,400 --dtype uint8
+      only the box around the lungs, in a byte a voxel
   fastlung process scans/ volumes/ --preset tutorial
       the numbers of the Kaggle DSB 2017 preprocessing tutorial, as float32
   fastlung process scans/ volumes/ --auto-tune --dry-run
@@ -71,6 +73,8 @@ INSPECT_EPILOG = """\
 examples:
   fastlung inspect scans/
   fastlung inspect scans/ --csv > series.csv
+  fastlung inspect scans/ --strict-like idc
+      how many series stricter rules exclude, and how many of those can be processed
   fastlung inspect scans/ --json | jq '.[] | select(.verdict != ["regular"])'
 
 Reads headers only. Nothing is written, and no patient data is shown.
@@ -199,6 +203,8 @@ def _describe_configuration(parser: argparse.ArgumentParser) -> None:
         "sink; FASTLUNG_ variables and options below are stronger",
     )
     _describe_results(parser.add_argument_group("what is written"))
+    _describe_policies(parser.add_argument_group("what is done about irregular series"))
+    _add_limit(parser.add_argument_group("what is taken at all"))
     _describe_carrying_out(parser.add_argument_group("how it is carried out"))
 
 
@@ -230,11 +236,34 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
         "none (default: the preset's)",
     )
     group.add_argument(
+        "--no-mask", dest="mask", action="store_const", const="none", help="the same as --mask none"
+    )
+    group.add_argument(
+        "--crop",
+        type=OneOf("none", "body", "lungs"),
+        metavar="NAME",
+        help="keep only the box around the body or the lungs; a scan without is kept whole and "
+        "flagged (default: none)",
+    )
+    group.add_argument(
+        "--margin",
+        type=_number,
+        metavar="MM",
+        help="left around what is cropped to, in mm (default: 5)",
+    )
+    group.add_argument(
         "--window",
         type=_window,
         metavar="LOW,HIGH",
-        help="HU that become 0 and 1, float32, clipped outside, as in -1000,400 "
-        "(default: none, int16 HU are kept)",
+        help="HU that become 0 and 1, clipped outside, as in -1000,400; none keeps HU (default: "
+        "the preset's)",
+    )
+    group.add_argument(
+        "--dtype",
+        type=OneOf("int16", "float32", "uint8"),
+        metavar="NAME",
+        help="int16: HU (default without a window); float32: fractions of the window (default with "
+        "one), or HU; uint8: the window as 0 to 255",
     )
     group.add_argument(
         "--zero-centre",
@@ -244,9 +273,9 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--format",
-        type=OneOf("npy", "nifti"),
+        type=OneOf("npy", "npz", "nifti", "mha", "zarr"),
         metavar="NAME",
-        help="npy or nifti (default: npy)",
+        help="npy, npz, nifti, mha or zarr (default: npy)",
     )
     group.add_argument(
         "--names",
@@ -254,6 +283,52 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
         metavar="NAME",
         help="what results are called: series (SeriesInstanceUID), folder (path below SOURCE) or "
         "hash (default: series)",
+    )
+
+
+def _describe_policies(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--on-gap",
+        type=OneOf("interpolate", "nearest", "split", "fail"),
+        metavar="NAME",
+        help="slices missing: interpolate across (default), nearest slice, split into series, fail",
+    )
+    group.add_argument(
+        "--on-duplicate",
+        type=OneOf("drop-identical", "first", "split", "fail"),
+        metavar="NAME",
+        help="several slices at one position: drop-identical (default; acquisitions become "
+        "series), first by instance number, split by instance number, fail",
+    )
+    group.add_argument(
+        "--on-tilt",
+        type=OneOf("shear", "keep", "fail"),
+        metavar="NAME",
+        help="tilted gantry: shear to where slices lie (default), keep them stacked straight, fail",
+    )
+    group.add_argument(
+        "--on-variable-spacing",
+        type=OneOf("true-positions", "fail"),
+        metavar="NAME",
+        help="steps of several sizes: interpolate at true-positions (default), fail",
+    )
+    group.add_argument(
+        "--on-mixed-orientation",
+        type=OneOf("largest", "split", "fail"),
+        metavar="NAME",
+        help="several orientations in a series: largest stack (default), split into series, fail",
+    )
+    group.add_argument(
+        "--min-slices",
+        type=_count,
+        metavar="N",
+        help="fewest slices that make a volume (default: 3)",
+    )
+    group.add_argument(
+        "--force",
+        action="store_const",
+        const=True,
+        help="read files without DICOM preamble or file meta, too",
     )
 
 
@@ -294,9 +369,17 @@ def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
 
 def _describe_inspect(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help="folder with DICOM series, searched below")
+    _describe_policies(parser.add_argument_group("what would be done about irregular series"))
+    parser.add_argument(
+        "--strict-like",
+        type=OneOf("idc"),
+        metavar="NAME",
+        help="say which series other rules exclude; idc: the NLST cohort of IDC's CloudSegmentator",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list, one object a series")
     form.add_argument("--csv", action="store_true", help="CSV, one row a series")
+    _add_limit(parser)
     _add_shown(parser)
 
 
@@ -309,6 +392,20 @@ def _describe_demo(parser: argparse.ArgumentParser) -> None:
         help="where to write (default: fastlung-demo, here)",
     )
     _add_shown(parser)
+
+
+def _add_limit(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--limit",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="take larger input, or only smaller one: object_bytes (default: 1GiB), group_objects "
+        "(50000), rows_columns (4096), frames (5000), slices (5000), scan_bytes (8GiB), "
+        "sequence_depth (32), inflate_ratio (4), inflate_spare_bytes (16MiB), output_voxels (4e9); "
+        "may be given several times; --retry-failed tries again what an earlier limit refused",
+    )
 
 
 def _add_shown(group: argparse._ActionsContainer) -> None:
@@ -385,7 +482,9 @@ def _spacing(text: str) -> tuple[float, float, float]:
     )
 
 
-def _window(text: str) -> tuple[float, float]:
+def _window(text: str) -> tuple[float, float] | str:
+    if text == "none":
+        return text
     numbers = _numbers(text)
     if len(numbers) != 2:  # noqa: PLR2004 - low, high
         raise argparse.ArgumentTypeError(
@@ -400,6 +499,23 @@ def _number_or_auto(text: str) -> int | str:
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
         raise argparse.ArgumentTypeError(f"expected a whole number or auto, and found {text!r}")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,6}", text) is None:
+        raise argparse.ArgumentTypeError(f"expected a whole number, and found {text!r}")
+    return int(text)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=N, such as slices=8000, and found {text!r}"
+        )
+    if re.fullmatch(r"[0-9]{1,18}", value):
+        return name, int(value)
+    return name, _size(value)
 
 
 def _size(text: str) -> int:

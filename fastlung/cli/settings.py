@@ -123,8 +123,11 @@ def as_toml(settings: Settings) -> str:
 def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
     preset = settings.config.preset
     usual = f"preset {preset}" if name in PRESETS[preset] else "default"
-    # JSON's numbers, texts, booleans and lists of them are TOML's, too.
-    text = json.dumps(absent if value is None else value)
+    # JSON's numbers, texts, booleans and lists of them are TOML's, too; its objects are not.
+    if isinstance(value, dict):
+        text = "{ " + ", ".join(f"{key} = {json.dumps(one)}" for key, one in value.items()) + " }"
+    else:
+        text = json.dumps(absent if value is None else value)
     return f"{f'{name} = {text}':<40}# {settings.origins.get(name, usual)}"
 
 
@@ -187,8 +190,8 @@ def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, st
 
 
 def _value(text: str) -> Any:
-    """Numbers, booleans, and several values between commas; anything else is a text."""
-    if "," in text:
+    """Numbers, booleans, JSON objects, several values between commas; anything else is a text."""
+    if "," in text and not text.startswith("{"):
         return [_value(part.strip()) for part in text.strip("[]").split(",")]
     try:
         return json.loads(text)
@@ -200,6 +203,8 @@ def _from_command_line(args: Namespace) -> dict[str, tuple[Any, str]]:
     typed: dict[str, tuple[Any, str]] = {}
     if args.auto_tune:
         typed |= dict.fromkeys(("workers", "chunk_size"), ("auto", "--auto-tune"))
+    if args.limit:
+        typed["limits"] = (dict(args.limit), "--limit")
     for name in FIELDS:
         option = name
         for suffix in UNIT_SUFFIXES:

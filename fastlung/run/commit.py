@@ -27,6 +27,7 @@ from fastlung.io.records import (
     to_json,
 )
 from fastlung.io.source import printable
+from fastlung.limits import Limits
 from fastlung.scan import Outcome
 
 if TYPE_CHECKING:
@@ -72,6 +73,8 @@ class Job:
         Random token of this run, in every record it writes.
     share_bytes : int
         Memory that one worker may use.
+    limits : Limits
+        The largest input that is taken.
     """
 
     source: str
@@ -80,6 +83,7 @@ class Job:
     names_key: bytes = field(repr=False)
     writer: str
     share_bytes: int
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

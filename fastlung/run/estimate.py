@@ -34,8 +34,9 @@ LONGEST_SCAN_MM = 2000.0
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SliceSize:
-    """One slice: its pixels, and where they lie."""
+    """One slice: its pixels, and where they lie; and how many such a file holds."""
 
+    frames: int
     rows: int
     columns: int
     pixel_spacing_mm: tuple[float, float]
@@ -81,10 +82,12 @@ def _sample(source: LocalStore, group: SourceGroup) -> _SliceSize | None:
         )
     except StoreError:
         return None
+    frames = sum(len(series.headers) for series in index.series)
     for series in index.series:
         for header in series.headers:
             thickness = header.acquisition.get("SliceThickness")
             return _SliceSize(
+                frames=frames,
                 rows=header.rows,
                 columns=header.columns,
                 pixel_spacing_mm=header.pixel_spacing_mm,
@@ -96,12 +99,14 @@ def _sample(source: LocalStore, group: SourceGroup) -> _SliceSize | None:
 def _usual(found: Sequence[_SliceSize]) -> _SliceSize:
     if not found:
         return _SliceSize(
+            frames=1,
             rows=512,
             columns=512,
             pixel_spacing_mm=(1.0, 1.0),
             thickness_mm=UNKNOWN_THICKNESS_MM,
         )
     return _SliceSize(
+        frames=statistics.median_high([one.frames for one in found]),
         rows=statistics.median_high([one.rows for one in found]),
         columns=statistics.median_high([one.columns for one in found]),
         pixel_spacing_mm=(
@@ -113,7 +118,7 @@ def _usual(found: Sequence[_SliceSize]) -> _SliceSize:
 
 
 def _size(group: SourceGroup, one: _SliceSize, config: Config) -> ScanSize:
-    slices = max(1, len(group.objects))
+    slices = max(1, len(group.objects)) * one.frames
     spacing = (min(one.thickness_mm, LONGEST_SCAN_MM / slices), *one.pixel_spacing_mm)
     shape = (slices, one.rows, one.columns)
     return ScanSize(

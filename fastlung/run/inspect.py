@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fastlung.errors import NothingFoundError, StoreError
+from fastlung.errors import LimitError, NothingFoundError, StoreError
+from fastlung.geometry import Policy
+from fastlung.io.dicom.headers import NOT_DICOM
 from fastlung.io.dicom.series import index_files
 from fastlung.io.names import scan_names
 from fastlung.io.source import discover, printable
 from fastlung.io.store import open_store
+from fastlung.limits import check_listing
 from fastlung.report.summary import nothing_found
 from fastlung.run.resume import check_source
+from fastlung.run.strict import idc_exclusions
 
 if TYPE_CHECKING:
     import os
@@ -23,6 +27,8 @@ if TYPE_CHECKING:
     from fastlung.io.store import LocalStore
 
 __all__ = ["SeriesSummary", "inspect"]
+
+_DEFAULT = Policy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +64,8 @@ class SeriesSummary:
         Why it cannot be processed; empty if, by its headers, it can.
     skipped_files : mapping of str to int
         Reason -> files of the folder that belong to no series.
+    excluded : tuple of str
+        Rules of others that would exclude the series, where they were asked for.
     """
 
     group: str
@@ -73,9 +81,12 @@ class SeriesSummary:
     acquisition: Mapping[str, str | float] = field(default_factory=dict)
     problem: str = ""
     skipped_files: Mapping[str, int] = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
 
 
-def inspect(source: str | os.PathLike[str]) -> list[SeriesSummary]:
+def inspect(
+    source: str | os.PathLike[str], policy: Policy = _DEFAULT, *, strict_like: str | None = None
+) -> list[SeriesSummary]:
     """
     Look at every series of a source, reading headers only.
 
@@ -83,11 +94,16 @@ def inspect(source: str | os.PathLike[str]) -> list[SeriesSummary]:
     ----------
     source : path-like
         A folder.
+    policy : Policy
+        What would be done about irregular series.
+    strict_like : {"idc"} or None
+        Also say which series the rules of IDC's CloudSegmentator exclude.
 
     Returns
     -------
     list of SeriesSummary
-        By folder, then by series. Folders that hold nothing like CT are left out.
+        By folder, then by series. A folder that holds DICOM but no CT series has an entry with
+        number 0 and what was skipped; a folder without DICOM has none.
 
     Raises
     ------
@@ -98,25 +114,35 @@ def inspect(source: str | os.PathLike[str]) -> list[SeriesSummary]:
     """
     store = open_store(str(source))
     check_source(store)
-    looked_at = [summary for group in discover(store) for summary in _inspect_group(store, group)]
-    found = [summary for summary in looked_at if summary.number or summary.problem]
+    looked_at = [
+        summary
+        for group in discover(store)
+        for summary in _inspect_group(store, group, policy, strict_like)
+    ]
     if not looked_at:
         raise NothingFoundError(f"{source}: no files in or below it")
-    if not found:
+    if not any(summary.number or summary.problem for summary in looked_at):
         files = Counter[str]()
         for summary in looked_at:
             files.update(summary.skipped_files)
         raise NothingFoundError(nothing_found(str(source), files, len(looked_at)))
-    return found
+    return [
+        summary
+        for summary in looked_at
+        if summary.number or summary.problem or summary.skipped_files.keys() - NOT_DICOM
+    ]
 
 
-def _inspect_group(store: LocalStore, group: SourceGroup) -> list[SeriesSummary]:
+def _inspect_group(
+    store: LocalStore, group: SourceGroup, policy: Policy, strict_like: str | None
+) -> list[SeriesSummary]:
     if group.unreadable:
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
     sizes = {info.key: info.size_bytes for info in group.objects}
     try:
-        index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count))
-    except StoreError as error:
+        check_listing(sizes.values())
+        index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count), policy)
+    except (StoreError, LimitError) as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
     skipped = Counter(index.skipped.values())
     if index.broken:
@@ -124,15 +150,22 @@ def _inspect_group(store: LocalStore, group: SourceGroup) -> list[SeriesSummary]
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
     if not index.series:
         return [SeriesSummary(group=group.label, skipped_files=skipped)]
-    return _summaries(group, index, skipped)
+    return _summaries(group, index, skipped, strict_like)
 
 
 def _summaries(
-    group: SourceGroup, index: SeriesIndex, skipped: Mapping[str, int]
+    group: SourceGroup, index: SeriesIndex, skipped: Mapping[str, int], strict_like: str | None
 ) -> list[SeriesSummary]:
     names = scan_names([one.series_uid for one in index.series], group, "series", b"")
+    excluded: dict[str, tuple[str, ...]] = {}
+    if strict_like == "idc":
+        for uid in {one.series_uid for one in index.series}:
+            excluded[uid] = idc_exclusions([one for one in index.series if one.series_uid == uid])
     return [
-        _summary(group.label, number, name, series, skipped)
+        replace(
+            _summary(group.label, number, name, series, skipped),
+            excluded=excluded.get(series.series_uid, ()),
+        )
         for number, (name, series) in enumerate(zip(names, index.series, strict=True), start=1)
     ]
 

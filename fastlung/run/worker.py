@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fastlung.errors import (
     FastlungError,
     FormatError,
@@ -25,11 +27,13 @@ from fastlung.errors import (
     ScanError,
     StoreError,
 )
+from fastlung.geometry import Policy
 from fastlung.io.dicom import index_series, load_series
 from fastlung.io.names import pseudonym, recorded_uid, scan_names
 from fastlung.io.source import printable
 from fastlung.io.store import open_store
 from fastlung.io.writer import encode
+from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
 from fastlung.report.summary import byte_size
 from fastlung.run.commit import Storer
@@ -108,7 +112,11 @@ def run_chunk(
     """
     source, sink = open_store(job.source), open_store(job.sink)
     committed = []
-    with ThreadPoolExecutor(1, "fastlung-reader") as reader, Storer(job, sink) as storer:
+    with (
+        limited(job.limits),
+        ThreadPoolExecutor(1, "fastlung-reader") as reader,
+        Storer(job, sink) as storer,
+    ):
         fetches = deque([reader.submit(_fetch, job, source, tasks[0])])
         for number, task in enumerate(tasks):
             begin(number)
@@ -131,6 +139,8 @@ def _fetch(job: Job, source: LocalStore, task: Task) -> Blobs:
     group = task.group
     if group.unreadable:
         raise StoreError(f"folder {group.label} cannot be listed; check its permissions")
+    with limited(job.limits):  # the reader is a thread of its own
+        check_listing([info.size_bytes for info in group.objects])
     if group.size_bytes > job.share_bytes:
         raise InsufficientMemoryError(
             f"the folder holds {byte_size(group.size_bytes)} in {len(group.objects)} files and a "
@@ -157,7 +167,7 @@ def _run_group(
     try:
         blobs = fetch.result()
         with clock("read"):
-            index = index_series(blobs)
+            index = index_series(blobs, Policy.of(job.config))
         _refuse_broken(index, len(blobs))
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -171,12 +181,22 @@ def _run_group(
         [series.series_uid for series in index.series], group, job.config.names, job.names_key
     )
     outcomes: list[Outcome | Future[Outcome]] = []
+    # A file of several stacks is wanted by several series; the last one frees it.
+    wanted = Counter(key for series in index.series for key in _files_of(series))
     for name, series in zip(names, index.series, strict=True):
-        own = {header.key: blobs.pop(header.key) for header in series.headers}
+        own = {key: blobs[key] for key in _files_of(series)}
+        wanted.subtract(own.keys())
+        for key in own:
+            if not wanted[key]:
+                del blobs[key]
         outcome, files = _run_series(job, task, name, series, own, clock)
         outcomes.append(storer.put(task, outcome, files) if files else outcome)
         clock = Stopwatch()  # fetching and indexing count for the first series only
     return storer.commit(task, outcomes, skipped)
+
+
+def _files_of(series: SeriesHeaders) -> set[str]:
+    return {header.key for header in series.headers}
 
 
 def _run_series(
@@ -228,7 +248,13 @@ def _check_memory(job: Job, task: Task, series: SeriesHeaders) -> None:
         return  # `load_series` will say why
     # Gaps count: the output covers the whole extent, whatever the usual spacing.
     extent_mm = float(series.slice_positions_mm[-1]) + grid.spacing_mm[0]
-    spacing = (extent_mm / grid.shape[0], *grid.spacing_mm[1:])
+    shifts_mm = np.zeros((1, 2)) if series.slice_shifts_mm is None else series.slice_shifts_mm
+    longer_y, longer_x = np.ptp(shifts_mm, axis=0) / grid.shape[1:]  # as a sheared volume is
+    spacing = (
+        extent_mm / grid.shape[0],
+        grid.spacing_mm[1] + float(longer_y),
+        grid.spacing_mm[2] + float(longer_x),
+    )
     size = ScanSize(
         label=task.group.label,
         group_bytes=task.group.size_bytes,

@@ -20,19 +20,22 @@ from fastlung.errors import (
     SeveralSeriesError,
     StoreError,
 )
+from fastlung.geometry import Policy
 from fastlung.io.dicom.pixels import load_series
 from fastlung.io.dicom.series import SeriesIndex, index_files, index_series
+from fastlung.limits import check_listing
 
 if TYPE_CHECKING:
     from fastlung.scan import RawScan
 
 __all__ = ["list_series", "read_series"]
 
-#: Largest file taken; the largest single CT slice of our limits is 32 MiB.
-MAX_FILE_BYTES = 2**30
+_DEFAULT = Policy()
 
 
-def read_series(path: str | os.PathLike[str], *, number: int | None = None) -> RawScan:
+def read_series(
+    path: str | os.PathLike[str], policy: Policy = _DEFAULT, *, number: int | None = None
+) -> RawScan:
     """
     Read one CT series from a folder, or from a file.
 
@@ -40,6 +43,8 @@ def read_series(path: str | os.PathLike[str], *, number: int | None = None) -> R
     ----------
     path : path-like
         A folder, of which the files directly in it are read, or one file.
+    policy : Policy
+        What to do about irregular series.
     number : int, optional
         Which of several series, counted from 1 as `inspect` does; by default there must be one.
 
@@ -61,7 +66,7 @@ def read_series(path: str | os.PathLike[str], *, number: int | None = None) -> R
     """
     sizes, odd = _regular_files(Path(path))
     blobs = {key: _read(file, size) for key, (file, size) in sizes.items()}
-    index = index_series(blobs)
+    index = index_series(blobs, policy)
     if not index.series and not index.broken:
         raise NothingFoundError(_nothing({**odd, **index.skipped}))
     if index.broken:
@@ -76,7 +81,7 @@ def read_series(path: str | os.PathLike[str], *, number: int | None = None) -> R
     return load_series(index.series[number - 1], blobs)
 
 
-def list_series(path: str | os.PathLike[str]) -> SeriesIndex:
+def list_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> SeriesIndex:
     """
     Say which series are in a folder, or in a file, reading headers only where that suffices.
 
@@ -84,6 +89,8 @@ def list_series(path: str | os.PathLike[str]) -> SeriesIndex:
     ----------
     path : path-like
         A folder, of which the files directly in it are looked at, or one file.
+    policy : Policy
+        What to do about irregular series.
 
     Returns
     -------
@@ -99,6 +106,7 @@ def list_series(path: str | os.PathLike[str]) -> SeriesIndex:
     index = index_files(
         {key: size for key, (_, size) in sizes.items()},
         lambda key, count: _read(sizes[key][0], count),
+        policy,
     )
     return SeriesIndex(series=index.series, skipped={**odd, **index.skipped}, broken=index.broken)
 
@@ -125,10 +133,9 @@ def _regular_files(path: Path) -> tuple[dict[str, tuple[Path, int]], dict[str, s
             odd[file.name] = "a folder within, not entered"
         elif not stat.S_ISREG(status.st_mode):
             odd[file.name] = "not a regular file"
-        elif status.st_size > MAX_FILE_BYTES:
-            odd[file.name] = f"larger than {MAX_FILE_BYTES:,} bytes"
         else:
             sizes[file.name] = (file, status.st_size)
+    check_listing([size for _, size in sizes.values()])
     return sizes, odd
 
 
