@@ -169,13 +169,16 @@ def test_hashed_names_hide_uid_and_folder_and_folder_names_do_not(tmp_path, monk
 
 @pytest.mark.skipif(find_spec("pyarrow") is None, reason="needs pyarrow, an optional extra")
 def test_parquet_holds_the_same_with_types_and_units(tmp_path, monkeypatch):
+    import pyarrow as pa  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415
 
     rows = [manifest.manifest_row(DONE, {**GROUP, "source": name}) for name in ("b", "a")]
     path = tmp_path / "manifest.parquet"
-    path.write_bytes(manifest.manifest_parquet(rows))
+    path.write_bytes(manifest.manifest_parquet(manifest.manifest_csv(rows)))
     table = parquet.read_table(path)
     assert table.to_pylist() == rows[::-1]
+    none = parquet.read_table(pa.BufferReader(manifest.manifest_parquet(manifest.manifest_csv([]))))
+    assert (none.num_rows, none.schema) == (0, table.schema)
     assert table.schema.field("spacing_out_z_mm").metadata[b"unit"] == b"mm"
     # A machine without pyarrow cannot keep the file right, so it goes.
     monkeypatch.setattr("fastlung.run.manifest.writes_parquet", lambda: False)

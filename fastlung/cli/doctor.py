@@ -61,4 +61,4 @@ def _line(fact: Fact) -> str:
     elif fact.name.endswith(BYTES):
         value = byte_size(float(fact.value))
     origin = f"  [{fact.origin}]" if fact.origin else ""
-    return f"  {'!' if fact.problem else ' '} {_name(fact):<46}{value}{origin}"
+    return f"  {'!' if fact.problem else ' '} {_name(fact):<36}{value}{origin}"

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Literal
 from fastlung.report.tables import csv_text
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping
 
     from fastlung.report.tables import Cell
     from fastlung.scan import Grid, Outcome
@@ -205,13 +205,13 @@ def manifest_row(outcome: Outcome, group: Mapping[str, Cell]) -> Row:
     return {column.name: _clean(values[column.name]) for column in COLUMNS}
 
 
-def manifest_csv(rows: Sequence[Row]) -> bytes:
+def manifest_csv(rows: Iterable[Row]) -> bytes:
     """
     Write rows as CSV in UTF-8.
 
     Parameters
     ----------
-    rows : sequence of dict
+    rows : iterable of dict
         From `manifest_row`, in any order.
 
     Returns
@@ -219,7 +219,10 @@ def manifest_csv(rows: Sequence[Row]) -> bytes:
     bytes
         The whole file, sorted by source folder and scan.
     """
-    text = csv_text([column.name for column in COLUMNS], _sorted(rows))
+    names = [column.name for column in COLUMNS]
+    # Each row becomes text at once: as dictionaries, 200,000 of them would take more than 1 GB.
+    lines = sorted((_place(row), csv_text(names, [row]).partition("\n")[2]) for row in rows)
+    text = csv_text(names, []) + "".join(line for _place, line in lines)
     return text.encode("utf-8", "replace")
 
 
@@ -228,21 +231,27 @@ def writes_parquet() -> bool:
     return find_spec("pyarrow") is not None
 
 
-def manifest_parquet(rows: Sequence[Row]) -> bytes:
+def manifest_parquet(csv: bytes) -> bytes:
     """
-    Write rows as Parquet, with units and meanings in the fields' metadata; needs pyarrow.
+    Turn the manifest into Parquet, with units and meanings in the fields' metadata.
 
     Parameters
     ----------
-    rows : sequence of dict
-        From `manifest_row`, in any order.
+    csv : bytes
+        From `manifest_csv`.
 
     Returns
     -------
     bytes
-        The whole file, sorted by source folder and scan.
+        The whole file: the same rows, an empty field being null.
+
+    Raises
+    ------
+    ImportError
+        Without pyarrow.
     """
     import pyarrow as pa  # noqa: PLC0415 - optional, and 0.2 s
+    from pyarrow import csv as arrow_csv  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415
 
     types = {"text": pa.string(), "integer": pa.int64(), "number": pa.float64()}
@@ -252,13 +261,17 @@ def manifest_parquet(rows: Sequence[Row]) -> bytes:
             for c in COLUMNS
         ]
     )
+    options = arrow_csv.ConvertOptions(
+        column_types=schema, null_values=[""], strings_can_be_null=True
+    )
+    table = arrow_csv.read_csv(pa.BufferReader(csv), convert_options=options)
     sink = io.BytesIO()
-    parquet.write_table(pa.Table.from_pylist(_sorted(rows), schema=schema), sink)
+    parquet.write_table(pa.Table.from_arrays(table.columns, schema=schema), sink)
     return sink.getvalue()
 
 
-def _sorted(rows: Sequence[Row]) -> list[Row]:
-    return sorted(rows, key=lambda row: tuple(str(row[c]) for c in ("source", "scan", "group")))
+def _place(row: Row) -> tuple[str, ...]:
+    return tuple(str(row[name]) for name in ("source", "scan", "group"))
 
 
 def _key_of(outcome: Outcome, array: str) -> str | None:
@@ -274,7 +287,7 @@ def _grid_cells(side: str, grid: Grid | None) -> Row:
     for axis, count, spacing_mm in zip("zyx", grid.shape, grid.spacing_mm, strict=True):
         cells[f"shape_{side}_{axis}"] = count
         cells[f"spacing_{side}_{axis}_mm"] = spacing_mm
-    cells[f"affine_{side}_lps"] = _json(grid.affine_lps.tolist())
+    cells[f"affine_{side}_lps"] = _json((grid.affine_lps + 0.0).tolist())  # no -0.0
     return cells
 
 

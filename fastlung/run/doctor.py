@@ -153,21 +153,21 @@ def _memory() -> Iterator[Fact]:
 
 
 def _decoders() -> Iterator[Fact]:
-    topic = "decoders"
+    topic, numpy = "decoders", version("numpy")
     for uid, name in UNCOMPRESSED.items():
         reader = "zlib, NumPy" if "Deflated" in name else "NumPy"
-        yield Fact(topic=topic, name=f"{name} ({uid})", value=reader)
+        yield Fact(topic=topic, name=name, value=reader, origin=f"NumPy {numpy}, for {uid}")
     for uid, codec in CODECS.items():
         if codec.family == "rle":
-            origin = f"pylibjpeg-rle {version('pylibjpeg-rle')}"
-            yield Fact(topic=topic, name=f"{codec.name} ({uid})", value="rle", origin=origin)
+            origin = f"pylibjpeg-rle {version('pylibjpeg-rle')}, for {uid}"
+            yield Fact(topic=topic, name=codec.name, value="rle", origin=origin)
             continue
         usable = list(filter(is_installed, codec.decoders))
         yield Fact(
             topic=topic,
-            name=f"{codec.name} ({uid})",
+            name=codec.name,
             value=", ".join(usable) or None,
-            origin=f"imagecodecs {imagecodecs.__version__}",
+            origin=f"imagecodecs {imagecodecs.__version__}, for {uid}",
             problem=""
             if usable
             else "this build of imagecodecs lacks its decoder; reinstall it: "

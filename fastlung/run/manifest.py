@@ -43,7 +43,7 @@ def write_manifest(sink: LocalStore) -> int:
     StoreError
         If the sink cannot be read or written.
     """
-    rows = [
+    rows = (
         manifest_row(
             outcome,
             {
@@ -56,14 +56,15 @@ def write_manifest(sink: LocalStore) -> int:
         )
         for record in read_records(sink)
         for outcome in record.outcomes
-    ]
-    _put_if_new(sink, MANIFEST_CSV, manifest_csv(rows))
+    )
+    table = manifest_csv(rows)
+    _put_if_new(sink, MANIFEST_CSV, table)
     if writes_parquet():
-        _put_if_new(sink, MANIFEST_PARQUET, manifest_parquet(rows))
+        _put_if_new(sink, MANIFEST_PARQUET, manifest_parquet(table))
     else:
         # A machine with pyarrow wrote it; from now on it would be out of date.
         sink.delete(MANIFEST_PARQUET)
-    return len(rows)
+    return table.count(b"\n") - 1  # no field holds a line feed
 
 
 @contextmanager

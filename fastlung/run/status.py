@@ -98,10 +98,10 @@ def sink_status(sink: str) -> SinkStatus:
                 failures[outcome.error] += 1
                 retried += outcome.transient
     return SinkStatus(
-        series=series,
-        failures=failures,
+        series=dict(series),
+        failures=dict(failures),
         retried=retried,
-        flags=flags,
+        flags=dict(flags),
         groups=groups[True],
         groups_other=groups[False],
         groups_total=run_file.source_groups,

@@ -132,8 +132,8 @@ def verify(source: str, sink: str, *, read_outputs: bool = True) -> Verification
     sound = [o for record in current if record.group not in odd for o in record.outcomes]
     return Verification(
         groups=len(groups),
-        series=Counter(outcome.status for outcome in sound),
-        failures=Counter(outcome.error for outcome in sound if outcome.status == "failed"),
+        series=dict(Counter(outcome.status for outcome in sound)),
+        failures=dict(Counter(outcome.error for outcome in sound if outcome.status == "failed")),
         findings=tuple(findings),
     )
 
