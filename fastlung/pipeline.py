@@ -25,7 +25,7 @@ from fastlung.resampling import (
     aligned_targets,
     nearest_samples,
     resample_between,
-    sample_positions,
+    samples_of,
     target_grid,
 )
 from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.config import Config
-    from fastlung.resampling import Positions
+    from fastlung.resampling import Positions, Samples
 
     Stage = Callable[[str], AbstractContextManager[object]]
 
@@ -76,7 +76,7 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     with stage("mask"):
         mask, litres, flags = _segmented(volume, grid, config.mask)
     padding = {"padding_fraction": padded / hu.size}
-    whole = ScanResult(
+    result = ScanResult(
         image=volume,
         mask=mask,
         grid=grid,
@@ -85,11 +85,12 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         figures=padding | hu_percentiles(volume) | litres,
         flags=flags,
     )
-    with stage("crop"):
-        part = _cropped(whole, config)
+    if config.crop != "none":
+        with stage("crop"):
+            result = _cropped(result, config)
     with stage("normalise"):
-        image = windowed(part.image, config.dtype, config.window_hu, config.zero_centre)
-    return replace(part, image=image)
+        image = windowed(result.image, config.dtype, config.window_hu, config.zero_centre)
+    return replace(result, image=image)
 
 
 def _resampled(
@@ -100,17 +101,9 @@ def _resampled(
     spacing_mm = [0.0, 0.0, 0.0]
     for axis, wanted in zip(orientation.axes, config.spacing_mm, strict=True):
         spacing_mm[axis] = wanted
-    z, y, x = sample_positions(raw.grid)
-    shifts, breaks = np.zeros((1, 2)), tuple[int, ...]()
     # The tutorial's grid knows no positions: its slices count as equally far apart and in line.
-    if config.align == "centred":
-        z = raw.slice_positions_mm
-        shifts = shifts if raw.slice_shifts_mm is None else raw.slice_shifts_mm
-        breaks = raw.slice_breaks
-    least_y, least_x = shifts.min(axis=0)
-    most_y, most_x = shifts.max(axis=0)
-    bounds_mm = (z[0], z[-1]), (least_y, y[-1] + most_y), (least_x, x[-1] + most_x)
-    grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=bounds_mm)
+    samples = samples_of(raw.grid, raw if config.align == "centred" else None)
+    grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=samples.bounds_mm)
     if math.prod(grid.shape) > limits_in_force().output_voxels:
         raise beyond(
             "output_voxels",
@@ -119,33 +112,31 @@ def _resampled(
         )
     targets = aligned_targets(raw.grid, grid)
     if config.hu_rule == "standard":
-        volume = _measured_only(hu, (z, y, x), targets, shifts, breaks, raw.grid, config.order)
+        volume = _measured_only(hu, samples, targets, raw.grid, config.order)
     else:
-        volume = resample_between(hu, (z, y, x), targets, config.order)
+        volume = resample_between(hu, *samples.to(targets, config.order))
     upright = np.ascontiguousarray(turned(volume, orientation))
     return upright, canonical_grid(grid, orientation)
 
 
 def _measured_only(
     hu: npt.NDArray[np.int16],
-    positions_mm: Positions,
+    samples: Samples,
     targets_mm: Positions,
-    shifts_mm: npt.NDArray[np.float64],
-    breaks: tuple[int, ...],
     grid: Grid,
     order: int,
 ) -> npt.NDArray[np.int16]:
     """Resample so that what was never measured is interpolated with nothing, and blank after."""
     unmeasured = hu == UNMEASURED
-    if not (unmeasured.any() or shifts_mm.any()):
-        return resample_between(hu, positions_mm, targets_mm, order, slice_breaks=breaks)
+    if not (unmeasured.any() or samples.shifts_mm.any()):
+        return resample_between(hu, *samples.to(targets_mm, order))
     extend(hu, UNMEASURED)
-    volume = resample_between(hu, positions_mm, targets_mm, order, shifts_mm, breaks)
+    volume = resample_between(hu, *samples.to(targets_mm, order))
     straight = np.zeros(1)
-    (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
+    (z, y, x), (z_out, y_out, x_out) = samples.positions_mm, targets_mm
     (nearest_z,) = nearest_samples(z, z_out, straight, np.inf)
-    nearest_y = nearest_samples(y, y_out, shifts_mm[:, 0], grid.spacing_mm[1])
-    nearest_x = nearest_samples(x, x_out, shifts_mm[:, 1], grid.spacing_mm[2])
+    nearest_y = nearest_samples(y, y_out, samples.shifts_mm[:, 0], grid.spacing_mm[1])
+    nearest_x = nearest_samples(x, x_out, samples.shifts_mm[:, 1], grid.spacing_mm[2])
     blank(unmeasured, nearest_z, nearest_y, nearest_x, PADDING_HU, volume)
     return volume
 
@@ -166,8 +157,6 @@ def _segmented(
 
 def _cropped(whole: ScanResult, config: Config) -> ScanResult:
     """The part of a result, still in HU, that is asked for; the whole where there is none."""
-    if config.crop == "none":
-        return whole
     if config.crop == "lungs" and whole.mask is not None:
         box = box_of_lungs(whole.mask)
     else:

@@ -23,18 +23,20 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fastlung.scan import Grid
+    from fastlung.scan import Grid, RawScan
 
     Positions = Sequence[npt.NDArray[np.float64]]
 
 __all__ = [
     "Band",
+    "Samples",
     "aligned_targets",
     "axis_band",
     "nearest_samples",
     "resample",
     "resample_between",
     "sample_positions",
+    "samples_of",
     "target_grid",
 ]
 
@@ -62,6 +64,48 @@ class Band(NamedTuple):
 
     start: npt.NDArray[np.int64]
     weights: npt.NDArray[np.float32]
+
+
+class Samples(NamedTuple):
+    """
+    Where the voxels of a volume were measured.
+
+    Attributes
+    ----------
+    positions_mm : sequence of three ndarray of float64
+        Along ``(z, y, x)`` from the first voxel, ascending.
+    shifts_mm : ndarray of float64, shape (z, 2) or (1, 2)
+        How far each slice lies along (y, x) from there.
+    breaks : tuple of int
+        Numbers of slices below which nothing is interpolated.
+    """
+
+    positions_mm: Positions
+    shifts_mm: npt.NDArray[np.float64]
+    breaks: tuple[int, ...] = ()
+
+    def to(self, targets_mm: Positions, order: int) -> tuple[Any, ...]:
+        """Arguments of `resample_between` after the volume."""
+        return self.positions_mm, targets_mm, order, self.shifts_mm, self.breaks
+
+    @property
+    def bounds_mm(self) -> list[tuple[float, float]]:
+        """First and last voxel centre along ``(z, y, x)``, displaced slices included."""
+        least, most = ([0.0, *edge(axis=0)] for edge in (self.shifts_mm.min, self.shifts_mm.max))
+        return [
+            (float(x[0] + low), float(x[-1] + high))
+            for x, low, high in zip(self.positions_mm, least, most, strict=True)
+        ]
+
+
+def samples_of(grid: Grid, scan: RawScan | None = None) -> Samples:
+    """Where the voxels of `grid` lie, or those of a scan whose slices need not be regular."""
+    z, y, x = sample_positions(grid)
+    straight = np.zeros((1, 2))
+    if scan is None:
+        return Samples((z, y, x), straight)
+    shifts = straight if scan.slice_shifts_mm is None else scan.slice_shifts_mm
+    return Samples((scan.slice_positions_mm, y, x), shifts, scan.slice_breaks)
 
 
 def axis_band(
@@ -194,12 +238,19 @@ def target_grid(
     else:
         lowest, highest = np.transpose(bounds_mm)
     extent = highest - lowest + grid.spacing_mm
-    shape = np.maximum(1, np.round(extent / spacing_mm)).astype(int)
     if align == "corners":
+        # The tutorial holds spacings in single precision, which decides halves.
+        ratio = (
+            np.multiply(grid.shape, np.array(grid.spacing_mm, np.float32).astype(float))
+            / spacing_mm
+        )
+        shape = np.maximum(1, np.round(ratio)).astype(int)
         steps = np.maximum(shape - 1, 1)
         spacing = np.where(shape > 1, (highest - lowest) / steps, grid.spacing_mm)
         first = lowest
     else:
+        # To the billionth first: 7 x 1.8 / 0.4 is 31.5, whatever its sum in binary says.
+        shape = np.maximum(1, np.round(np.round(extent / spacing_mm, 9))).astype(int)
         spacing = np.array(spacing_mm, dtype=float)
         first = (lowest + highest - (shape - 1) * spacing) / 2
     origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]
@@ -315,6 +366,7 @@ def resample(
     spacing_mm: float | tuple[float, float, float],
     *,
     order: int = 3,
+    scan: RawScan | None = None,
 ) -> tuple[npt.NDArray[Any], Grid]:
     """
     Resample a volume to another spacing, keeping its frame and dtype.
@@ -322,13 +374,16 @@ def resample(
     Parameters
     ----------
     volume : ndarray of int16, uint8 or float32, shape (z, y, x)
-        Voxels on a regular grid.
+        Voxels of a grid.
     grid : Grid
-        Where they lie.
+        Where they lie, if they are regular.
     spacing_mm : float or tuple of float
         Wanted spacing, one number or ``(z, y, x)``, in millimetres.
     order : {0, 1, 3}
         Nearest, linear, cubic spline.
+    scan : RawScan or None
+        The series they come from: says where its slices truly lie, with gaps, uneven steps or a
+        tilted gantry. Beyond a displaced slice its edge repeats; `process_scan` blanks that.
 
     Returns
     -------
@@ -350,10 +405,11 @@ def resample(
     if volume.dtype not in (np.int16, np.uint8, np.float32):
         raise ValueError(f"volume is int16, uint8 or float32, not {volume.dtype}")
     spacing = (spacing_mm,) * 3 if isinstance(spacing_mm, (int, float)) else spacing_mm
-    new_grid = target_grid(grid, spacing)
-    positions = sample_positions(grid)
+    samples = samples_of(grid, scan)
+    new_grid = target_grid(grid, spacing, bounds_mm=samples.bounds_mm)
     targets = aligned_targets(grid, new_grid)
-    return resample_between(np.ascontiguousarray(volume), positions, targets, order), new_grid
+    out = resample_between(np.ascontiguousarray(volume), *samples.to(targets, order))
+    return out, new_grid
 
 
 def sample_positions(grid: Grid) -> Positions:

@@ -126,6 +126,11 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(capsys):
         ("process a b --window -1000", "LOW,HIGH"),
         ("process a b --window 400,-1000", "lower bound below its upper"),
         ("process a b --zero-centre 0.25", "needs a window"),
+        ("process a b --window -1000,400 --dtype int16", "needs dtype float32 or uint8"),
+        ("process a b --dtype uint8", "such as -1000,400"),
+        ("process a b --crop lung", "did you mean 'lungs'"),
+        ("process a b --crop lungs --no-mask", "needs a mask"),
+        ("process a b --margin 3", "needs a crop"),
         ("process a b --workers many", "whole number or auto"),
         ("process a b --workers -1", "expected"),
         ("process a b --chunk-size 0", "greater than or equal to 1"),
@@ -145,7 +150,9 @@ def test_wrong_usage_is_one_sentence_and_exit_2(words, expected, capsys):
     assert expected in printed.err
 
 
-@pytest.mark.parametrize("field", ["preset", "mask", "format", "names", "order", *CHOICES])
+@pytest.mark.parametrize(
+    "field", ["preset", "mask", "crop", "dtype", "format", "names", "order", *CHOICES]
+)
 def test_the_parser_takes_exactly_what_the_configuration_takes(field, capsys):
     option = f"--{field.replace('_', '-')}"
     for value in get_args(Config.model_fields[field].annotation):
@@ -162,6 +169,8 @@ def test_the_parser_takes_exactly_what_the_configuration_takes(field, capsys):
         ("--spacing 2.5,0.8,0.7", "spacing", (2.5, 0.8, 0.7)),
         ("--window -1000,400", "window", (-1000.0, 400.0)),
         ("--window=-1000,400", "window", (-1000.0, 400.0)),
+        ("--window none", "window", "none"),
+        ("--no-mask", "mask", "none"),
         ("--zero-centre -0.25", "zero_centre", -0.25),
         ("--workers auto", "workers", "auto"),
         ("--workers 0", "workers", 0),
@@ -184,17 +193,18 @@ def test_every_option_reaches_the_run(monkeypatch, capsys):
     monkeypatch.setattr(commands, "run", stop)
     words = (
         "process a b --preset tutorial --spacing 2 --order 1 --mask none --window -500,500 "
-        "--zero-centre 0.5 --format nifti --names hash --workers 3 --chunk-size 4 "
-        "--memory-limit 4GB --scan-timeout 60 --overwrite --retry-failed --on-gap nearest "
-        "--on-duplicate first --on-tilt fail --on-variable-spacing fail "
-        "--on-mixed-orientation split --min-slices 5 --force"
+        "--zero-centre 0.5 --dtype float32 --crop body --margin 3 --format nifti --names hash "
+        "--workers 3 --chunk-size 4 --memory-limit 4GB --scan-timeout 60 --overwrite "
+        "--retry-failed --on-gap nearest --on-duplicate first --on-tilt fail "
+        "--on-variable-spacing fail --on-mixed-orientation split --min-slices 5 --force"
     )
     assert main(words.split()) == 4
     assert asked["config"] == Config(
         preset="tutorial", hu_rule="tutorial", align="corners", spacing_mm=(2, 2, 2), order=1,
-        mask="none", window_hu=(-500, 500), zero_centre=0.5, format="nifti", names="hash",
-        on_gap="nearest", on_duplicate="first", on_tilt="fail", on_variable_spacing="fail",
-        on_mixed_orientation="split", min_slices=5, force=True,
+        mask="none", crop="body", margin_mm=3, window_hu=(-500, 500), zero_centre=0.5,
+        dtype="float32", format="nifti", names="hash", on_gap="nearest", on_duplicate="first",
+        on_tilt="fail", on_variable_spacing="fail", on_mixed_orientation="split", min_slices=5,
+        force=True,
     )  # fmt: skip
     assert asked["options"] == RunOptions(
         workers=3, chunk_size=4, memory_limit_bytes=4 * 10**9, scan_timeout_seconds=60,

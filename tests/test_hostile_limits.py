@@ -20,6 +20,7 @@ from fastlung.errors import ConfigError, LimitError
 from fastlung.io.dicom import index_series, list_series, load_series, read_series
 from fastlung.limits import NAMES, Limits, check_listing, limited, limits_in_force
 from fastlung.pipeline import process_scan
+from fastlung.run.engine import dry_run
 
 MIB = 2**20
 GIB = 2**30
@@ -66,6 +67,22 @@ def test_object_bytes(tmp_path):
         list_series(tmp_path)
     (summary,) = fastlung.inspect(tmp_path)
     assert "object_bytes" in summary.problem
+
+
+def test_a_header_without_end_is_not_read_by_the_parent_either(tmp_path):
+    (tmp_path / "source").mkdir()
+    blob = ct_slice(WORDS[0])
+    at = blob.find(b"\x18\x00\x50\x00")
+    with (tmp_path / "source" / "slice").open("wb") as file:
+        file.write(blob[:at] + b"\x09\x00\x10\x10OB\0\0" + (3 * GIB).to_bytes(4, "little"))
+        file.truncate(3 * GIB)
+    with allocating_less_than(8 * MIB):
+        would = dry_run(
+            str(tmp_path / "source"), str(tmp_path / "sink"), build_config(), build_run_options()
+        )
+    assert len(would.pending) == 1
+    summary = fastlung.process(tmp_path / "source", tmp_path / "sink", workers=0)
+    assert [outcome.error for outcome in summary.outcomes] == ["LimitError"]
 
 
 def test_group_objects():

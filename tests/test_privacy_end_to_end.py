@@ -18,7 +18,7 @@ import traceback
 import zipfile
 
 import pytest
-from dicom_writer import EXPLICIT, IMPLICIT, RLE, ct_series
+from dicom_writer import EXPLICIT, IMPLICIT, RLE, SERIES_UID, ct_series
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence as Items
 from tiny_series import chest
@@ -32,6 +32,8 @@ pytestmark = pytest.mark.compiled
 #: Every canary holds this word; hashed, none of them does.
 TAG = "QUERCETIN"
 NAME = "ZEAXANTHIN"
+#: SeriesInstanceUIDs begin so. They name outputs unless names are hashed.
+UID = "1.2.3.31415926535"
 #: What somebody may write who wants a forged line in a log, or another screen.
 ESCAPES = f"{TAG}\n2026 forged line {TAG}\r\x1b[2J{TAG}"
 
@@ -96,7 +98,7 @@ def _fill(root, prefix):
     uid = iter(range(1, 99))
 
     def group(label, edit=with_canaries, **options):
-        options = {"series_uid": f"1.2.3.{next(uid)}", **options}
+        options = {"series_uid": f"{UID}.{next(uid)}", **options}
         return write(root / f"{prefix}{label}", edit, prefix=prefix, **options)
 
     group("good")
@@ -145,7 +147,10 @@ def spellings(word):
     yield word.encode()
     yield word.encode("utf-16-le")
     yield word.lower().encode()
-    yield from (base64.b64encode(b" " * n + word.encode())[4:-4] for n in range(3))
+    for before in range(3):
+        encoded = base64.b64encode(b" " * before + word.encode())
+        # Only what does not depend on the neighbours; four letters of it would turn up by chance.
+        yield encoded[4 if before else 0 : -4 if (before + len(word)) % 3 else None]
 
 
 def hits(word, said, sink):
@@ -201,6 +206,9 @@ def check_process(said, source, sink, *, hashed):
     found = hits(NAME, said.replace(str(source).encode(), b"SOURCE"), sink)
     # Where names are not hashed they are there, or the search would be blind.
     assert found == [] if hashed else found
+    if hashed:
+        assert hits(UID, said, sink) == []
+    assert hits(SERIES_UID, said, sink) == []  # of instances, and the frame of reference
 
 
 @pytest.mark.parametrize("names", ["series", "hash"])
@@ -262,7 +270,7 @@ def test_errors_of_the_reader_hold_no_canary_and_arrive_whole(source):
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("ours", [False, True])
 def test_tracebacks_hold_no_word_of_foreign_errors(debug, ours, monkeypatch, here):
-    def fail(_source):
+    def fail(*_source, **_options):
         try:
             {}[f"{TAG} value"]
         except KeyError as error:

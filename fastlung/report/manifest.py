@@ -120,7 +120,7 @@ STAGE_COLUMNS = {
         "hu": "stored words to Hounsfield units",
         "resample": "to the target grid",
         "mask": "lung mask",
-        "crop": "bounding box, where one was asked for",
+        "crop": "to the body or the lungs, where asked for",
         "normalise": "window, where one was asked for",
         "encode": "to the bytes of files",
         "wait": "waited for the scan before to be written",

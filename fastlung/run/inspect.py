@@ -144,7 +144,7 @@ def _inspect_group(
         index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count), policy)
     except (StoreError, LimitError) as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
-    skipped = Counter(index.skipped.values())
+    skipped = dict(Counter(index.skipped.values()))  # asdict garbles a Counter
     if index.broken:
         problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]

@@ -59,30 +59,33 @@ def decode(files: Mapping[str, bytes]) -> dict[str, npt.NDArray[Any]]:
 
 
 def _zipped(members: Mapping[str, Sequence[Buffer]]) -> list[Buffer]:
-    """Pieces of an archive; member by member, then the directory of all."""
+    """Pieces of an archive: member by member, then the directory of all."""
     archive: list[Buffer] = []
-    directory: list[bytes] = []
+    directory = b""
     offset = 0
     for member, pieces in members.items():
-        packed = deflated(pieces, RAW)
         name = member.encode()
-        crc, size = 0, 0
+        packed = deflated(pieces, RAW)
+        crc, size, packed_size = 0, 0, sum(map(len, packed))
         for piece in pieces:
             crc = isal_zlib.crc32(piece, crc)
             size += memoryview(piece).nbytes
-        packed_size = sum(map(len, packed))
-        common = struct.pack(
+        facts = struct.pack(
             "<HHHHHIIIH", VERSION, 0, METHOD, TIME, DATE, crc, ELSEWHERE, ELSEWHERE, len(name)
         )
-        local = struct.pack("<HHHQQ", 20, 1, 16, size, packed_size)
-        header = b"PK\3\4" + common + local[:2] + name + local[2:]
-        entry = struct.pack("<HHHHIIHHQQQ", 28, 0, 0, 0, 0, ELSEWHERE, 1, 24, size, packed_size,
-                            offset)  # fmt: skip
-        directory.append(b"PK\1\2" + struct.pack("<H", VERSION) + common + entry[:16] + name
-                         + entry[16:])  # fmt: skip
+        sizes = _zip64(size, packed_size)
+        header = b"PK\3\4" + facts + struct.pack("<H", len(sizes)) + name + sizes
+        place = _zip64(size, packed_size, offset)
+        rest = struct.pack("<HHHHII", len(place), 0, 0, 0, 0, ELSEWHERE)
+        directory += b"PK\1\2" + struct.pack("<H", VERSION) + facts + rest + name + place
         archive += [header, *packed]
         offset += len(header) + packed_size
-    return [*archive, *directory, _ending(len(directory), sum(map(len, directory)), offset)]
+    return [*archive, directory, _ending(len(members), len(directory), offset)]
+
+
+def _zip64(*numbers: int) -> bytes:
+    """The field that holds what may not fit into 32 bits."""
+    return struct.pack(f"<HH{len(numbers)}Q", 1, 8 * len(numbers), *numbers)
 
 
 def _ending(count: int, size: int, offset: int) -> bytes:
