@@ -2,21 +2,22 @@
 One scan, start to finish: `process_scan`.
 
 Pure: the same scan and configuration give the same bits, and no file, clock, environment or log
-is touched. Reads like the README: Hounsfield units, resample, lung mask, window, figures.
+is touched. Reads like the README: Hounsfield units, resample, lung mask, crop, window, figures.
 """
 
 from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.errors import LimitError
+from fastlung.cropping import box_of_body, box_of_lungs, cut_array, cut_grid, widened
 from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, tutorial_hu
-from fastlung.kernels.intensity import normalise
 from fastlung.kernels.padding import blank, extend
+from fastlung.limits import beyond, limits_in_force
 from fastlung.mask import lung_mask, tutorial_mask
 from fastlung.orientation import canonical_grid, orientation_of, turned
 from fastlung.quality import hu_percentiles
@@ -27,7 +28,8 @@ from fastlung.resampling import (
     samples_of,
     target_grid,
 )
-from fastlung.scan import Flag, Grid, RawScan, ScanResult
+from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
+from fastlung.windowing import windowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -40,9 +42,6 @@ if TYPE_CHECKING:
     Stage = Callable[[str], AbstractContextManager[object]]
 
 __all__ = ["process_scan"]
-
-#: A whole body at 0.5 mm has 3e9 voxels; more is a wrong spacing or two stacks far apart.
-LARGEST_VOXELS = 4_000_000_000
 
 
 def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> ScanResult:
@@ -67,7 +66,8 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     Raises
     ------
     LimitError
-        If the output would have more than 4e9 voxels; nothing large has been allocated by then.
+        If the output would have more voxels than the limits in force allow; nothing of its size
+        has been allocated by then.
     """
     with stage("hu"):
         hu, padded = tutorial_hu(raw) if config.hu_rule == "tutorial" else marked_hu(raw)
@@ -75,11 +75,9 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         volume, grid = _resampled(hu, raw, config)
     with stage("mask"):
         mask, litres, flags = _segmented(volume, grid, config.mask)
-    with stage("normalise"):
-        image = _windowed(volume, config)
     padding = {"padding_fraction": padded / hu.size}
-    return ScanResult(
-        image=image,
+    result = ScanResult(
+        image=volume,
         mask=mask,
         grid=grid,
         window_hu=config.window_hu,
@@ -87,6 +85,12 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         figures=padding | hu_percentiles(volume) | litres,
         flags=flags,
     )
+    if config.crop != "none":
+        with stage("crop"):
+            result = _cropped(result, config)
+    with stage("normalise"):
+        image = windowed(result.image, config.dtype, config.window_hu, config.zero_centre)
+    return replace(result, image=image)
 
 
 def _resampled(
@@ -100,10 +104,11 @@ def _resampled(
     # The tutorial's grid knows no positions: its slices count as equally far apart and in line.
     samples = samples_of(raw.grid, raw if config.align == "centred" else None)
     grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=samples.bounds_mm)
-    if math.prod(grid.shape) > LARGEST_VOXELS:
-        raise LimitError(
-            f"the output would have {grid.shape} voxels, more than {LARGEST_VOXELS:,}; ask for "
-            "a coarser spacing, or look at the slice positions"
+    if math.prod(grid.shape) > limits_in_force().output_voxels:
+        raise beyond(
+            "output_voxels",
+            f"the output would have {grid.shape} voxels: ask for a coarser spacing, or look at the "
+            "slice positions",
         )
     targets = aligned_targets(raw.grid, grid)
     if config.hu_rule == "standard":
@@ -150,9 +155,24 @@ def _segmented(
     return lungs.mask, litres, lungs.flags
 
 
-def _windowed(volume: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:
-    if config.window_hu is None:
-        return volume
-    out = np.empty(volume.shape, np.float32)
-    normalise(volume, *config.window_hu, config.zero_centre, out)
-    return out
+def _cropped(whole: ScanResult, config: Config) -> ScanResult:
+    """The part of a result, still in HU, that is asked for; the whole where there is none."""
+    if config.crop == "lungs" and whole.mask is not None:
+        box = box_of_lungs(whole.mask)
+    else:
+        box = box_of_body(whole.image)
+    if box is None:
+        flag = Flag(
+            name="not_cropped",
+            value=0.0,
+            text=f"nothing to crop to: no {config.crop} found; this is the whole volume",
+        )
+        return replace(whole, flags=(*whole.flags, flag))
+    box = widened(box, config.margin_mm, whole.grid)
+    return replace(
+        whole,
+        image=cut_array(whole.image, box),
+        mask=None if whole.mask is None else cut_array(whole.mask, box),
+        grid=cut_grid(whole.grid, box),
+        crop=Crop(offset=box.first, full_shape=whole.grid.shape),
+    )

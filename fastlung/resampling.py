@@ -238,12 +238,19 @@ def target_grid(
     else:
         lowest, highest = np.transpose(bounds_mm)
     extent = highest - lowest + grid.spacing_mm
-    shape = np.maximum(1, np.round(extent / spacing_mm)).astype(int)
     if align == "corners":
+        # The tutorial holds spacings in single precision, which decides halves.
+        ratio = (
+            np.multiply(grid.shape, np.array(grid.spacing_mm, np.float32).astype(float))
+            / spacing_mm
+        )
+        shape = np.maximum(1, np.round(ratio)).astype(int)
         steps = np.maximum(shape - 1, 1)
         spacing = np.where(shape > 1, (highest - lowest) / steps, grid.spacing_mm)
         first = lowest
     else:
+        # To the billionth first: 7 x 1.8 / 0.4 is 31.5, whatever its sum in binary says.
+        shape = np.maximum(1, np.round(np.round(extent / spacing_mm, 9))).astype(int)
         spacing = np.array(spacing_mm, dtype=float)
         first = (lowest + highest - (shape - 1) * spacing) / 2
     origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]

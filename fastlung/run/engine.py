@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
-from fastlung.errors import NothingFoundError
-from fastlung.io.names import load_names_key, pseudonym
-from fastlung.io.source import SourceGroup, discover
+from fastlung.errors import NothingFoundError, StoreError
+from fastlung.io.names import load_names_key
+from fastlung.io.records import read_records
 from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import warm_up
-from fastlung.report.summary import duration
+from fastlung.limits import limited
+from fastlung.report.summary import duration, nothing_found
 from fastlung.run.commit import Job, Task
 from fastlung.run.drive import carry_out
 from fastlung.run.estimate import estimate_sizes
@@ -31,13 +33,23 @@ from fastlung.run.events import (
     ScanEnded,
 )
 from fastlung.run.machine import Machine, probe
+from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.plan import Plan, plan_run, scan_bytes
-from fastlung.run.resume import Survey, check_sink, sink_inside, survey, write_run_file
+from fastlung.run.resume import (
+    Survey,
+    check_sink,
+    sink_inside,
+    source_groups,
+    survey,
+    write_run_file,
+)
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastlung.config import Config, RunOptions
+    from fastlung.io.source import SourceGroup
+    from fastlung.limits import Limits
     from fastlung.run.events import Event
     from fastlung.scan import Outcome
 
@@ -132,6 +144,7 @@ def run(
             already_done=prepared.survey.already_done,
         )
     )
+    prepared.sink.sweep()
     outcomes: list[Outcome] = []
     limited_by = ""
     if tasks:
@@ -144,11 +157,13 @@ def run(
             alone=prepared.alone,
             timeout_seconds=options.scan_timeout_seconds,
         )
-        with closing(ended):
+        with manifest_afterwards(prepared.sink), closing(ended):
             for outcome in ended:
                 outcomes.append(outcome)
                 tell(ScanEnded(outcome=outcome))
         limited_by = _limited_by(outcomes, prepared.machine, plan)
+    else:
+        write_manifest(prepared.sink)
     summary = RunSummary(
         outcomes=tuple(outcomes),
         earlier=prepared.survey.earlier,
@@ -161,7 +176,7 @@ def run(
     )
     tell(RunEnded(summary=summary))
     if all(outcome.status == "skipped" for outcome in (*outcomes, *summary.earlier)):
-        raise NothingFoundError(_why_nothing(source, summary))
+        raise NothingFoundError(_why_nothing(source, prepared.sink, summary))
     return summary
 
 
@@ -176,6 +191,7 @@ def process(
     scan_timeout_seconds: float | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    limits: Limits | Mapping[str, int] | None = None,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> RunSummary:
@@ -200,6 +216,8 @@ def process(
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    limits : Limits or mapping, optional
+        The largest input that is taken, or the fields of `fastlung.Limits` that differ.
     on_event : callable, optional
         Told what happens, as it happens.
     **options
@@ -228,6 +246,7 @@ def process(
         scan_timeout_seconds=scan_timeout_seconds,
         overwrite=overwrite,
         retry_failed=retry_failed,
+        limits=limits,
     )
     return run(str(source), str(sink), build_config(preset, **options), run_options, on_event)
 
@@ -265,16 +284,12 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
     names_key = load_names_key() if config.names == "hash" else b""
     check_sink(sink_store, config, names_key, options)
 
-    def shown(path: str) -> str:
-        return pseudonym(names_key, path) if names_key else path
-
     # The listing ends before work starts, because the plan wants the largest scan. Locally that is
     # cheap: 220,000 files a second with a warm cache, 68,000 with a cold one.
-    groups = tuple(discover(source_store, without=inside, pseudonym=shown))
-    if not groups:
-        raise NothingFoundError(f"{source}: no files in or below it")
+    groups = source_groups(source_store, inside, names_key)
     left = survey(groups, sink_store, config, options)
-    sizes = estimate_sizes(source_store, [task.group for task in left.tasks], config)
+    with limited(options.limits):
+        sizes = estimate_sizes(source_store, [task.group for task in left.tasks], config)
     machine = probe()
     plan = plan_run(sizes, machine, config, options)
     needs = [scan_bytes(size, config) for size in sizes]
@@ -296,15 +311,18 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
 
 
 def _claim_sink(prepared: _Prepared) -> None:
-    """First write of a run: say whose sink this is. Temporary files of the dead go."""
-    write_run_file(
-        prepared.sink,
-        config=prepared.config,
-        names_key=prepared.names_key,
-        machine=prepared.machine,
-        plan=prepared.plan,
-    )
-    prepared.sink.sweep()
+    """First write of a run: say whose sink this is."""
+    try:
+        write_run_file(
+            prepared.sink,
+            config=prepared.config,
+            names_key=prepared.names_key,
+            groups=len(prepared.survey.tasks) + prepared.survey.already_done,
+            machine=prepared.machine,
+            plan=prepared.plan,
+        )
+    except StoreError as error:
+        raise type(error)(f"sink {prepared.sink.url}: {error}") from error
 
 
 def _ready_kernels() -> float:
@@ -323,6 +341,7 @@ def _job(prepared: _Prepared) -> Job:
         names_key=prepared.names_key,
         writer=secrets.token_hex(16),
         share_bytes=prepared.plan.share_bytes,
+        limits=prepared.options.limits,
     )
 
 
@@ -348,10 +367,10 @@ def _limited_by(outcomes: Sequence[Outcome], machine: Machine, plan: Plan) -> st
     return f"Limited by {most} ({where})."
 
 
-def _why_nothing(source: str, summary: RunSummary) -> str:
-    skipped = (*summary.outcomes, *summary.earlier)
-    first = f"; the first: {skipped[0].message}" if skipped else ""
-    return (
-        f"{source}: no CT series in {summary.groups_total} folders{first}; "
-        "give a folder with CT slices in or below it"
-    )
+def _why_nothing(source: str, sink: LocalStore, summary: RunSummary) -> str:
+    groups = {outcome.group for outcome in (*summary.outcomes, *summary.earlier)}
+    files: Counter[str] = Counter()
+    for record in read_records(sink):
+        if record.group in groups:
+            files.update(record.skipped_files)
+    return nothing_found(source, files, summary.groups_total)

@@ -10,8 +10,9 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastlung.errors import StoreError
+from fastlung.errors import LimitError, StoreError
 from fastlung.io.dicom.series import index_files
+from fastlung.limits import check_listing
 from fastlung.run.plan import ScanSize, output_voxels
 
 if TYPE_CHECKING:
@@ -76,11 +77,12 @@ def _sample(source: LocalStore, group: SourceGroup) -> _SliceSize | None:
         return None
     largest = max(group.objects, key=lambda info: (info.size_bytes, info.key))
     try:
+        check_listing([largest.size_bytes])  # its worker will say so; here only headers are read
         index = index_files(
             {largest.key: largest.size_bytes},
             lambda key, count: source.get(key, first_bytes=count),
         )
-    except StoreError:
+    except (StoreError, LimitError):
         return None
     frames = sum(len(series.headers) for series in index.series)
     for series in index.series:

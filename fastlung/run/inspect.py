@@ -6,13 +6,15 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fastlung.errors import NothingFoundError, StoreError
+from fastlung.errors import LimitError, NothingFoundError, StoreError
 from fastlung.geometry import Policy
 from fastlung.io.dicom.headers import NOT_DICOM
 from fastlung.io.dicom.series import index_files
 from fastlung.io.names import scan_names
 from fastlung.io.source import discover, printable
 from fastlung.io.store import open_store
+from fastlung.limits import check_listing
+from fastlung.report.summary import nothing_found
 from fastlung.run.resume import check_source
 from fastlung.run.strict import idc_exclusions
 
@@ -112,14 +114,23 @@ def inspect(
     """
     store = open_store(str(source))
     check_source(store)
-    found = [
+    looked_at = [
         summary
         for group in discover(store)
         for summary in _inspect_group(store, group, policy, strict_like)
     ]
-    if not any(summary.number or summary.problem for summary in found):
-        raise NothingFoundError(f"{source}: no CT series in or below it")
-    return found
+    if not looked_at:
+        raise NothingFoundError(f"{source}: no files in or below it")
+    if not any(summary.number or summary.problem for summary in looked_at):
+        files = Counter[str]()
+        for summary in looked_at:
+            files.update(summary.skipped_files)
+        raise NothingFoundError(nothing_found(str(source), files, len(looked_at)))
+    return [
+        summary
+        for summary in looked_at
+        if summary.number or summary.problem or summary.skipped_files.keys() - NOT_DICOM
+    ]
 
 
 def _inspect_group(
@@ -129,16 +140,16 @@ def _inspect_group(
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
     sizes = {info.key: info.size_bytes for info in group.objects}
     try:
+        check_listing(sizes.values())
         index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count), policy)
-    except StoreError as error:
+    except (StoreError, LimitError) as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
-    skipped = dict(Counter(index.skipped.values()))
+    skipped = dict(Counter(index.skipped.values()))  # asdict garbles a Counter
     if index.broken:
         problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
     if not index.series:
-        dicom = skipped.keys() - NOT_DICOM
-        return [SeriesSummary(group=group.label, skipped_files=skipped)] if dicom else []
+        return [SeriesSummary(group=group.label, skipped_files=skipped)]
     return _summaries(group, index, skipped, strict_like)
 
 

@@ -14,9 +14,16 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastlung.errors import ConfigError, ObjectNotFoundError, SinkConflictError, StoreError
+from fastlung.errors import (
+    ConfigError,
+    NothingFoundError,
+    ObjectNotFoundError,
+    SinkConflictError,
+    StoreError,
+)
 from fastlung.io.names import claim_key, pseudonym
 from fastlung.io.records import RECORDS, is_done, read_records, record_key, to_json
+from fastlung.io.source import discover
 from fastlung.run.commit import Task
 
 if TYPE_CHECKING:
@@ -30,7 +37,18 @@ if TYPE_CHECKING:
     from fastlung.run.plan import Plan
     from fastlung.scan import Outcome
 
-__all__ = ["Survey", "check_sink", "check_source", "sink_inside", "survey", "write_run_file"]
+__all__ = [
+    "RunFile",
+    "Survey",
+    "check_sink",
+    "check_source",
+    "key_fingerprint",
+    "read_run_file",
+    "sink_inside",
+    "source_groups",
+    "survey",
+    "write_run_file",
+]
 
 RUN_FILE = "run.json"
 #: Packages whose version may change a voxel or a byte.
@@ -57,6 +75,32 @@ class Survey:
     already_done: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFile:
+    """
+    What the last run said of itself in the sink.
+
+    Attributes
+    ----------
+    config : mapping
+        Its configuration, resolved; fields of the version that wrote it.
+    config_digest : str
+        `Config.digest` of it.
+    names_key : str
+        Fingerprint of the key of hashed names; empty where names are not hashed.
+    source_groups : int or None
+        Source groups it found; None in sinks of early versions.
+    fastlung : str
+        Version that wrote it.
+    """
+
+    config: Mapping[str, Any]
+    config_digest: str
+    names_key: str
+    source_groups: int | None
+    fastlung: str
+
+
 def check_source(source: LocalStore) -> None:
     """
     Refuse a source that is no folder.
@@ -69,9 +113,16 @@ def check_source(source: LocalStore) -> None:
         If there is nothing.
     """
     if not source.root.exists():
-        raise ObjectNotFoundError(f"source {source.root}: no such folder")
+        raise ObjectNotFoundError(
+            f"source {source.root}: no such folder; is it spelt right, and mounted here?"
+        )
     if not source.root.is_dir():
-        raise ConfigError(f"source {source.root}: a file, expected the folder it is in")
+        nifti = source.root.name.lower().endswith((".nii", ".nii.gz"))
+        what = "NIfTI; fastlung reads the DICOM slices it was made from" if nifti else "a file"
+        raise ConfigError(
+            f"source {source.root}: expected a folder, and found {what}; give the folder that "
+            f"holds the slices{'' if nifti else f': {source.root.parent}'}"
+        )
 
 
 def sink_inside(source: LocalStore, sink: LocalStore) -> str:
@@ -87,7 +138,10 @@ def sink_inside(source: LocalStore, sink: LocalStore) -> str:
     """
     check_source(source)
     if sink.root.exists() and not sink.root.is_dir():
-        raise ConfigError(f"sink {sink.root}: a file, expected a folder")
+        raise ConfigError(
+            f"sink {sink.root}: expected a folder, or nothing yet, and found a file; name another "
+            "place for the results"
+        )
     source_root, sink_root = source.root.resolve(), sink.root.resolve()
     if source_root == sink_root:
         raise ConfigError(f"source and sink are the same folder {source_root}; give another sink")
@@ -113,7 +167,7 @@ def check_sink(sink: LocalStore, config: Config, names_key: bytes, options: RunO
         fields = dict(found["config"])
     except (ObjectNotFoundError, ValueError, KeyError, TypeError):
         return  # new, or not ours; each record names its configuration once more
-    if before == (config.digest, _fingerprint(names_key)):
+    if before == (config.digest, key_fingerprint(names_key)):
         return
     now = config.model_dump(mode="json")
     differing = [
@@ -122,21 +176,29 @@ def check_sink(sink: LocalStore, config: Config, names_key: bytes, options: RunO
         if name != "preset" and fields.get(name) != now[name]
     ]
     raise SinkConflictError(
-        "the sink was written with another configuration "
-        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the same "
-        "options as before, or --overwrite to replace what is there"
+        f"{sink.url}: the sink was written with another configuration "
+        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the "
+        f"options of before (--config {sink.url}/{RUN_FILE}), or --overwrite to replace what is "
+        "there"
     )
 
 
 def write_run_file(
-    sink: LocalStore, *, config: Config, names_key: bytes, machine: Machine, plan: Plan
+    sink: LocalStore,
+    *,
+    config: Config,
+    names_key: bytes,
+    groups: int,
+    machine: Machine,
+    plan: Plan,
 ) -> None:
     """Write what this run is, for whoever finds the sink later."""
     facts: dict[str, Any] = {
         "fastlung": version("fastlung"),
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest,
-        "names_key": _fingerprint(names_key),
+        "names_key": key_fingerprint(names_key),
+        "source_groups": groups,
         "machine": machine,
         "plan": plan,
         "versions": {
@@ -145,6 +207,74 @@ def write_run_file(
         },
     }
     sink.put(RUN_FILE, [to_json(facts)])
+
+
+def read_run_file(sink: LocalStore) -> RunFile:
+    """
+    Read what the last run in a sink was.
+
+    Raises
+    ------
+    ConfigError
+        If this is no sink.
+    StoreError
+        If it cannot be read.
+    """
+    try:
+        found = json.loads(sink.get(RUN_FILE))
+        return RunFile(
+            config=dict(found["config"]),
+            config_digest=found["config_digest"],
+            names_key=found["names_key"],
+            source_groups=found.get("source_groups"),
+            fastlung=found["fastlung"],
+        )
+    except ObjectNotFoundError:
+        raise ConfigError(
+            f"{sink.url}: expected a sink, and found no {RUN_FILE} in it; give the folder that "
+            "`fastlung process SOURCE SINK` wrote to"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{sink.url}: its {RUN_FILE} cannot be read; run the same `fastlung process` command "
+            "again, which writes it anew"
+        ) from None
+
+
+def source_groups(source: LocalStore, inside: str, names_key: bytes) -> tuple[SourceGroup, ...]:
+    """
+    List what a source holds.
+
+    Parameters
+    ----------
+    source : LocalStore
+        The source.
+    inside : str
+        Key of a sink below it, as `sink_inside` says; left out.
+    names_key : bytes
+        Key of hashed names; empty where names are not hashed.
+
+    Returns
+    -------
+    tuple of SourceGroup
+        In the order they were found.
+
+    Raises
+    ------
+    NothingFoundError
+        If there are no files at all.
+    """
+
+    def shown(path: str) -> str:
+        return pseudonym(names_key, path) if names_key else path
+
+    groups = tuple(discover(source, without=inside, pseudonym=shown))
+    if not groups:
+        raise NothingFoundError(
+            f"{source.url}: expected CT slices, and found no files in or below it; hidden files do "
+            "not count"
+        )
+    return groups
 
 
 def survey(
@@ -219,6 +349,6 @@ def _leftovers(
     return leftovers
 
 
-def _fingerprint(names_key: bytes) -> str:
+def key_fingerprint(names_key: bytes) -> str:
     """Tell one key of hashed names from another, without giving it away."""
     return pseudonym(names_key, "fastlung names key") if names_key else ""

@@ -29,10 +29,11 @@ from fastlung.errors import (
 )
 from fastlung.geometry import Policy
 from fastlung.io.dicom import index_series, load_series
-from fastlung.io.names import pseudonym, scan_names
+from fastlung.io.names import pseudonym, recorded_uid, scan_names
 from fastlung.io.source import printable
 from fastlung.io.store import open_store
 from fastlung.io.writer import encode
+from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
 from fastlung.report.summary import byte_size
 from fastlung.run.commit import Storer
@@ -111,7 +112,11 @@ def run_chunk(
     """
     source, sink = open_store(job.source), open_store(job.sink)
     committed = []
-    with ThreadPoolExecutor(1, "fastlung-reader") as reader, Storer(job, sink) as storer:
+    with (
+        limited(job.limits),
+        ThreadPoolExecutor(1, "fastlung-reader") as reader,
+        Storer(job, sink) as storer,
+    ):
         fetches = deque([reader.submit(_fetch, job, source, tasks[0])])
         for number, task in enumerate(tasks):
             begin(number)
@@ -134,6 +139,8 @@ def _fetch(job: Job, source: LocalStore, task: Task) -> Blobs:
     group = task.group
     if group.unreadable:
         raise StoreError(f"folder {group.label} cannot be listed; check its permissions")
+    with limited(job.limits):  # the reader is a thread of its own
+        check_listing([info.size_bytes for info in group.objects])
     if group.size_bytes > job.share_bytes:
         raise InsufficientMemoryError(
             f"the folder holds {byte_size(group.size_bytes)} in {len(group.objects)} files and a "
@@ -200,6 +207,7 @@ def _run_series(
         name=name,
         group=task.group.id,
         status="done",
+        series_uid=recorded_uid(series.series_uid, job.names_key),
         verdict=series.verdict,
         acquired=series.grid,
         acquisition=series.acquisition,
@@ -297,8 +305,8 @@ def _refuse_broken(index: SeriesIndex, count: int) -> None:
 
 
 def _why_nothing(skipped: Counter[str]) -> str:
-    reasons = "; ".join(f"{count} files: {reason}" for reason, count in skipped.most_common())
-    return f"no CT series here ({reasons})"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
+    return f"no CT series here; its files: {reasons}"
 
 
 def _peak_rss_bytes() -> int:

@@ -21,9 +21,10 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.filereader import data_element_generator
 
-from fastlung.errors import FormatError, LimitError, MetadataError, ScanError, TruncatedError
+from fastlung.errors import FormatError, MetadataError, ScanError, TruncatedError
 from fastlung.io.dicom.groups import Groups
 from fastlung.io.dicom.tags import FRAME_GROUPS, KEYWORDS, SHARED_GROUPS
+from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -41,12 +42,13 @@ EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 
-#: A deflated file may grow to this many times its size, plus `INFLATE_SPARE_BYTES`. CT deflates to
-#: about half; a bomb of 1 MB grows a thousandfold, and pydicom would allocate all of it.
-INFLATE_RATIO = 4
-INFLATE_SPARE_BYTES = 16 * 2**20
-
 UNDEFINED_LENGTH = 0xFFFFFFFF
+#: Where a sequence of undefined length opens, an item being next, and where one closes; in either
+#: byte order.
+_SEQUENCE_MARKS = re.compile(
+    rb"\xff{4}(?=\xfe\xff\x00\xe0|\xff\xfe\xe0\x00)"
+    rb"|(?P<closed>(?:\xfe\xff\xdd\xe0|\xff\xfe\xe0\xdd)\x00{4})",
+)
 
 _TAGS = (*KEYWORDS, SHARED_GROUPS, FRAME_GROUPS)
 _PIXEL_TAGS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: ""}
@@ -257,11 +259,12 @@ def inflate(data: bytes | memoryview, start: int) -> bytes:
     Raises
     ------
     LimitError
-        Where it grows beyond `INFLATE_RATIO` times the file plus `INFLATE_SPARE_BYTES`.
+        Where it grows beyond the limits in force; pydicom would allocate all of it.
     FormatError
         Where it is not a deflate stream, or ends early (`TruncatedError`).
     """
-    limit = INFLATE_RATIO * len(data) + INFLATE_SPARE_BYTES
+    limits = limits_in_force()
+    limit = limits.inflate_ratio * len(data) + limits.inflate_spare_bytes
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         inflated = stream.decompress(memoryview(data)[start:], limit)
@@ -270,9 +273,9 @@ def inflate(data: bytes | memoryview, start: int) -> bytes:
     if stream.eof:
         return inflated
     if len(inflated) >= limit:
-        raise LimitError(
-            f"a deflated file of {len(data):,} bytes inflates beyond {limit:,} bytes "
-            f"({INFLATE_RATIO} times its size plus {INFLATE_SPARE_BYTES:,})"
+        raise beyond(
+            "inflate_ratio",
+            f"a deflated file of {len(data):,} bytes inflates beyond {limit:,} bytes",
         )
     raise TruncatedError("the deflated data set ends early")
 
@@ -301,6 +304,7 @@ class _Walk:
 
         def at_pixels(tag: int, vr: str | None, length: int) -> bool:
             if tag not in _PIXEL_TAGS:
+                _refuse_nesting(self.data, stream.tell(), length)
                 return False
             self.pixels = PixelElement(
                 offset=stream.tell(),
@@ -353,6 +357,26 @@ class _Walk:
                 f"{keyword} claims {element.length:,} bytes, {len(value):,} are left"
             )
         self.values[keyword] = value
+
+
+def _refuse_nesting(data: bytes, start: int, length: int) -> None:
+    """
+    Raise where sequences of undefined length stand in each other deeper than the limit in force.
+
+    pydicom reads these one inside the other, and a file of 4 kB can nest a hundred. Where one
+    opens and closes shows without parsing, by the tags of items and of the end.
+    """
+    if length != UNDEFINED_LENGTH:
+        return
+    limit = limits_in_force().sequence_depth
+    items = data.count(b"\xfe\xff\x00\xe0", start) + data.count(b"\xff\xfe\xe0\x00", start)
+    if items < limit:
+        return  # nearly always: not even so many items
+    depth = 0
+    for match in _SEQUENCE_MARKS.finditer(data, start - 4):
+        depth = max(0, depth - 1) if match.lastgroup == "closed" else depth + 1
+        if depth > limit:
+            raise beyond("sequence_depth", "sequences within sequences within sequences")
 
 
 def _is_implicit(data: bytes, offset: int) -> bool:

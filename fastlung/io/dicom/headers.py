@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING
 
 from fastlung.errors import (
     FormatError,
-    LimitError,
     MetadataError,
     ScanError,
     TruncatedError,
@@ -25,6 +24,7 @@ from fastlung.io.dicom.coding import CODED_TEXT, UID, Coding, read_coding, safe_
 from fastlung.io.dicom.elements import Elements, read_elements
 from fastlung.io.dicom.frames import split_frames
 from fastlung.io.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
+from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -36,8 +36,6 @@ __all__ = ["NOT_DICOM", "TELLS", "Broken", "Skipped", "SliceHeader", "read_heade
 #: Where the header of a CT slice nearly always ends; less is read of a file where this suffices.
 HEAD_BYTES = 64 * 1024
 
-#: Largest Rows and Columns taken. CT is 512 or 1024, rarely 2048; 65535 x 65535 would be 8 GiB.
-MAX_ROWS = 4096
 #: Finest and coarsest pixel taken, in millimetres: an inner ear of 50 mm and a body of 700 mm lie
 #: within at any matrix. A spacing of 1e-12 mm would ask for an astronomical grid.
 PIXEL_SPACING_MM = (0.05, 10.0)
@@ -69,9 +67,9 @@ _OTHER_KINDS = {
     "1.2.840.10008.5.1.4.1.1.481": "a radiotherapy object",
     "1.2.840.10008.5.1.4.1.1.11": "a presentation state",
 }
-_EMPTY, _FOREIGN = "an empty file", "not DICOM"
+_EMPTY, _FOREIGN, _NIFTI = "an empty file", "not DICOM", "NIfTI, not DICOM"
 #: Reasons to skip a file that say it is no DICOM at all.
-NOT_DICOM = {_EMPTY, _FOREIGN}
+NOT_DICOM = {_EMPTY, _FOREIGN, _NIFTI}
 _MODALITY = re.compile(r"[A-Z0-9]{1,16}")
 _MAX_ACQUISITION_NUMBER = 1e6
 
@@ -188,7 +186,8 @@ def read_headers(
     if elements is not None and elements.pixels is None and size_bytes > HEAD_BYTES:
         elements = read_elements(read(size_bytes), size_bytes)
     if elements is None:
-        return Skipped(key=key, reason=_FOREIGN)
+        nifti = key.lower().endswith((".nii", ".nii.gz"))
+        return Skipped(key=key, reason=_NIFTI if nifti else _FOREIGN)
     if reason := _why_no_slice(elements):
         return Skipped(key=key, reason=reason)
     # A header that broke off before its UID leaves the series unknown; a CT without one does not.
@@ -254,8 +253,8 @@ def _slice_header(
     rows, columns = elements.unsigned("Rows"), elements.unsigned("Columns")
     if not rows or not columns:
         raise MetadataError(f"Rows x Columns is {rows} x {columns}; an image needs both")
-    if max(rows, columns) > MAX_ROWS:
-        raise LimitError(f"Rows x Columns is {rows} x {columns}; the limit is {MAX_ROWS} each")
+    if max(rows, columns) > limits_in_force().rows_columns:
+        raise beyond("rows_columns", f"Rows x Columns is {rows} x {columns}")
     try:
         coding: Coding | ScanError = read_coding(elements, pixels, rows * columns)
     except ScanError as error:

@@ -17,12 +17,13 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.errors import LimitError, ScanError
+from fastlung.errors import ScanError
 from fastlung.geometry import Policy, Stack, stack_slices
 from fastlung.io.dicom.elements import PixelElement, pydicom_silenced
 from fastlung.io.dicom.grouping import Group, divide, group_slices
 from fastlung.io.dicom.headers import TELLS, Broken, Skipped, SliceHeader, read_headers
 from fastlung.io.dicom.pixels import Frames
+from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import Grid, Verdict
 
 if TYPE_CHECKING:
@@ -30,14 +31,12 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fastlung.errors import LimitError
+
     Opened = Callable[[str, int], Frames]
 
 __all__ = ["SeriesHeaders", "SeriesIndex", "index_files", "index_series"]
 
-#: Largest series taken: 5000 slices is 2.5 m at half a millimetre; 8 GiB of words is three times
-#: such a series at 512 x 512. Checked by arithmetic, before anything is allocated.
-MAX_SLICES = 5000
-MAX_SCAN_BYTES = 8 * 2**30
 #: Slice thickness that can be the step of a single slice, in millimetres.
 SLICE_THICKNESS_MM = (0.05, 50.0)
 
@@ -334,12 +333,13 @@ def _thickness(header: SliceHeader) -> float | None:
 
 
 def _over_limit(kept: tuple[SliceHeader, ...]) -> LimitError | None:
+    limits = limits_in_force()
+    if len(kept) > limits.slices:
+        return beyond("slices", f"{len(kept):,} slices")
     size_bytes = 2 * len(kept) * kept[0].rows * kept[0].columns
-    if len(kept) > MAX_SLICES or size_bytes > MAX_SCAN_BYTES:
-        return LimitError(
-            f"{len(kept):,} slices of {kept[0].rows} x {kept[0].columns} take {size_bytes:,} "
-            f"bytes; the limits are {MAX_SLICES:,} slices and {MAX_SCAN_BYTES:,} bytes"
-        )
+    if size_bytes > limits.scan_bytes:
+        shape = f"{len(kept):,} slices of {kept[0].rows} x {kept[0].columns}"
+        return beyond("scan_bytes", f"{shape} take {size_bytes:,} bytes")
     return None
 
 
