@@ -51,6 +51,7 @@ MULTIFRAME_CT = {"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
 #: What tells acquisitions apart that share positions: a name, and where it may stand. In the order
 #: in which they are tried.
 TELLS = {
+    "series number": ("SeriesNumber",),
     "acquisition number": ("AcquisitionNumber", "FrameAcquisitionNumber"),
     "temporal position": ("TemporalPositionIdentifier", "TemporalPositionIndex"),
     "image type": ("ImageType",),
