@@ -23,6 +23,7 @@ from fastlung.io.dicom.coding import CODED_TEXT, UID, Coding, read_coding, safe_
 from fastlung.io.dicom.elements import (
     ACQUISITION_NUMBERS,
     ACQUISITION_TEXTS,
+    DEFLATED_LITTLE_ENDIAN,
     Elements,
     read_elements,
 )
@@ -161,7 +162,9 @@ def read_header(
         return Skipped(key=key, reason="an empty file")
     elements = read_elements(read(min(HEAD_BYTES, size_bytes)), size_bytes)
     if elements is not None and elements.pixels is None and size_bytes > HEAD_BYTES:
-        elements = read_elements(read(size_bytes), size_bytes)
+        deflated = elements.transfer_syntax == DEFLATED_LITTLE_ENDIAN
+        longest = size_bytes if deflated else limits_in_force().header_bytes
+        elements = read_elements(read(min(longest, size_bytes)), size_bytes)
     if elements is None:
         return Skipped(key=key, reason="not DICOM")
     if reason := _why_no_slice(elements):
@@ -171,6 +174,9 @@ def read_header(
     known = whole or "SeriesInstanceUID" in elements.values
     series_uid = safe_uid(elements.text("SeriesInstanceUID")) if known else None
     try:
+        cut = elements.failure is None or isinstance(elements.failure, TruncatedError)
+        if cut and elements.pixels is None and size_bytes > limits_in_force().header_bytes:
+            raise beyond("header_bytes", f"no pixels at the start of {size_bytes:,} bytes")
         if elements.failure is not None:
             raise elements.failure
         if elements.pixels is None:
