@@ -18,7 +18,7 @@ from fastlung.cli import main
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import ConfigError, LimitError
 from fastlung.io.dicom import index_series, list_series, load_series, read_series
-from fastlung.io.dicom.headers import read_header
+from fastlung.io.dicom.headers import read_headers
 from fastlung.limits import NAMES, Limits, check_listing, limited, limits_in_force
 from fastlung.pipeline import process_scan
 from fastlung.run.engine import dry_run
@@ -192,7 +192,7 @@ def test_header_bytes():
         return many[:count]
 
     with limited(header_bytes=MIB):
-        read_header("many", GIB, read)
+        read_headers("many", GIB, read)
     assert max(asked) == MIB
 
 

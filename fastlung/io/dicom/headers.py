@@ -21,7 +21,12 @@ from fastlung.errors import (
     TruncatedError,
 )
 from fastlung.io.dicom.coding import CODED_TEXT, UID, Coding, read_coding, safe_uid
-from fastlung.io.dicom.elements import DEFLATED_LITTLE_ENDIAN, Elements, read_elements
+from fastlung.io.dicom.elements import (
+    DEFLATED_LITTLE_ENDIAN,
+    Elements,
+    PixelElement,
+    read_elements,
+)
 from fastlung.io.dicom.frames import split_frames
 from fastlung.io.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
 from fastlung.limits import beyond, limits_in_force
@@ -197,26 +202,32 @@ def read_headers(
     known = whole or "SeriesInstanceUID" in elements.values
     series_uid = safe_uid(elements.text("SeriesInstanceUID")) if known else None
     try:
-        cut = elements.failure is None or isinstance(elements.failure, TruncatedError)
-        if cut and elements.pixels is None and size_bytes > limits_in_force().header_bytes:
-            raise beyond("header_bytes", f"no pixels at the start of {size_bytes:,} bytes")
-        if elements.failure is not None:
-            raise elements.failure
-        if elements.pixels is None:
-            raise TruncatedError("the file ends before its Pixel Data")
-        if not force and not elements.whole:
-            raise FormatError(
-                "a DICOM data set without the preamble or file meta that files must have; --force "
-                "reads it all the same"
-            )
+        pixels = _pixels_of(elements, size_bytes, force=force)
         if _sop_class(elements) not in MULTIFRAME_CT:
-            return [_slice_header(key, size_bytes, elements, elements.pixels)]
+            return [_slice_header(key, size_bytes, elements, pixels)]
         return [
-            _slice_header(key, size_bytes, frame, frame.pixels or elements.pixels, number)
-            for number, frame in enumerate(split_frames(elements, elements.pixels), start=1)
+            _slice_header(key, size_bytes, frame, frame.pixels or pixels, number)
+            for number, frame in enumerate(split_frames(elements, pixels), start=1)
         ]
     except ScanError as error:
         return Broken(key=key, series_uid=series_uid, error=error)
+
+
+def _pixels_of(elements: Elements, size_bytes: int, *, force: bool) -> PixelElement:
+    """Where the pixels are, in a header that can be used; raises a ScanError where it cannot."""
+    cut = elements.failure is None or isinstance(elements.failure, TruncatedError)
+    if cut and elements.pixels is None and size_bytes > limits_in_force().header_bytes:
+        raise beyond("header_bytes", f"no pixels at the start of {size_bytes:,} bytes")
+    if elements.failure is not None:
+        raise elements.failure
+    if elements.pixels is None:
+        raise TruncatedError("the file ends before its Pixel Data")
+    if not force and not elements.whole:
+        raise FormatError(
+            "a DICOM data set without the preamble or file meta that files must have; --force "
+            "reads it all the same"
+        )
+    return elements.pixels
 
 
 def _why_no_slice(elements: Elements) -> str:
