@@ -180,12 +180,14 @@ def test_rle_that_holds_too_much_or_too_little_is_a_decode_error():
         decode(frame + bytes(20_000), RLE, (64, 64))
 
 
-def test_a_panic_of_the_rust_decoder_is_a_decode_error(capfd):
-    frame = bytearray(encode(random_words((16, 16)), RLE))
-    frame[4:12] = 2 * len(frame).to_bytes(4, "little")  # both segments begin where the frame ends
+def test_a_panic_of_the_rust_decoder_is_a_decode_error(monkeypatch):
+    # Panics are no `Exception`. The one that is known, for an empty segment, is kept from it.
+    def panicking(_segment):
+        raise type("PanicException", (BaseException,), {})("index out of bounds")
+
+    monkeypatch.setattr("fastlung.io.dicom.codecs.rle.decode_segment", panicking)
     with pytest.raises(DecodeError, match="damaged"):
-        decode(bytes(frame), RLE, (16, 16))
-    assert "panicked" in capfd.readouterr().err
+        decode(encode(random_words((16, 16)), RLE), RLE, (16, 16))
 
 
 def test_rle_lets_an_interrupt_through(monkeypatch):

@@ -9,11 +9,14 @@ import random
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 import pytest
+from dicom_writer import RLE
 from fuzz import CPU_SECONDS, MIB, damaged_cases, endings
 from fuzz_cases import DAMAGES, damaged, originals
 
 from fastlung import errors
+from fastlung.io.dicom.codecs import CODECS, decode_frame
 
 pytestmark = pytest.mark.compiled
 
@@ -67,6 +70,22 @@ def test_harm_is_noticed_and_the_next_case_goes_on():
     for one, seen in zip(bad, harm.values(), strict=True):
         assert seen in one.wrong
     assert not good.wrong
+
+
+@pytest.mark.parametrize("starts", [(64, 64), (64, 9999), (9999, 64), (200, 100)])
+def test_an_empty_rle_segment_is_refused_without_a_backtrace(starts, capfd):
+    # The decoder panics there; found by case 237 of seed 22.
+    frame = np.array([2, *starts, *[0] * 13], "<u4").tobytes() + b"\x80\0" * 20
+    with pytest.raises(errors.DecodeError):
+        decode_frame(
+            CODECS[RLE],
+            frame,
+            np.empty((4, 4), np.uint16),
+            bits_allocated=16,
+            bits_stored=16,
+            signed=False,
+        )
+    assert capfd.readouterr().err == ""
 
 
 def test_a_number_stands_for_one_damaged_series():

@@ -209,8 +209,11 @@ def _decode_rle(
         raise DecodeError(f"RLE Lossless: expected {planes} segments for {pixels:,} pixels")
     words = np.zeros(pixels, np.uint16)
     for start, end in zip(map(int, starts[1 : planes + 1]), ends, strict=True):
+        segment = bytes(frame[start:end])
+        if not segment:  # the decoder would panic, and print a backtrace
+            raise DecodeError("RLE Lossless: a segment is empty")
         try:
-            plane = np.frombuffer(rle.decode_segment(bytes(frame[start:end])), np.uint8)
+            plane = np.frombuffer(rle.decode_segment(segment), np.uint8)
         except (KeyboardInterrupt, SystemExit, GeneratorExit, MemoryError):
             raise
         except BaseException:  # noqa: BLE001 -- Rust panics arrive as BaseException
