@@ -8,10 +8,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import interpolate, zoom
 
+from fastlung.bands import axis_band
 from fastlung.kernels.resample import LANES
 from fastlung.resampling import (
     aligned_targets,
-    axis_band,
     resample,
     resample_between,
     sample_positions,
