@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from fastlung import errors as errors
     from fastlung.config import Config as Config
     from fastlung.config import RunOptions as RunOptions
+    from fastlung.config import StoreOptions as StoreOptions
     from fastlung.config import build_config as build_config
     from fastlung.config import build_run_options as build_run_options
     from fastlung.hounsfield import to_hu as to_hu
@@ -46,6 +47,7 @@ __all__ = [
     "RawScan",
     "RunOptions",
     "ScanResult",
+    "StoreOptions",
     "Verdict",
     "__version__",
     "build_config",
@@ -63,7 +65,7 @@ __all__ = [
 
 #: Module -> public names it defines.
 _EXPORTS = {
-    "config": ("Config", "RunOptions", "build_config", "build_run_options"),
+    "config": ("Config", "RunOptions", "StoreOptions", "build_config", "build_run_options"),
     "io.dicom": ("list_series", "read_series"),
     "mask": ("lung_mask",),
     "hounsfield": ("to_hu",),

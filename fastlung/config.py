@@ -17,7 +17,15 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, mo
 
 from fastlung.errors import ConfigError
 
-__all__ = ["PRESETS", "Config", "RunOptions", "build_config", "build_run_options"]
+__all__ = [
+    "PRESETS",
+    "Config",
+    "RunOptions",
+    "StoreOptions",
+    "build_config",
+    "build_run_options",
+    "build_store_options",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 Millimetres = Annotated[float, Field(ge=0.1, le=20.0)]
@@ -94,6 +102,33 @@ class Config(BaseModel):
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
+class StoreOptions(BaseModel):
+    """
+    How s3:// is reached, as the AWS command line spells it; local folders need none of it.
+
+    Attributes
+    ----------
+    endpoint_url : str or None
+        Address of an S3 that is not Amazon's; None takes AWS_ENDPOINT_URL, or Amazon's.
+    profile : str or None
+        Named profile of the AWS configuration.
+    region : str or None
+        Region of the buckets; None asks each bucket.
+    no_sign_request : bool
+        Send no credentials: public buckets.
+    request_payer : str or None
+        ``requester`` where whoever downloads agrees to pay for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+/?$")] | None = None
+    profile: Annotated[str, Field(min_length=1)] | None = None
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
+    no_sign_request: bool = False
+    request_payer: Literal["requester"] | None = None
+
+
 class RunOptions(BaseModel):
     """
     How a run is carried out; never changes a voxel.
@@ -112,6 +147,8 @@ class RunOptions(BaseModel):
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    storage : StoreOptions
+        How s3:// is reached.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -122,6 +159,7 @@ class RunOptions(BaseModel):
     scan_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
     overwrite: bool = False
     retry_failed: bool = False
+    storage: StoreOptions = Field(default_factory=StoreOptions)
 
 
 def build_config(preset: str = "hu", **options: Any) -> Config:
@@ -162,6 +200,19 @@ def build_run_options(**options: Any) -> RunOptions:
     """
     given = {name: value for name, value in options.items() if value is not None}
     return _validated(RunOptions, given)
+
+
+def build_store_options(**options: Any) -> StoreOptions:
+    """
+    Check the options of how s3:// is reached.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown field or a value out of range.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    return _validated(StoreOptions, given)
 
 
 def _validated(model: type[Model], fields: dict[str, Any]) -> Model:

@@ -12,14 +12,15 @@ import pytest
 import fastlung
 
 HEAVY = {
-    "boto3", "imagecodecs", "nibabel", "numba", "numpy", "psutil", "pydantic", "pydicom", "rich",
-    "scipy", "zarr",
+    "boto3", "imagecodecs", "nibabel", "numba", "numpy", "obstore", "psutil", "pydantic", "pydicom",
+    "rich", "scipy", "zarr",
 }  # fmt: skip
 
 PUBLIC = {
     "Config", "Flag", "Grid", "LungMask", "Outcome", "RawScan", "RunOptions", "ScanResult",
-    "Verdict", "__version__", "build_config", "build_run_options", "errors", "inspect",
-    "list_series", "lung_mask", "process", "process_scan", "read_series", "resample", "to_hu",
+    "StoreOptions", "Verdict", "__version__", "build_config", "build_run_options", "errors",
+    "inspect", "list_series", "lung_mask", "process", "process_scan", "read_series", "resample",
+    "to_hu",
 }  # fmt: skip
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastlung.cli.listing import series_csv, series_json, series_table
 from fastlung.cli.progress import Bar, JsonLines
-from fastlung.config import build_config, build_run_options
+from fastlung.config import build_config, build_run_options, build_store_options
 from fastlung.errors import ConfigError
 from fastlung.report.summary import (
     action_lines,
@@ -29,10 +29,10 @@ from fastlung.run.inspect import inspect as look_at
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from fastlung.config import Config, RunOptions
+    from fastlung.config import Config, RunOptions, StoreOptions
     from fastlung.run.events import RunSummary
 
-__all__ = ["inspect", "process", "say", "table_lines"]
+__all__ = ["inspect", "process", "say", "storage_options", "table_lines"]
 
 #: A run of up to this many scans ends with a table of all of them.
 TABLE_ROWS = 20
@@ -95,7 +95,7 @@ def inspect(args: Namespace) -> int:
     FastlungError
         If the source cannot be read, or holds nothing like CT.
     """
-    found = look_at(args.source)
+    found = look_at(args.source, storage=storage_options(args))
     if args.json:
         sys.stdout.write(series_json(found))
     elif args.csv:
@@ -137,6 +137,29 @@ def table_lines(summary: RunSummary) -> list[str]:
     return [outcome_table(summary.outcomes), "", *odd, *([""] if odd else [])]
 
 
+def storage_options(args: Namespace) -> StoreOptions:
+    """
+    How s3:// is to be reached, from what was typed.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of a command that `fastlung.cli.parser.describe_storage` described.
+
+    Raises
+    ------
+    ConfigError
+        For a value that cannot be used.
+    """
+    return build_store_options(
+        endpoint_url=args.endpoint_url,
+        profile=args.profile,
+        region=args.region,
+        no_sign_request=args.no_sign_request,
+        request_payer=args.request_payer,
+    )
+
+
 def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
     """Check what was typed."""
     if args.auto_tune:
@@ -162,6 +185,7 @@ def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
         scan_timeout_seconds=args.scan_timeout,
         overwrite=args.overwrite,
         retry_failed=args.retry_failed,
+        storage=storage_options(args),
     )
     return config, options
 

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastlung.io.store import LocalStore, ObjectInfo
+    from fastlung.io.objects import ObjectInfo, Store
 
 __all__ = ["SourceGroup", "discover", "printable", "stable_id"]
 
@@ -64,7 +64,7 @@ def stable_id(text: str) -> str:
 
 
 def discover(
-    store: LocalStore,
+    store: Store,
     *,
     without: str = "",
     pseudonym: Callable[[str], str] = str,
@@ -74,7 +74,7 @@ def discover(
 
     Parameters
     ----------
-    store : LocalStore
+    store : Store
         The source.
     without : str
         Key of a folder to leave out: a sink inside the source. Empty for none.

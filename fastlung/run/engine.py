@@ -17,7 +17,7 @@ from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError
 from fastlung.io.names import load_names_key, pseudonym
 from fastlung.io.source import SourceGroup, discover
-from fastlung.io.store import LocalStore, open_store
+from fastlung.io.store import Store, open_store
 from fastlung.kernels import warm_up
 from fastlung.report.summary import duration
 from fastlung.run.commit import Job, Task
@@ -37,7 +37,7 @@ from fastlung.run.resume import Survey, check_sink, sink_inside, survey, write_r
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fastlung.config import Config, RunOptions
+    from fastlung.config import Config, RunOptions, StoreOptions
     from fastlung.run.events import Event
     from fastlung.scan import Outcome
 
@@ -71,8 +71,8 @@ class DryRun:
 class _Prepared:
     """A run that is ready to start; nothing has been written yet."""
 
-    source: LocalStore
-    sink: LocalStore
+    source: Store
+    sink: Store
     config: Config
     options: RunOptions
     names_key: bytes
@@ -96,7 +96,7 @@ def run(
     Parameters
     ----------
     source, sink : str
-        Folders; the sink is made if it does not exist.
+        Folders or s3:// prefixes; the sink is made if it does not exist.
     config : Config
         What is done to each scan.
     options : RunOptions
@@ -176,6 +176,7 @@ def process(
     scan_timeout_seconds: float | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    storage: StoreOptions | None = None,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> RunSummary:
@@ -185,7 +186,7 @@ def process(
     Parameters
     ----------
     source, sink : str
-        Folders; the sink is made if it does not exist.
+        Folders or s3:// prefixes; the sink is made if it does not exist.
     preset : str
         A key of `fastlung.config.PRESETS`.
     workers : int, optional
@@ -200,6 +201,8 @@ def process(
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    storage : StoreOptions, optional
+        How s3:// is reached.
     on_event : callable, optional
         Told what happens, as it happens.
     **options
@@ -228,6 +231,7 @@ def process(
         scan_timeout_seconds=scan_timeout_seconds,
         overwrite=overwrite,
         retry_failed=retry_failed,
+        storage=storage,
     )
     return run(str(source), str(sink), build_config(preset, **options), run_options, on_event)
 
@@ -260,7 +264,8 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
 
 
 def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Prepared:
-    source_store, sink_store = open_store(source), open_store(sink)
+    source_store = open_store(source, options.storage)
+    sink_store = open_store(sink, options.storage)
     inside = sink_inside(source_store, sink_store)
     names_key = load_names_key() if config.names == "hash" else b""
     check_sink(sink_store, config, names_key, options)
@@ -320,6 +325,7 @@ def _job(prepared: _Prepared) -> Job:
         source=prepared.source.url,
         sink=prepared.sink.url,
         config=prepared.config,
+        storage=prepared.options.storage,
         names_key=prepared.names_key,
         writer=secrets.token_hex(16),
         share_bytes=prepared.plan.share_bytes,

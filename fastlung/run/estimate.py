@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.config import Config
+    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
-    from fastlung.io.store import LocalStore
 
 __all__ = ["estimate_sizes"]
 
@@ -43,14 +43,14 @@ class _SliceSize:
 
 
 def estimate_sizes(
-    source: LocalStore, groups: Sequence[SourceGroup], config: Config
+    source: Store, groups: Sequence[SourceGroup], config: Config
 ) -> tuple[ScanSize, ...]:
     """
     Estimate the scan in each source group, as if its objects were the slices of one series.
 
     Parameters
     ----------
-    source : LocalStore
+    source : Store
         Where the groups are.
     groups : sequence of SourceGroup
         What is to be estimated.
@@ -69,7 +69,7 @@ def estimate_sizes(
     return tuple(_size(group, sampled.get(group.id) or usual, config) for group in groups)
 
 
-def _sample(source: LocalStore, group: SourceGroup) -> _SliceSize | None:
+def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
     """Header of the largest object: a slice, where there is one."""
     if not group.objects:
         return None

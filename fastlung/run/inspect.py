@@ -6,20 +6,20 @@ from collections import Counter
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fastlung.config import StoreOptions
 from fastlung.errors import NothingFoundError, StoreError
 from fastlung.io.dicom.series import index_files
 from fastlung.io.names import scan_names
 from fastlung.io.source import discover, printable
 from fastlung.io.store import open_store
-from fastlung.run.resume import check_source
 
 if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
     from fastlung.io.dicom import SeriesHeaders, SeriesIndex
+    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
-    from fastlung.io.store import LocalStore
 
 __all__ = ["SeriesSummary", "inspect"]
 
@@ -74,14 +74,18 @@ class SeriesSummary:
     skipped_files: Mapping[str, int] = field(default_factory=dict)
 
 
-def inspect(source: str | os.PathLike[str]) -> list[SeriesSummary]:
+def inspect(
+    source: str | os.PathLike[str], *, storage: StoreOptions | None = None
+) -> list[SeriesSummary]:
     """
     Look at every series of a source, reading headers only.
 
     Parameters
     ----------
     source : path-like
-        A folder.
+        A folder or s3:// prefix.
+    storage : StoreOptions, optional
+        How s3:// is reached.
 
     Returns
     -------
@@ -95,15 +99,15 @@ def inspect(source: str | os.PathLike[str]) -> list[SeriesSummary]:
     StoreError
         If there is no such folder.
     """
-    store = open_store(str(source))
-    check_source(store)
+    store = open_store(str(source), storage or StoreOptions())
+    store.check_source()
     found = [summary for group in discover(store) for summary in _inspect_group(store, group)]
     if not found:
         raise NothingFoundError(f"{source}: no CT series in or below it")
     return found
 
 
-def _inspect_group(store: LocalStore, group: SourceGroup) -> list[SeriesSummary]:
+def _inspect_group(store: Store, group: SourceGroup) -> list[SeriesSummary]:
     if group.unreadable:
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
     sizes = {info.key: info.size_bytes for info in group.objects}

@@ -23,14 +23,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fastlung.config import Config, RunOptions
+    from fastlung.io.objects import Store
     from fastlung.io.records import Record
     from fastlung.io.source import SourceGroup
-    from fastlung.io.store import LocalStore
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
     from fastlung.scan import Outcome
 
-__all__ = ["Survey", "check_sink", "check_source", "sink_inside", "survey", "write_run_file"]
+__all__ = ["Survey", "check_sink", "sink_inside", "survey", "write_run_file"]
 
 RUN_FILE = "run.json"
 #: Packages whose version may change a voxel or a byte.
@@ -57,24 +57,7 @@ class Survey:
     already_done: int
 
 
-def check_source(source: LocalStore) -> None:
-    """
-    Refuse a source that is no folder.
-
-    Raises
-    ------
-    ConfigError
-        If it is a file.
-    ObjectNotFoundError
-        If there is nothing.
-    """
-    if not source.root.exists():
-        raise ObjectNotFoundError(f"source {source.root}: no such folder")
-    if not source.root.is_dir():
-        raise ConfigError(f"source {source.root}: a file, expected the folder it is in")
-
-
-def sink_inside(source: LocalStore, sink: LocalStore) -> str:
+def sink_inside(source: Store, sink: Store) -> str:
     """
     Key of the sink's folder below the source; empty where it lies elsewhere.
 
@@ -82,21 +65,18 @@ def sink_inside(source: LocalStore, sink: LocalStore) -> str:
     ------
     ConfigError
         If both are one folder, or one of them is a file.
-    ObjectNotFoundError
-        If there is no source.
+    StoreError
+        If there is no source, or one of them cannot be reached.
     """
-    check_source(source)
-    if sink.root.exists() and not sink.root.is_dir():
-        raise ConfigError(f"sink {sink.root}: a file, expected a folder")
-    source_root, sink_root = source.root.resolve(), sink.root.resolve()
-    if source_root == sink_root:
-        raise ConfigError(f"source and sink are the same folder {source_root}; give another sink")
-    if sink_root.is_relative_to(source_root):
-        return sink_root.relative_to(source_root).as_posix()
-    return ""
+    source.check_source()
+    sink.check_sink()
+    inside = source.key_of(sink)
+    if inside == "":
+        raise ConfigError(f"source and sink are the same folder {source.url}; give another sink")
+    return inside or ""
 
 
-def check_sink(sink: LocalStore, config: Config, names_key: bytes, options: RunOptions) -> None:
+def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOptions) -> None:
     """
     Refuse a sink that was written with another configuration.
 
@@ -129,7 +109,7 @@ def check_sink(sink: LocalStore, config: Config, names_key: bytes, options: RunO
 
 
 def write_run_file(
-    sink: LocalStore, *, config: Config, names_key: bytes, machine: Machine, plan: Plan
+    sink: Store, *, config: Config, names_key: bytes, machine: Machine, plan: Plan
 ) -> None:
     """Write what this run is, for whoever finds the sink later."""
     facts: dict[str, Any] = {
@@ -148,7 +128,7 @@ def write_run_file(
 
 
 def survey(
-    groups: Sequence[SourceGroup], sink: LocalStore, config: Config, options: RunOptions
+    groups: Sequence[SourceGroup], sink: Store, config: Config, options: RunOptions
 ) -> Survey:
     """
     Sort source groups into done and not done.
@@ -157,7 +137,7 @@ def survey(
     ----------
     groups : sequence of SourceGroup
         What the source holds now.
-    sink : LocalStore
+    sink : Store
         Where results are; may not exist yet.
     config : Config
         What is asked for.
@@ -198,7 +178,7 @@ def survey(
 
 
 def _leftovers(
-    sink: LocalStore, sizes: Mapping[str, int], done: Mapping[str, Record]
+    sink: Store, sizes: Mapping[str, int], done: Mapping[str, Record]
 ) -> dict[str, list[str]]:
     """
     Keys under names that no finished group owns, by the group that claims the name.

@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastlung.io.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.io.store import LocalStore
+    from fastlung.io.objects import Store
     from fastlung.run.commit import Job, Task
 
     Blobs = dict[str, bytes]
@@ -106,7 +106,7 @@ def run_chunk(
     StoreError
         If the sink takes no more writes at all.
     """
-    source, sink = open_store(job.source), open_store(job.sink)
+    source, sink = open_store(job.source, job.storage), open_store(job.sink, job.storage)
     committed = []
     with ThreadPoolExecutor(1, "fastlung-reader") as reader, Storer(job, sink) as storer:
         fetches = deque([reader.submit(_fetch, job, source, tasks[0])])
@@ -126,7 +126,7 @@ def run_chunk(
     return outcomes
 
 
-def _fetch(job: Job, source: LocalStore, task: Task) -> Blobs:
+def _fetch(job: Job, source: Store, task: Task) -> Blobs:
     """Read all objects of a group, under keys that may be recorded."""
     group = task.group
     if group.unreadable:
