@@ -72,6 +72,9 @@ class Config(BaseModel):
         File format of image and mask: ``npy`` or ``nifti``.
     names : str
         What outputs are called: ``series``, ``folder`` or ``hash``.
+    group_by : str
+        What one unit of work is: the files of one ``folder``, or of one ``series`` wherever its
+        files are, which takes a look at every header first.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -86,6 +89,7 @@ class Config(BaseModel):
     zero_centre: float = 0.0
     format: Literal["npy", "nifti"] = "npy"
     names: Literal["series", "folder", "hash"] = "series"
+    group_by: Literal["folder", "series"] = "folder"
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:

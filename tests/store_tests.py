@@ -40,6 +40,14 @@ class StoreTests:
             assert len(store.get(info.key, etag=info.etag)) == info.size_bytes
         store.check_source()
 
+    def test_one_object_is_described_as_in_the_listing(self, store):
+        fill(store, {"a/1": b"abc"})
+        (listed,) = store.list()
+        assert store.stat("a/1") == listed
+        for key in ("a/2", "a"):
+            with pytest.raises(StoreError):
+                store.stat(key)
+
     def test_pieces_are_joined_and_an_object_replaced(self, store):
         store.put("a/b", [b"old", b" and ", memoryview(bytearray(b"longer"))])
         assert store.get("a/b") == b"old and longer"

@@ -210,7 +210,7 @@ def test_what_cannot_be_a_run_is_refused_at_once(source, tmp_path):
         (tmp_path / "file", tmp_path / "sink", ConfigError),
         (source, tmp_path / "file", ConfigError),
         (tmp_path / "empty", tmp_path / "sink", NothingFoundError),
-        ("s3://bucket/stage1", tmp_path / "sink", ConfigError),
+        ("gs://bucket/stage1", tmp_path / "sink", ConfigError),
     ]:
         with pytest.raises(error):
             process(source_path, sink_path)

@@ -62,5 +62,6 @@ def payloads(sink: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(sink)): path.read_bytes()
         for path in sorted(sink.glob("scans/*/*"))
-        if path.name != "outcome.json"
+        # A killed writer's temporary file stays until it is an hour old; it is no output.
+        if path.name != "outcome.json" and not path.name.startswith(".")
     }

@@ -95,7 +95,7 @@ def inspect(args: Namespace) -> int:
     FastlungError
         If the source cannot be read, or holds nothing like CT.
     """
-    found = look_at(args.source, storage=storage_options(args))
+    found = look_at(args.source, group_by=args.group_by or "folder", storage=storage_options(args))
     if args.json:
         sys.stdout.write(series_json(found))
     elif args.csv:
@@ -177,6 +177,7 @@ def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
         zero_centre=args.zero_centre,
         format=args.format,
         names=args.names,
+        group_by=args.group_by,
     )
     options = build_run_options(
         workers=args.workers,

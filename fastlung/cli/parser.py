@@ -82,7 +82,11 @@ Writes six small synthetic series (a duplicated slice, a gap, a padding circle, 
 them as `fastlung process` would, and says where things are. Takes 150 MB of disk.
 """
 
-SOURCE_HELP = "folder or s3:// prefix with DICOM series, searched below"
+SOURCE_HELP = (
+    "folder or s3:// prefix with DICOM series, MetaImage or NIfTI volumes, or zip and tar archives "
+    "of DICOM, searched below; or one archive or volume; or a list (.txt, .s5cmd) of such, one a "
+    "line"
+)
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -167,7 +171,7 @@ def build_parser() -> argparse.ArgumentParser:
 
 
 def _describe_process(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    _describe_source(parser)
     parser.add_argument(
         "sink", metavar="SINK", help="folder or s3:// prefix for the results; made if missing"
     )
@@ -191,6 +195,17 @@ def _describe_process(parser: argparse.ArgumentParser) -> None:
     )
     shown.add_argument("--quiet", action="store_true", help="print failures and errors only")
     _add_debug(shown)
+
+
+def _describe_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument(
+        "--group-by",
+        type=_one_of("folder", "series"),
+        metavar="NAME",
+        help="series: put together series whose files are spread over folders, after a look at "
+        "every header (default: folder)",
+    )
 
 
 def _describe_results(group: argparse._ArgumentGroup) -> None:
@@ -284,7 +299,7 @@ def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
 
 
 def _describe_inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    _describe_source(parser)
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list, one object a series")
     form.add_argument("--csv", action="store_true", help="CSV, one row a series")

@@ -95,6 +95,19 @@ class Store(Protocol):
         """
         ...
 
+    def stat(self, key: str) -> ObjectInfo:
+        """
+        What a listing says of one object.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it cannot be asked for.
+        """
+        ...
+
     def get(self, key: str, *, etag: str | None = None, first_bytes: int = -1) -> bytes:
         """
         Read an object.

@@ -133,6 +133,32 @@ class LocalStore:
             yield from objects
             pending.extend(reversed(folders))
 
+    def stat(self, key: str) -> ObjectInfo:
+        """
+        What a listing says of one object.
+
+        Parameters
+        ----------
+        key : str
+            Key of the object.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it is no regular file, or cannot be looked at.
+        """
+        try:
+            status = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ObjectNotFoundError(f"{key}: no such object; was it moved meanwhile?") from None
+        except OSError as error:
+            raise _store_error("object", key, "read", error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreError(f"{key}: not a regular file; move it out of the source")
+        return _info(key, status)
+
     def get(self, key: str, *, etag: str | None = None, first_bytes: int = -1) -> bytes:
         """
         Read an object.

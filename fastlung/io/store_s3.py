@@ -149,9 +149,7 @@ class S3Store:
                 key = entry["Key"][cut:]
                 if key.endswith("/") or any(part.startswith(".") for part in key.split("/")):
                     continue
-                # The size goes along, so that `get` can hold both against what it is given.
-                etag = f"{entry['Size']:x}-{entry['ETag']}"
-                yield ObjectInfo(key=key, size_bytes=entry["Size"], etag=etag)
+                yield _info(key, entry["Size"], entry["ETag"])
             token = page.get("NextContinuationToken", "")
             if not token:
                 return
@@ -167,6 +165,31 @@ class S3Store:
 
     def _payer(self) -> dict[str, str]:
         return {"RequestPayer": "requester"} if self._options.request_payer else {}
+
+    def stat(self, key: str) -> ObjectInfo:
+        """
+        What a listing says of one object.
+
+        Parameters
+        ----------
+        key : str
+            Key of the object.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it cannot be asked for.
+        """
+        full = f"{self.prefix}/{key}" if self.prefix else key
+        client = self._at.client
+        answer = retried(
+            lambda: client.head_object(Bucket=self.bucket, Key=full, **self._payer()),
+            key,
+            self._options,
+        )
+        return _info(key, answer["ContentLength"], answer["ETag"])
 
     def get(self, key: str, *, etag: str | None = None, first_bytes: int = -1) -> bytes:
         """
@@ -331,6 +354,11 @@ class S3Store:
 
     def _writable(self, key: str) -> str:
         return "/".join([*filter(None, (self.prefix,)), *key_parts(key)])
+
+
+def _info(key: str, size_bytes: int, etag: str) -> ObjectInfo:
+    # The size goes along in the tag, so that `get` can hold both against what it is given.
+    return ObjectInfo(key=key, size_bytes=size_bytes, etag=f"{size_bytes:x}-{etag}")
 
 
 def _by_folder(listed: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError
+from fastlung.io.crawl import join_series
+from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import load_names_key, pseudonym
-from fastlung.io.source import SourceGroup, discover
 from fastlung.io.store import Store, open_store
 from fastlung.kernels import warm_up
 from fastlung.report.summary import duration
@@ -32,12 +33,13 @@ from fastlung.run.events import (
 )
 from fastlung.run.machine import Machine, probe
 from fastlung.run.plan import Plan, plan_run, scan_bytes
-from fastlung.run.resume import Survey, check_sink, sink_inside, survey, write_run_file
+from fastlung.run.resume import Survey, check_sink, survey, write_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlung.config import Config, RunOptions, StoreOptions
+    from fastlung.io.source import SourceGroup
     from fastlung.run.events import Event
     from fastlung.scan import Outcome
 
@@ -264,22 +266,27 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
 
 
 def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Prepared:
-    source_store = open_store(source, options.storage)
-    sink_store = open_store(sink, options.storage)
-    inside = sink_inside(source_store, sink_store)
+    places, sink_store = open_source(source, options.storage), open_store(sink, options.storage)
+    places.check()
+    sink_store.check_sink()
     names_key = load_names_key() if config.names == "hash" else b""
     check_sink(sink_store, config, names_key, options)
 
     def shown(path: str) -> str:
         return pseudonym(names_key, path) if names_key else path
 
+    def opened(group: SourceGroup) -> Store:
+        return store_of(group, places.store, options.storage)
+
     # The listing ends before work starts, because the plan wants the largest scan. Locally that is
     # cheap: 220,000 files a second with a warm cache, 68,000 with a cold one.
-    groups = tuple(discover(source_store, without=inside, pseudonym=shown))
+    groups = tuple(places.groups(sink=sink_store, pseudonym=shown))
+    if config.group_by == "series":
+        groups = tuple(join_series(groups, opened, shown))
     if not groups:
         raise NothingFoundError(f"{source}: no files in or below it")
     left = survey(groups, sink_store, config, options)
-    sizes = estimate_sizes(source_store, [task.group for task in left.tasks], config)
+    sizes = estimate_sizes([task.group for task in left.tasks], config, opened)
     machine = probe()
     plan = plan_run(sizes, machine, config, options)
     needs = [scan_bytes(size, config) for size in sizes]
@@ -287,7 +294,7 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
     order = sorted(range(len(needs)), key=lambda number: -needs[number])
     ordered = [(left.tasks[number], needs[number] <= plan.share_bytes) for number in order]
     return _Prepared(
-        source=source_store,
+        source=places.store,
         sink=sink_store,
         config=config,
         options=options,

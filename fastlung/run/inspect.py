@@ -7,11 +7,14 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fastlung.config import StoreOptions
-from fastlung.errors import NothingFoundError, StoreError
-from fastlung.io.dicom.series import index_files
+from fastlung.errors import NothingFoundError, ScanError, StoreError
+from fastlung.io.archives import unpack
+from fastlung.io.crawl import join_series
+from fastlung.io.dicom.series import index_files, index_series
+from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import scan_names
-from fastlung.io.source import discover, printable
-from fastlung.io.store import open_store
+from fastlung.io.source import printable
+from fastlung.io.volumes import HEAD_BYTES, index_volume
 
 if TYPE_CHECKING:
     import os
@@ -75,7 +78,10 @@ class SeriesSummary:
 
 
 def inspect(
-    source: str | os.PathLike[str], *, storage: StoreOptions | None = None
+    source: str | os.PathLike[str],
+    *,
+    group_by: str = "folder",
+    storage: StoreOptions | None = None,
 ) -> list[SeriesSummary]:
     """
     Look at every series of a source, reading headers only.
@@ -83,7 +89,9 @@ def inspect(
     Parameters
     ----------
     source : path-like
-        A folder or s3:// prefix.
+        A folder or s3:// prefix, an archive, a volume, or a list of these.
+    group_by : str
+        ``series`` to put together series that are spread over folders.
     storage : StoreOptions, optional
         How s3:// is reached.
 
@@ -99,9 +107,17 @@ def inspect(
     StoreError
         If there is no such folder.
     """
-    store = open_store(str(source), storage or StoreOptions())
-    store.check_source()
-    found = [summary for group in discover(store) for summary in _inspect_group(store, group)]
+    options = storage or StoreOptions()
+    places = open_source(str(source), options)
+    places.check()
+
+    def opened(group: SourceGroup) -> Store:
+        return store_of(group, places.store, options)
+
+    groups = places.groups()
+    if group_by == "series":
+        groups = join_series(groups, opened)
+    found = [summary for group in groups for summary in _inspect_group(opened(group), group)]
     if not found:
         raise NothingFoundError(f"{source}: no CT series in or below it")
     return found
@@ -112,14 +128,26 @@ def _inspect_group(store: Store, group: SourceGroup) -> list[SeriesSummary]:
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
     sizes = {info.key: info.size_bytes for info in group.objects}
     try:
-        index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count))
-    except StoreError as error:
+        index = _index(store, group)
+    except (StoreError, ScanError) as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
     skipped = Counter(index.skipped.values())
     if index.broken:
         problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
     return _summaries(group, index, skipped)
+
+
+def _index(store: Store, group: SourceGroup) -> SeriesIndex:
+    """What a group holds; of an archive, all of it must be read."""
+    if group.kind == "archive":
+        (archive,) = group.objects
+        return index_series(unpack(store.get(archive.key, etag=archive.etag)))
+    if group.kind == "volume":
+        heads = {info.key: store.get(info.key, first_bytes=HEAD_BYTES) for info in group.objects}
+        return index_volume(heads)
+    sizes = {info.key: info.size_bytes for info in group.objects}
+    return index_files(sizes, lambda key, count: store.get(key, first_bytes=count))
 
 
 def _summaries(
@@ -140,7 +168,7 @@ def _summary(
         group=group,
         number=number,
         series_uid=name,
-        slices=len(series.headers),
+        slices=len(series.headers) or (0 if grid is None else grid.shape[0]),
         shape=None if grid is None else grid.shape,
         spacing_mm=None if grid is None else grid.spacing_mm,
         verdict=series.verdict.classes,

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastlung.errors import ConfigError, ObjectNotFoundError, SinkConflictError, StoreError
+from fastlung.errors import ObjectNotFoundError, SinkConflictError, StoreError
 from fastlung.io.names import claim_key, pseudonym
 from fastlung.io.records import RECORDS, is_done, read_records, record_key, to_json
 from fastlung.run.commit import Task
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastlung.run.plan import Plan
     from fastlung.scan import Outcome
 
-__all__ = ["Survey", "check_sink", "sink_inside", "survey", "write_run_file"]
+__all__ = ["Survey", "check_sink", "survey", "write_run_file"]
 
 RUN_FILE = "run.json"
 #: Packages whose version may change a voxel or a byte.
@@ -55,25 +55,6 @@ class Survey:
     tasks: tuple[Task, ...]
     earlier: tuple[Outcome, ...]
     already_done: int
-
-
-def sink_inside(source: Store, sink: Store) -> str:
-    """
-    Key of the sink's folder below the source; empty where it lies elsewhere.
-
-    Raises
-    ------
-    ConfigError
-        If both are one folder, or one of them is a file.
-    StoreError
-        If there is no source, or one of them cannot be reached.
-    """
-    source.check_source()
-    sink.check_sink()
-    inside = source.key_of(sink)
-    if inside == "":
-        raise ConfigError(f"source and sink are the same folder {source.url}; give another sink")
-    return inside or ""
 
 
 def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOptions) -> None:

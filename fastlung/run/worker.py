@@ -25,10 +25,13 @@ from fastlung.errors import (
     ScanError,
     StoreError,
 )
+from fastlung.io.archives import unpack
 from fastlung.io.dicom import index_series, load_series
+from fastlung.io.locate import store_of
 from fastlung.io.names import pseudonym, scan_names
 from fastlung.io.source import printable
 from fastlung.io.store import open_store
+from fastlung.io.volumes import index_volume, load_volume
 from fastlung.io.writer import encode
 from fastlung.pipeline import process_scan
 from fastlung.report.summary import byte_size
@@ -43,12 +46,23 @@ if TYPE_CHECKING:
 
     from fastlung.io.dicom import SeriesHeaders, SeriesIndex
     from fastlung.io.objects import Store
+    from fastlung.io.source import Kind
     from fastlung.run.commit import Job, Task
+    from fastlung.scan import RawScan
 
     Blobs = dict[str, bytes]
+    Index = Callable[[Blobs], SeriesIndex]
+    Load = Callable[[SeriesHeaders, Blobs], RawScan]
     Files = Mapping[str, Sequence[Buffer]]
 
 __all__ = ["run_chunk"]
+
+#: What reads the objects of a group: first what is there, then the voxels of one series.
+READERS: dict[Kind, tuple[Index, Load]] = {
+    "files": (index_series, load_series),
+    "archive": (index_series, load_series),
+    "volume": (index_volume, load_volume),
+}
 
 logger = logging.getLogger(__name__)
 
@@ -130,22 +144,29 @@ def _fetch(job: Job, source: Store, task: Task) -> Blobs:
     """Read all objects of a group, under keys that may be recorded."""
     group = task.group
     if group.unreadable:
-        raise StoreError(f"folder {group.label} cannot be listed; check its permissions")
+        raise StoreError(
+            f"folder {group.label} cannot be listed, or holds nothing; check that it is there, and "
+            "its permissions"
+        )
     if group.size_bytes > job.share_bytes:
         raise InsufficientMemoryError(
             f"the folder holds {byte_size(group.size_bytes)} in {len(group.objects)} files and a "
             f"worker may use {byte_size(job.share_bytes)}; give every series a folder of its own, "
             "or raise the memory limit"
         )
+    store = store_of(group, source, job.storage)
     blobs = {}
     for info in group.objects:
         key = info.key
         if job.config.names == "hash":
             key = pseudonym(job.names_key, info.key)
         try:
-            blobs[key] = source.get(info.key, etag=info.etag)
+            blobs[key] = store.get(info.key, etag=info.etag)
         except StoreError as error:
             raise type(error)(str(error).replace(info.key, key)) from None
+    if group.kind == "archive":
+        (archive,) = blobs.values()
+        return unpack(archive, memory_bytes=job.share_bytes - len(archive))
     return blobs
 
 
@@ -154,10 +175,11 @@ def _run_group(
 ) -> Future[tuple[Outcome, ...]]:
     group = task.group
     nobody = Outcome(name=group.label, group=group.id, status="skipped")
+    index_blobs, load = READERS[group.kind]
     try:
         blobs = fetch.result()
         with clock("read"):
-            index = index_series(blobs)
+            index = index_blobs(blobs)
         _refuse_broken(index, len(blobs))
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -172,15 +194,22 @@ def _run_group(
     )
     outcomes: list[Outcome | Future[Outcome]] = []
     for name, series in zip(names, index.series, strict=True):
-        own = {header.key: blobs.pop(header.key) for header in series.headers}
-        outcome, files = _run_series(job, task, name, series, own, clock)
+        slices = tuple(header.key for header in series.headers)
+        own = {key: blobs.pop(key) for key in slices or series.keys}  # a volume has no slices
+        outcome, files = _run_series(job, task, name, series, load, own, clock)
         outcomes.append(storer.put(task, outcome, files) if files else outcome)
         clock = Stopwatch()  # fetching and indexing count for the first series only
     return storer.commit(task, outcomes, skipped)
 
 
 def _run_series(
-    job: Job, task: Task, name: str, series: SeriesHeaders, blobs: Blobs, clock: Stopwatch
+    job: Job,
+    task: Task,
+    name: str,
+    series: SeriesHeaders,
+    load: Load,
+    blobs: Blobs,
+    clock: Stopwatch,
 ) -> tuple[Outcome, Files]:
     """Outcome and files of one series; no files if it failed. Empties `blobs`."""
     outcome = Outcome(
@@ -194,7 +223,7 @@ def _run_series(
     try:
         _check_memory(job, task, series)
         with clock("read"):
-            raw = load_series(series, blobs)
+            raw = load(series, blobs)
         blobs.clear()
         result = process_scan(raw, job.config, clock)
         with clock("encode"):
