@@ -10,7 +10,7 @@ from nibabel import Nifti1Header, Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from fastlung.errors import FormatError, MetadataError, UnsupportedError
-from fastlung.io.voxels import GZIP_MAGIC, VolumeHeader, grid_of
+from fastlung.io.voxels import DAMAGED_STREAM, GZIP_MAGIC, VolumeHeader, grid_of
 
 __all__ = ["is_nifti", "read_nifti_header"]
 
@@ -81,6 +81,6 @@ def _head(blob: bytes) -> bytes:
         return bytes(blob[:HEAD_BYTES])
     try:
         head: bytes = isal_zlib.decompressobj(GZIP_WINDOW_BITS).decompress(blob, HEAD_BYTES)
-    except (isal_zlib.error, EOFError):
+    except DAMAGED_STREAM:
         return b""
     return head

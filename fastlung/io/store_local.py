@@ -69,9 +69,14 @@ class LocalStore:
             If there is nothing.
         """
         if not self.root.exists():
-            raise ObjectNotFoundError(f"source {self.root}: no such folder")
+            raise ObjectNotFoundError(
+                f"source {self.root}: no such folder; is it spelt right, and mounted here?"
+            )
         if not self.root.is_dir():
-            raise ConfigError(f"source {self.root}: a file, expected the folder it is in")
+            raise ConfigError(
+                f"source {self.root}: expected a folder, archive, volume or list (.txt), and found "
+                f"another file; give the folder that holds the slices: {self.root.parent}"
+            )
 
     def check_sink(self) -> None:
         """
@@ -83,7 +88,10 @@ class LocalStore:
             If it is.
         """
         if self.root.exists() and not self.root.is_dir():
-            raise ConfigError(f"sink {self.root}: a file, expected a folder")
+            raise ConfigError(
+                f"sink {self.root}: expected a folder, or nothing yet, and found a file; name "
+                "another place for the results"
+            )
 
     def key_of(self, other: Store) -> str | None:
         """Key of the other store's root below this one, empty for the same; None for elsewhere."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 from isal import igzip, isal_zlib
+from isal.igzip_lib import IsalError
 
 from fastlung.errors import FormatError, GeometryError, LimitError, MetadataError, TruncatedError
 from fastlung.scan import Grid
@@ -21,7 +22,7 @@ from fastlung.scan import Grid
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["GZIP_MAGIC", "VolumeHeader", "grid_of", "voxels_of"]
+__all__ = ["DAMAGED_STREAM", "GZIP_MAGIC", "VolumeHeader", "grid_of", "voxels_of"]
 
 GZIP_MAGIC = b"\x1f\x8b"
 #: As for DICOM: finer or coarser is a header in other units; nothing scanned has more voxels.
@@ -29,6 +30,8 @@ SPACING_MM = (0.05, 20.0)
 LONGEST_AXIS = 5000
 #: How far axes may be from right angles; headers round direction cosines.
 COSINE_TOLERANCE = 1e-2
+#: What isal raises over a damaged stream; its own stub calls the class an instance.
+DAMAGED_STREAM: tuple[type[Exception], ...] = (IsalError, EOFError, OSError)  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -165,7 +168,7 @@ def _inflated(data: memoryview, limit: int) -> bytes:
                 plain: bytes = file.read(limit)
         else:
             plain = isal_zlib.decompressobj().decompress(data, limit)
-    except (isal_zlib.error, EOFError, OSError) as error:
+    except DAMAGED_STREAM as error:
         raise FormatError(
             f"the compressed voxels are damaged ({type(error).__name__}); fetch the file again"
         ) from None

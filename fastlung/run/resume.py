@@ -15,6 +15,8 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 from fastlung.errors import ObjectNotFoundError, SinkConflictError, StoreError
+from fastlung.io.crawl import join_series
+from fastlung.io.locate import store_of
 from fastlung.io.names import claim_key, pseudonym
 from fastlung.io.records import RECORDS, is_done, read_records, record_key, to_json
 from fastlung.run.commit import Task
@@ -22,7 +24,8 @@ from fastlung.run.commit import Task
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastlung.config import Config, RunOptions
+    from fastlung.config import Config, RunOptions, StoreOptions
+    from fastlung.io.locate import Source
     from fastlung.io.objects import Store
     from fastlung.io.records import Record
     from fastlung.io.source import SourceGroup
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from fastlung.run.plan import Plan
     from fastlung.scan import Outcome
 
-__all__ = ["Survey", "check_sink", "survey", "write_run_file"]
+__all__ = ["Survey", "check_sink", "source_groups", "survey", "write_run_file"]
 
 RUN_FILE = "run.json"
 #: Packages whose version may change a voxel or a byte.
@@ -106,6 +109,42 @@ def write_run_file(
         },
     }
     sink.put(RUN_FILE, [to_json(facts)])
+
+
+def source_groups(
+    source: Source, sink: Store, config: Config, names_key: bytes, storage: StoreOptions
+) -> tuple[SourceGroup, ...]:
+    """
+    List what a source holds, as a run with this configuration would take it.
+
+    Parameters
+    ----------
+    source : Source
+        Where to look.
+    sink : Store
+        Left out where it lies in the source.
+    config : Config
+        How files are grouped.
+    names_key : bytes
+        Key of hashed names; empty where names are not hashed.
+    storage : StoreOptions
+        How s3:// is reached.
+
+    Raises
+    ------
+    ConfigError
+        If the sink is the source.
+    StoreError
+        If the source cannot be listed.
+    """
+
+    def shown(path: str) -> str:
+        return pseudonym(names_key, path) if names_key else path
+
+    groups = source.groups(sink=sink, pseudonym=shown)
+    if config.group_by == "series":
+        groups = join_series(groups, lambda one: store_of(one, source.store, storage), shown)
+    return tuple(groups)
 
 
 def survey(
