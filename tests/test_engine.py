@@ -346,6 +346,8 @@ def test_killed_at_any_moment_a_rerun_completes_the_same_bytes(
             assert {key: payloads(sink)[key] for key in outputs} == {k: calm[k] for k in outputs}
     for path in sink.rglob(".*.fastlung-tmp"):
         os.utime(path, (0, 0))  # as if the kill was long ago
+    for record in list(sink.glob("records/*.json"))[:1]:
+        record.unlink()  # the kill may have come after the last commit; only a run at work sweeps
     assert process(source, sink).exit_code == 0
     assert payloads(sink) == calm
     assert not list(sink.rglob(".*"))

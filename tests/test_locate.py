@@ -46,6 +46,7 @@ def test_archives_and_volumes_in_a_folder_stand_for_themselves(tmp_path):
 def test_a_source_may_be_one_file(tmp_path, monkeypatch, name):
     make(tmp_path, name, "other.zip", "other/1")
     assert contents(found(tmp_path / name)) == {name: [name]}
+    assert contents(found(f"file://{tmp_path}/{name}")) == {name: [name]}
     monkeypatch.chdir(tmp_path)
     assert contents(found(name)) == {name: [name]}
     (tmp_path / "folder.zip").mkdir()
@@ -115,7 +116,7 @@ def test_a_manifest_is_taken_as_it_is(s3):
     manifest = (
         f"# from the data portal\ncp --show-progress s3://{s3.bucket}/uid1/* .\n"
         f"cp s3://{s3.bucket}/uid2/* .\ncp s3://{s3.bucket}/all.zip .\n"
-        f"cp s3://{s3.bucket}/gone/* .\n"
+        f"cp s3://{s3.bucket}/gone/* .\ncp s3://{s3.bucket}/gone.zip .\n"
     )
     s3.client.put_object(Bucket=s3.bucket, Key="m/manifest.s5cmd", Body=manifest.encode())
     groups = found(f"s3://{s3.bucket}/m/manifest.s5cmd", storage=s3.options)
@@ -125,6 +126,7 @@ def test_a_manifest_is_taken_as_it_is(s3):
         f"{at}/uid2": ["1.dcm"],
         f"{at}/all.zip": ["all.zip"],
         f"{at}/gone": [],
+        f"{at}/gone.zip": [],
     }
     assert groups[f"{at}/uid2"].store_url == f"{at}/uid2"
     assert contents(found(f"{at}/all.zip", storage=s3.options)) == {"all.zip": ["all.zip"]}

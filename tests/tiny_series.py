@@ -62,6 +62,5 @@ def payloads(sink: Path) -> dict[str, bytes]:
     return {
         str(path.relative_to(sink)): path.read_bytes()
         for path in sorted(sink.glob("scans/*/*"))
-        # A killed writer's temporary file stays until it is an hour old; it is no output.
-        if path.name != "outcome.json" and not path.name.startswith(".")
+        if path.name != "outcome.json"
     }

@@ -50,6 +50,8 @@ examples:
   fastlung process scans/ volumes/ --auto-tune --dry-run
       what would be done, with how many workers, and why
   fastlung process s3://bucket/stage1/ s3://bucket/preprocessed/ --profile lab
+  fastlung process manifest.s5cmd volumes/ --no-sign-request
+  fastlung process study.zip volumes/
 
 Type the same command again to finish what is missing: scans that are done are left alone.
 

@@ -35,8 +35,10 @@ if TYPE_CHECKING:
 
 __all__ = ["Place", "Source", "open_source", "store_of"]
 
+#: Objects that are a source group by themselves.
+WHOLE_SUFFIXES = (*ARCHIVE_SUFFIXES, *VOLUME_SUFFIXES)
 #: Names that stand for an object where nothing local says whether they are a folder.
-OBJECT_SUFFIXES = (*ARCHIVE_SUFFIXES, *VOLUME_SUFFIXES, ".dcm", ".ima")
+OBJECT_SUFFIXES = (*WHOLE_SUFFIXES, ".dcm", ".ima")
 #: Places of a list that are listed at a time: 30 ms each, and manifests name 200,000.
 LISTED_AT_ONCE = 16
 
@@ -154,7 +156,7 @@ def open_source(url: str, options: StoreOptions) -> Source:
         If a list cannot be read.
     """
     folder, name = _parted(url)
-    if _names_object(url, (*ARCHIVE_SUFFIXES, *VOLUME_SUFFIXES)):
+    if _names_object(url, WHOLE_SUFFIXES):
         return Source(places=(Place(store=open_store(folder, options), only=(name,)),))
     if _names_object(url, LIST_SUFFIXES):
         text = open_store(folder, options).get(name)
@@ -179,21 +181,18 @@ def store_of(group: SourceGroup, source: Store, options: StoreOptions) -> Store:
 
 
 def _places(entries: Sequence[str], options: StoreOptions) -> tuple[Place, ...]:
-    """Places of the entries of a list; objects of one folder are one place."""
-    found: dict[str, list[str]] = {}
+    """Places of the entries of a list; loose files of one folder are one place."""
+    found: dict[tuple[str, str], list[str]] = {}
     for entry in entries:
         if _names_object(entry, OBJECT_SUFFIXES) or _local_file(entry):
             folder, name = _parted(entry)
-            found.setdefault(f"{folder}\0objects", []).append(name)
+            alone = name if name.lower().endswith(WHOLE_SUFFIXES) else "loose files"
+            found.setdefault((folder, alone), []).append(name)
         else:
-            found.setdefault(entry.rstrip("/") or "/", [])
+            found.setdefault((entry.rstrip("/") or "/", ""), [])
     return tuple(
-        Place(
-            store=open_store(folder.partition("\0")[0], options),
-            label=folder.partition("\0")[0],
-            only=tuple(names),
-        )
-        for folder, names in found.items()
+        Place(store=open_store(folder, options), label=folder, only=tuple(names))
+        for (folder, _), names in found.items()
     )
 
 
@@ -210,7 +209,8 @@ def _names_object(url: str, suffixes: tuple[str, ...]) -> bool:
 
 
 def _local_file(url: str) -> bool:
-    return "://" not in url and Path(url).expanduser().is_file()
+    path = url.removeprefix("file://")
+    return "://" not in path and Path(path).expanduser().is_file()
 
 
 def _groups(
@@ -238,7 +238,8 @@ def _groups_of_many(
         groups = []
     if groups:
         return groups
-    label = pseudonym(place.label)
+    name = place.only[0] if len(place.only) == 1 else ""
+    label = pseudonym("/".join(filter(None, (place.label, name))))
     return [SourceGroup(id=stable_id(label), label=printable(label), objects=(), unreadable=True)]
 
 

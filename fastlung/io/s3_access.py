@@ -13,6 +13,7 @@ import re
 import threading
 import time
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import lru_cache
 from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
 
@@ -153,7 +154,7 @@ def _connect(bucket: str, options: StoreOptions) -> Bucket:
         region=region,
         skip_signature=options.no_sign_request,
         request_payer=options.request_payer is not None,
-        credential_provider=None if credentials is None else Boto3CredentialProvider(session),
+        credential_provider=None if credentials is None else _provider(session),
         retry_config={"max_retries": 0},
         client_options={
             "allow_http": endpoint.startswith("http://"),
@@ -175,6 +176,11 @@ def _session(profile: str | None, region: str | None) -> Any:
             f"--profile {profile}: not in the AWS configuration; 'aws configure list-profiles' "
             "shows those that are"
         ) from None
+
+
+def _provider(session: Any) -> Boto3CredentialProvider:
+    # boto3 renews what has less than ten minutes left, so what it gives is good for as long.
+    return Boto3CredentialProvider(session, ttl=timedelta(minutes=10))
 
 
 def _client(session: Any, region: str, options: StoreOptions) -> Any:
