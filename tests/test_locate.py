@@ -26,10 +26,11 @@ def contents(groups):
 
 def test_archives_and_volumes_in_a_folder_stand_for_themselves(tmp_path):
     make(tmp_path, "a/1", "a/2.zip", "a/v.mhd", "a/v.raw", "a/w.MHD", "a/w.zraw", "a/x.nii.gz",
-         "a/lone.raw", "b.tar.gz", "a/y.mha")  # fmt: skip
+         "a/lone.raw", "b.tar.gz", "B.tar.gz", "a/y.mha")  # fmt: skip
     groups = {group.label: group for group in discover(LocalStore(tmp_path))}
     assert contents(groups) == {
         "b.tar.gz": ["b.tar.gz"],
+        "B.tar.gz": ["B.tar.gz"],
         "a": ["a/1", "a/lone.raw"],
         "a/2.zip": ["a/2.zip"],
         "a/v.mhd": ["a/v.mhd", "a/v.raw"],

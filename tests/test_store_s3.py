@@ -28,14 +28,6 @@ def _own_credentials(aws_environment, monkeypatch):  # noqa: ARG001 - pytest fix
     monkeypatch.setattr(s3_access, "FIRST_WAIT_SECONDS", 0.0)
 
 
-@pytest.fixture
-def fresh_session(monkeypatch):
-    """A process that has read no AWS configuration yet; and leaves none behind."""
-    s3_access._session.cache_clear()
-    yield monkeypatch
-    s3_access._session.cache_clear()
-
-
 class TestS3Store(StoreTests):
     @pytest.fixture
     def options(self, s3):
@@ -146,9 +138,9 @@ def opened(server, **options):
     return open_store("s3://bucket/in", StoreOptions(endpoint_url=server.url, **options))
 
 
-def test_no_credentials(fresh_session):
-    fresh_session.delenv("AWS_ACCESS_KEY_ID")
-    fresh_session.delenv("AWS_SECRET_ACCESS_KEY")
+def test_no_credentials(monkeypatch):
+    monkeypatch.delenv("AWS_ACCESS_KEY_ID")
+    monkeypatch.delenv("AWS_SECRET_ACCESS_KEY")
     with pytest.raises(AccessError, match=r"no credentials found.*--no-sign-request"):
         open_store("s3://bucket/in", StoreOptions(endpoint_url="http://127.0.0.1:1")).check_source()
 
@@ -163,10 +155,18 @@ def test_no_such_bucket(s3):
         open_store("s3://nosuchbucket/x", s3.options).check_source()
 
 
-def test_wrong_secret(s3, fresh_session):
-    fresh_session.setenv("AWS_SECRET_ACCESS_KEY", "another")
+def test_wrong_secret(s3, monkeypatch):
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
     with pytest.raises(AccessError, match=r"credentials are refused.*--profile"):
         open_store(f"s3://{s3.bucket}", s3.options).check_source()
+
+
+def test_credentials_chosen_later_count(s3, monkeypatch):
+    store = open_store(f"s3://{s3.bucket}", s3.options)
+    store.check_source()
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "another")
+    with pytest.raises(AccessError, match="credentials are refused"):
+        store.check_source()
 
 
 def test_anonymous_where_that_is_not_allowed(s3):
@@ -225,9 +225,9 @@ def test_wrong_region():
 
 
 @pytest.mark.parametrize("default", ["", "us-west-2"])
-def test_the_bucket_says_its_region_where_none_was_asked_for(fresh_session, default):
+def test_the_bucket_says_its_region_where_none_was_asked_for(monkeypatch, default):
     if default:
-        fresh_session.setenv("AWS_DEFAULT_REGION", default)
+        monkeypatch.setenv("AWS_DEFAULT_REGION", default)
     with FaultyServer(in_region("eu-west-1")) as server:
         store = opened(server)
         store.check_source()
@@ -240,8 +240,8 @@ def test_an_endpoint_that_does_not_answer():
         open_store("s3://bucket/in", options).check_source()
 
 
-def test_the_endpoint_may_come_from_the_environment(s3, fresh_session):
-    fresh_session.setenv("AWS_ENDPOINT_URL", s3.options.endpoint_url)
+def test_the_endpoint_may_come_from_the_environment(s3, monkeypatch):
+    monkeypatch.setenv("AWS_ENDPOINT_URL", s3.options.endpoint_url)
     store = open_store(f"s3://{s3.bucket}/x")
     store.put("1", [b"one"])
     assert store.get("1") == b"one"

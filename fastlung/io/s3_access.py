@@ -8,6 +8,7 @@ one loop of ours goes round request and whole body. Which objects there are is `
 
 from __future__ import annotations
 
+import os
 import random
 import re
 import threading
@@ -43,6 +44,7 @@ if TYPE_CHECKING:
 __all__ = ["Bucket", "Refusal", "TornError", "connect", "explain", "refusal_of", "retried"]
 
 Result = TypeVar("Result")
+Environment = tuple[tuple[str, str], ...]
 
 TRIES = 6
 #: Full jitter: a random part of this, doubled after each try, up to the longest; in seconds.
@@ -124,13 +126,15 @@ def connect(bucket: str, options: StoreOptions) -> Bucket:
     StoreError
         If it cannot be reached, or lies in another region than the one asked for.
     """
+    # Part of what is remembered: a notebook may choose other credentials before its next run.
+    environment = tuple(item for item in os.environ.items() if item[0].startswith("AWS_"))
     with _connecting:
-        return _connect(bucket, options)
+        return _connect(bucket, options, environment)
 
 
 @lru_cache(maxsize=64)
-def _connect(bucket: str, options: StoreOptions) -> Bucket:
-    session = _session(options.profile, options.region)
+def _connect(bucket: str, options: StoreOptions, environment: Environment) -> Bucket:
+    session = _session(options.profile, options.region, environment)
     try:
         credentials = None if options.no_sign_request else session.get_credentials()
     except NO_CREDENTIALS as error:
@@ -167,7 +171,11 @@ def _connect(bucket: str, options: StoreOptions) -> Bucket:
 
 
 @lru_cache(maxsize=8)
-def _session(profile: str | None, region: str | None) -> Any:
+def _session(
+    profile: str | None,
+    region: str | None,
+    _environment: Environment,
+) -> Any:
     """Session of one profile; making one reads megabytes of JSON and takes 0.2 s."""
     try:
         return boto3.session.Session(profile_name=profile, region_name=region)

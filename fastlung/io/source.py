@@ -179,7 +179,8 @@ def group_objects(
 def _apart(objects: Members) -> Iterator[tuple[Kind, Members]]:
     """Archives, and volumes with their data files."""
     by_name = {info.key.lower(): info for info in objects}
-    for name, info in by_name.items():
+    for info in objects:
+        name = info.key.lower()
         if name.endswith(ARCHIVE_SUFFIXES):
             yield "archive", (info,)
         elif name.endswith(HEADER_SUFFIX):
