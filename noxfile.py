@@ -29,14 +29,19 @@ def lint(session):
 
 @nox.session
 def tests(session):
-    """Everything once as plain Python with coverage, once compiled; arguments go to pytest."""
-    session.install(".", *group("test"))
+    """Kernels as plain Python, so that coverage sees them, then everything compiled.
+
+    Arguments go to pytest, and then nothing else runs.
+    """
+    session.install(".", *group("bench"))
     if session.posargs:
         session.run("pytest", *session.posargs)
         return
     plain = {"NUMBA_DISABLE_JIT": "1"}
-    session.run("pytest", "--cov", "--cov-report=term:skip-covered", env=plain)
-    session.run("pytest", "--durations=10")
+    session.run("pytest", "--cov", "--cov-report=", "--cov-fail-under=0", env=plain)
+    small = {"FASTLUNG_BENCH_SCALE": "4"}
+    session.run("pytest", "bench", "-q", env=small)  # once each, untimed, so that none rots
+    session.run("pytest", "--cov", "--cov-append", "--cov-report=term:skip-covered")
 
 
 @nox.session
@@ -48,6 +53,26 @@ def docs(session):
 
 @nox.session(default=False)
 def bench(session):
-    """Kernels against what people use today, in one process; arguments go to pytest."""
+    """Ratios to yardsticks against this CPU's baseline; --update stores, --table shows rivals."""
     session.install(".", *group("bench"))
-    session.run("pytest", "bench", "--benchmark-enable", "--benchmark-warmup=on", *session.posargs)
+    paths = {"PYTHONPATH": "tests:bench", "PYTHONSAFEPATH": "1"}
+    if "--table" in session.posargs:
+        session.run("pytest", "bench", "--benchmark-enable", "--benchmark-columns=min,median")
+        return
+    session.run("python", "bench/regression.py", *session.posargs, env=paths)
+    if "--update" in session.posargs:
+        session.run("python", "bench/tables.py", env=paths)
+
+
+@nox.session(default=False)
+def fuzz(session):
+    """20,000 damaged series; arguments go to tests/fuzz.py, as in ``-- --seed 7 --case 123``."""
+    session.install(".", *group("test"))
+    session.run("python", "tests/fuzz.py", *session.posargs)
+
+
+@nox.session(default=False)
+def campaign(session):
+    """A run killed at fifty moments, each time verified and completed; three minutes."""
+    session.install(".", *group("test"))
+    session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "50"})

@@ -1,8 +1,9 @@
 """
 Lung CT DICOM in, training-ready volumes and lung masks out.
 
-Many scans: `process`, `inspect`. One scan: `list_series`, `read_series`, then `process_scan`, or
-its steps `to_hu`, `resample`, `lung_mask`. Arrays are NumPy, ordered ``(z, y, x)``.
+Many scans: `process`, `inspect`; `open_scan` reads back what was written. One scan: `list_series`,
+`read_series`, then `process_scan`, or its steps `to_hu`, `resample`, `lung_mask`. Arrays are NumPy,
+ordered ``(z, y, x)``.
 
 Names are loaded when they are first used, so that ``import fastlung`` costs milliseconds and
 imports neither Numba nor a DICOM reader.
@@ -20,14 +21,20 @@ if TYPE_CHECKING:
     from fastlung.config import StoreOptions as StoreOptions
     from fastlung.config import build_config as build_config
     from fastlung.config import build_run_options as build_run_options
+    from fastlung.geometry import Policy as Policy
     from fastlung.hounsfield import to_hu as to_hu
     from fastlung.io.dicom import list_series as list_series
     from fastlung.io.dicom import read_series as read_series
+    from fastlung.io.reader import open_scan as open_scan
+    from fastlung.io.stored import StoredScan as StoredScan
+    from fastlung.limits import Limits as Limits
+    from fastlung.limits import limited as limited
     from fastlung.mask import lung_mask as lung_mask
     from fastlung.pipeline import process_scan as process_scan
     from fastlung.resampling import resample as resample
     from fastlung.run.engine import process as process
     from fastlung.run.inspect import inspect as inspect
+    from fastlung.scan import Crop as Crop
     from fastlung.scan import Flag as Flag
     from fastlung.scan import Grid as Grid
     from fastlung.scan import LungMask as LungMask
@@ -40,22 +47,28 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Config",
+    "Crop",
     "Flag",
     "Grid",
+    "Limits",
     "LungMask",
     "Outcome",
+    "Policy",
     "RawScan",
     "RunOptions",
     "ScanResult",
     "StoreOptions",
+    "StoredScan",
     "Verdict",
     "__version__",
     "build_config",
     "build_run_options",
     "errors",
     "inspect",
+    "limited",
     "list_series",
     "lung_mask",
+    "open_scan",
     "process",
     "process_scan",
     "read_series",
@@ -66,14 +79,18 @@ __all__ = [
 #: Module -> public names it defines.
 _EXPORTS = {
     "config": ("Config", "RunOptions", "StoreOptions", "build_config", "build_run_options"),
+    "geometry": ("Policy",),
     "io.dicom": ("list_series", "read_series"),
+    "io.reader": ("open_scan",),
+    "io.stored": ("StoredScan",),
+    "limits": ("Limits", "limited"),
     "mask": ("lung_mask",),
     "hounsfield": ("to_hu",),
     "pipeline": ("process_scan",),
     "resampling": ("resample",),
     "run.engine": ("process",),
     "run.inspect": ("inspect",),
-    "scan": ("Flag", "Grid", "LungMask", "Outcome", "RawScan", "ScanResult", "Verdict"),
+    "scan": ("Crop", "Flag", "Grid", "LungMask", "Outcome", "RawScan", "ScanResult", "Verdict"),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 

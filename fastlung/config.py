@@ -11,11 +11,13 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
-from typing import Annotated, Any, Literal, TypeVar
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from fastlung.errors import ConfigError
+from fastlung.limits import Limits, changed
 
 __all__ = [
     "PRESETS",
@@ -30,6 +32,9 @@ __all__ = [
 Model = TypeVar("Model", bound=BaseModel)
 Millimetres = Annotated[float, Field(ge=0.1, le=20.0)]
 
+#: Left around what a volume is cropped to, in millimetres: room for a mask that is a little short.
+DEFAULT_MARGIN_MM = 5.0
+
 #: What each preset sets; anything else stays at the default, and options override both.
 PRESETS: dict[str, dict[str, Any]] = {
     "hu": {},
@@ -40,6 +45,7 @@ PRESETS: dict[str, dict[str, Any]] = {
         "mask": "tutorial",
         "window_hu": (-1000.0, 400.0),
         "zero_centre": 0.25,
+        "on_tilt": "keep",
     },
 }
 
@@ -64,17 +70,30 @@ class Config(BaseModel):
         ``tutorial``: truncated, stored -2000 becomes stored 0.
     mask : str
         Which lung mask: ``default``, ``tutorial`` or ``none``.
+    crop : str
+        ``body`` or ``lungs``: keep only their bounding box; ``none``: the whole volume.
+    margin_mm : float
+        Left around the bounding box on every side, in millimetres; 5 where a crop is asked for.
     window_hu : tuple of float or None
-        Hounsfield units mapped to 0 and 1, clipped; None leaves int16 HU.
+        Hounsfield units mapped to 0 and 1 (float32) or 0 and 255 (uint8), clipped; None leaves HU.
+    dtype : str
+        ``int16``: HU, the default without a window. ``float32``: fractions of the window, the
+        default with one, or HU. ``uint8``: 255ths of the window, rounded.
     zero_centre : float
-        Subtracted after the window; needs a window.
+        Subtracted after the window; needs a window, and float32.
     format : str
-        File format of image and mask: ``npy`` or ``nifti``.
+        File format of image and mask: ``npy``, ``npz``, ``nifti``, ``mha`` or ``zarr``.
     names : str
         What outputs are called: ``series``, ``folder`` or ``hash``.
     group_by : str
         What one unit of work is: the files of one ``folder``, or of one ``series`` wherever its
         files are, which takes a look at every header first.
+    on_gap, on_duplicate, on_tilt, on_variable_spacing, on_mixed_orientation : str
+        What is done about irregular series; see `fastlung.geometry.Policy`.
+    min_slices : int
+        Fewest slices that make a volume.
+    force : bool
+        Take files without the DICOM preamble or file meta, too.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -85,11 +104,31 @@ class Config(BaseModel):
     align: Literal["centred", "corners"] = "centred"
     hu_rule: Literal["standard", "tutorial"] = "standard"
     mask: Literal["default", "tutorial", "none"] = "default"
+    crop: Literal["none", "body", "lungs"] = "none"
+    margin_mm: Annotated[float, Field(ge=0.0, le=200.0)] = 0.0
     window_hu: tuple[float, float] | None = None
+    dtype: Literal["int16", "float32", "uint8"] = "int16"
     zero_centre: float = 0.0
-    format: Literal["npy", "nifti"] = "npy"
+    format: Literal["npy", "npz", "nifti", "mha", "zarr"] = "npy"
     names: Literal["series", "folder", "hash"] = "series"
     group_by: Literal["folder", "series"] = "folder"
+    on_gap: Literal["interpolate", "nearest", "split", "fail"] = "interpolate"
+    on_duplicate: Literal["drop-identical", "first", "split", "fail"] = "drop-identical"
+    on_tilt: Literal["shear", "keep", "fail"] = "shear"
+    on_variable_spacing: Literal["true-positions", "fail"] = "true-positions"
+    on_mixed_orientation: Literal["largest", "split", "fail"] = "largest"
+    min_slices: Annotated[int, Field(ge=1, le=5000)] = 3
+    force: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _filled(cls, fields: Any) -> Any:
+        """Write out what follows from other fields: one digest for two ways of asking."""
+        if not isinstance(fields, dict):
+            return fields
+        dtype = "int16" if fields.get("window_hu") is None else "float32"
+        margin_mm = 0.0 if fields.get("crop", "none") == "none" else DEFAULT_MARGIN_MM
+        return {"dtype": dtype, "margin_mm": margin_mm, **fields}
 
     @model_validator(mode="after")
     def _consistent(self) -> Config:
@@ -97,6 +136,19 @@ class Config(BaseModel):
             raise ValueError("window_hu needs its lower bound below its upper one")
         if self.window_hu is None and self.zero_centre:
             raise ValueError("zero_centre needs a window_hu")
+        if self.window_hu is not None and self.dtype == "int16":
+            raise ValueError(
+                "int16 holds Hounsfield units, and a window needs dtype float32 or uint8; "
+                "window_hu 'none' leaves out the window"
+            )
+        if self.window_hu is None and self.dtype == "uint8":
+            raise ValueError("dtype uint8 needs a window_hu, such as -1000,400")
+        if self.dtype == "uint8" and self.zero_centre:
+            raise ValueError("dtype uint8 holds no fractions; leave zero_centre at 0")
+        if self.crop == "none" and self.margin_mm:
+            raise ValueError("margin_mm needs a crop: body or lungs")
+        if self.crop == "lungs" and self.mask == "none":
+            raise ValueError("a crop to the lungs needs a mask to find them")
         return self
 
     @property
@@ -153,6 +205,8 @@ class RunOptions(BaseModel):
         Try scans again whose own bytes made them fail before.
     storage : StoreOptions
         How s3:// is reached.
+    limits : Limits
+        The largest input that is taken; fields that differ may be given by name.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -164,6 +218,7 @@ class RunOptions(BaseModel):
     overwrite: bool = False
     retry_failed: bool = False
     storage: StoreOptions = Field(default_factory=StoreOptions)
+    limits: Limits = Limits()
 
 
 def build_config(preset: str = "hu", **options: Any) -> Config:
@@ -176,7 +231,8 @@ def build_config(preset: str = "hu", **options: Any) -> Config:
         A key of `PRESETS`.
     **options
         Fields of `Config`; None means "not given". A single `spacing_mm` is taken as isotropic;
-        ``window_hu="none"`` leaves Hounsfield units whatever the preset says.
+        ``"none"`` empties a field that may be empty whatever the preset says:
+        ``window_hu="none"`` leaves Hounsfield units.
 
     Raises
     ------
@@ -188,8 +244,10 @@ def build_config(preset: str = "hu", **options: Any) -> Config:
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(given.get("spacing_mm"), (int, float)):
         given["spacing_mm"] = (given["spacing_mm"],) * 3
-    if given.get("window_hu") == "none":
-        given |= {"window_hu": None, "zero_centre": given.get("zero_centre", 0.0)}
+    emptied = [name for name, value in given.items() if _is_none(name, value)]
+    given |= dict.fromkeys(emptied)
+    if "window_hu" in emptied:
+        given.setdefault("zero_centre", 0.0)
     return _validated(Config, {"preset": preset, **PRESETS[preset], **given})
 
 
@@ -197,12 +255,20 @@ def build_run_options(**options: Any) -> RunOptions:
     """
     Check the options of how a run is carried out.
 
+    Parameters
+    ----------
+    **options
+        Fields of `RunOptions`; None and ``"auto"`` mean "not given".
+
     Raises
     ------
     ConfigError
         For an unknown field or a value out of range.
     """
-    given = {name: value for name, value in options.items() if value is not None}
+    given = {name: value for name, value in options.items() if value not in (None, "auto")}
+    limits = given.get("limits", {})
+    if isinstance(limits, Mapping):
+        given["limits"] = changed(Limits(), limits)
     return _validated(RunOptions, given)
 
 
@@ -217,6 +283,12 @@ def build_store_options(**options: Any) -> StoreOptions:
     """
     given = {name: value for name, value in options.items() if value is not None}
     return _validated(StoreOptions, given)
+
+
+def _is_none(name: str, value: Any) -> bool:
+    """Whether a value is the word for an empty field, and the field may be empty."""
+    field = Config.model_fields.get(name)
+    return value == "none" and field is not None and type(None) in get_args(field.annotation)
 
 
 def _validated(model: type[Model], fields: dict[str, Any]) -> Model:

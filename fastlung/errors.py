@@ -5,10 +5,11 @@ Everything fastlung raises on purpose, one class per cause.
 
     FastlungError
     ├── ConfigError                    wrong usage or configuration            exit 2
-    │   └── SinkConflictError          the sink belongs to another configuration
+    │   ├── SinkConflictError          the sink belongs to another configuration
+    │   └── MissingPackageError        (also an ImportError) an optional package is not installed
     ├── NothingFoundError              the source holds no CT series           exit 3
     ├── ScanError                      this scan only: one failed outcome      exit 1
-    │   ├── FormatError                bytes that are not the DICOM they claim to be
+    │   ├── FormatError                bytes that are not the DICOM, or output, they claim to be
     │   │   └── TruncatedError         fewer bytes than the header promises
     │   ├── UnsupportedError           valid, but nothing here reads it
     │   ├── DecodeError                compressed pixels that do not decode
@@ -44,6 +45,10 @@ class SinkConflictError(ConfigError):
     """The sink was written with another configuration."""
 
 
+class MissingPackageError(ConfigError, ImportError):
+    """What was asked for needs a package that does not come with fastlung."""
+
+
 class NothingFoundError(FastlungError):
     """The source was read and holds no CT series."""
 
@@ -53,7 +58,7 @@ class ScanError(FastlungError):
 
 
 class FormatError(ScanError):
-    """Bytes that are not the DICOM they claim to be."""
+    """Bytes that are not the DICOM, or the output of ours, that they claim to be."""
 
 
 class TruncatedError(FormatError):

@@ -2,21 +2,22 @@
 One scan, start to finish: `process_scan`.
 
 Pure: the same scan and configuration give the same bits, and no file, clock, environment or log
-is touched. Reads like the README: Hounsfield units, resample, lung mask, window, figures.
+is touched. Reads like the README: Hounsfield units, resample, lung mask, crop, window, figures.
 """
 
 from __future__ import annotations
 
 import math
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.errors import LimitError
+from fastlung.cropping import box_of_body, box_of_lungs, cut_array, cut_grid, widened
 from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, tutorial_hu
-from fastlung.kernels.intensity import normalise
 from fastlung.kernels.padding import blank, extend
+from fastlung.limits import beyond, limits_in_force
 from fastlung.mask import lung_mask, tutorial_mask
 from fastlung.orientation import canonical_grid, orientation_of, turned
 from fastlung.quality import hu_percentiles
@@ -24,10 +25,11 @@ from fastlung.resampling import (
     aligned_targets,
     nearest_samples,
     resample_between,
-    sample_positions,
+    samples_of,
     target_grid,
 )
-from fastlung.scan import Flag, Grid, RawScan, ScanResult
+from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
+from fastlung.windowing import windowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -35,14 +37,11 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.config import Config
-    from fastlung.resampling import Positions
+    from fastlung.resampling import Positions, Samples
 
     Stage = Callable[[str], AbstractContextManager[object]]
 
 __all__ = ["process_scan"]
-
-#: A whole body at 0.5 mm has 3e9 voxels; more is a wrong spacing or two stacks far apart.
-LARGEST_VOXELS = 4_000_000_000
 
 
 def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> ScanResult:
@@ -67,7 +66,8 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     Raises
     ------
     LimitError
-        If the output would have more than 4e9 voxels; nothing large has been allocated by then.
+        If the output would have more voxels than the limits in force allow; nothing of its size
+        has been allocated by then.
     """
     with stage("hu"):
         hu, padded = tutorial_hu(raw) if config.hu_rule == "tutorial" else marked_hu(raw)
@@ -75,11 +75,9 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         volume, grid = _resampled(hu, raw, config)
     with stage("mask"):
         mask, litres, flags = _segmented(volume, grid, config.mask)
-    with stage("normalise"):
-        image = _windowed(volume, config)
     padding = {"padding_fraction": padded / hu.size}
-    return ScanResult(
-        image=image,
+    result = ScanResult(
+        image=volume,
         mask=mask,
         grid=grid,
         window_hu=config.window_hu,
@@ -87,6 +85,12 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         figures=padding | hu_percentiles(volume) | litres,
         flags=flags,
     )
+    if config.crop != "none":
+        with stage("crop"):
+            result = _cropped(result, config)
+    with stage("normalise"):
+        image = windowed(result.image, config.dtype, config.window_hu, config.zero_centre)
+    return replace(result, image=image)
 
 
 def _resampled(
@@ -97,49 +101,42 @@ def _resampled(
     spacing_mm = [0.0, 0.0, 0.0]
     for axis, wanted in zip(orientation.axes, config.spacing_mm, strict=True):
         spacing_mm[axis] = wanted
-    z, y, x = sample_positions(raw.grid)
-    shifts = np.zeros((1, 2))
     # The tutorial's grid knows no positions: its slices count as equally far apart and in line.
-    if config.align == "centred":
-        z = raw.slice_positions_mm
-        shifts = shifts if raw.slice_shifts_mm is None else raw.slice_shifts_mm
-    least_y, least_x = shifts.min(axis=0)
-    most_y, most_x = shifts.max(axis=0)
-    bounds_mm = (z[0], z[-1]), (least_y, y[-1] + most_y), (least_x, x[-1] + most_x)
-    grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=bounds_mm)
-    if math.prod(grid.shape) > LARGEST_VOXELS:
-        raise LimitError(
-            f"the output would have {grid.shape} voxels, more than {LARGEST_VOXELS:,}; ask for "
-            "a coarser spacing, or look at the slice positions"
+    samples = samples_of(raw.grid, raw if config.align == "centred" else None)
+    grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=samples.bounds_mm)
+    if math.prod(grid.shape) > limits_in_force().output_voxels:
+        raise beyond(
+            "output_voxels",
+            f"the output would have {grid.shape} voxels: ask for a coarser spacing, or look at the "
+            "slice positions",
         )
     targets = aligned_targets(raw.grid, grid)
     if config.hu_rule == "standard":
-        volume = _measured_only(hu, (z, y, x), targets, shifts, raw.grid, config.order)
+        volume = _measured_only(hu, samples, targets, raw.grid, config.order)
     else:
-        volume = resample_between(hu, (z, y, x), targets, config.order)
+        volume = resample_between(hu, *samples.to(targets, config.order))
     upright = np.ascontiguousarray(turned(volume, orientation))
     return upright, canonical_grid(grid, orientation)
 
 
 def _measured_only(
     hu: npt.NDArray[np.int16],
-    positions_mm: Positions,
+    samples: Samples,
     targets_mm: Positions,
-    shifts_mm: npt.NDArray[np.float64],
     grid: Grid,
     order: int,
 ) -> npt.NDArray[np.int16]:
     """Resample so that what was never measured is interpolated with nothing, and blank after."""
     unmeasured = hu == UNMEASURED
-    if not (unmeasured.any() or shifts_mm.any()):
-        return resample_between(hu, positions_mm, targets_mm, order)
+    if not (unmeasured.any() or samples.shifts_mm.any()):
+        return resample_between(hu, *samples.to(targets_mm, order))
     extend(hu, UNMEASURED)
-    volume = resample_between(hu, positions_mm, targets_mm, order, shifts_mm)
+    volume = resample_between(hu, *samples.to(targets_mm, order))
     straight = np.zeros(1)
-    (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
+    (z, y, x), (z_out, y_out, x_out) = samples.positions_mm, targets_mm
     (nearest_z,) = nearest_samples(z, z_out, straight, np.inf)
-    nearest_y = nearest_samples(y, y_out, shifts_mm[:, 0], grid.spacing_mm[1])
-    nearest_x = nearest_samples(x, x_out, shifts_mm[:, 1], grid.spacing_mm[2])
+    nearest_y = nearest_samples(y, y_out, samples.shifts_mm[:, 0], grid.spacing_mm[1])
+    nearest_x = nearest_samples(x, x_out, samples.shifts_mm[:, 1], grid.spacing_mm[2])
     blank(unmeasured, nearest_z, nearest_y, nearest_x, PADDING_HU, volume)
     return volume
 
@@ -158,9 +155,24 @@ def _segmented(
     return lungs.mask, litres, lungs.flags
 
 
-def _windowed(volume: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:
-    if config.window_hu is None:
-        return volume
-    out = np.empty(volume.shape, np.float32)
-    normalise(volume, *config.window_hu, config.zero_centre, out)
-    return out
+def _cropped(whole: ScanResult, config: Config) -> ScanResult:
+    """The part of a result, still in HU, that is asked for; the whole where there is none."""
+    if config.crop == "lungs" and whole.mask is not None:
+        box = box_of_lungs(whole.mask)
+    else:
+        box = box_of_body(whole.image)
+    if box is None:
+        flag = Flag(
+            name="not_cropped",
+            value=0.0,
+            text=f"nothing to crop to: no {config.crop} found; this is the whole volume",
+        )
+        return replace(whole, flags=(*whole.flags, flag))
+    box = widened(box, config.margin_mm, whole.grid)
+    return replace(
+        whole,
+        image=cut_array(whole.image, box),
+        mask=None if whole.mask is None else cut_array(whole.mask, box),
+        grid=cut_grid(whole.grid, box),
+        crop=Crop(offset=box.first, full_shape=whole.grid.shape),
+    )

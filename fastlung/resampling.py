@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import lru_cache
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -22,18 +23,20 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fastlung.scan import Grid
+    from fastlung.scan import Grid, RawScan
 
     Positions = Sequence[npt.NDArray[np.float64]]
 
 __all__ = [
     "Band",
+    "Samples",
     "aligned_targets",
     "axis_band",
     "nearest_samples",
     "resample",
     "resample_between",
     "sample_positions",
+    "samples_of",
     "target_grid",
 ]
 
@@ -63,8 +66,53 @@ class Band(NamedTuple):
     weights: npt.NDArray[np.float32]
 
 
+class Samples(NamedTuple):
+    """
+    Where the voxels of a volume were measured.
+
+    Attributes
+    ----------
+    positions_mm : sequence of three ndarray of float64
+        Along ``(z, y, x)`` from the first voxel, ascending.
+    shifts_mm : ndarray of float64, shape (z, 2) or (1, 2)
+        How far each slice lies along (y, x) from there.
+    breaks : tuple of int
+        Numbers of slices below which nothing is interpolated.
+    """
+
+    positions_mm: Positions
+    shifts_mm: npt.NDArray[np.float64]
+    breaks: tuple[int, ...] = ()
+
+    def to(self, targets_mm: Positions, order: int) -> tuple[Any, ...]:
+        """Arguments of `resample_between` after the volume."""
+        return self.positions_mm, targets_mm, order, self.shifts_mm, self.breaks
+
+    @property
+    def bounds_mm(self) -> list[tuple[float, float]]:
+        """First and last voxel centre along ``(z, y, x)``, displaced slices included."""
+        least, most = ([0.0, *edge(axis=0)] for edge in (self.shifts_mm.min, self.shifts_mm.max))
+        return [
+            (float(x[0] + low), float(x[-1] + high))
+            for x, low, high in zip(self.positions_mm, least, most, strict=True)
+        ]
+
+
+def samples_of(grid: Grid, scan: RawScan | None = None) -> Samples:
+    """Where the voxels of `grid` lie, or those of a scan whose slices need not be regular."""
+    z, y, x = sample_positions(grid)
+    straight = np.zeros((1, 2))
+    if scan is None:
+        return Samples((z, y, x), straight)
+    shifts = straight if scan.slice_shifts_mm is None else scan.slice_shifts_mm
+    return Samples((scan.slice_positions_mm, y, x), shifts, scan.slice_breaks)
+
+
 def axis_band(
-    positions_mm: npt.NDArray[np.float64], targets_mm: npt.NDArray[np.float64], order: int
+    positions_mm: npt.NDArray[np.float64],
+    targets_mm: npt.NDArray[np.float64],
+    order: int,
+    breaks: tuple[int, ...] = (),
 ) -> Band:
     """
     Build the operator that interpolates samples at some positions at others.
@@ -77,6 +125,9 @@ def axis_band(
         Where values are wanted, ascending. Beyond the ends the edge value continues.
     order : {0, 1, 3}
         Nearest, linear, or interpolating cubic spline.
+    breaks : tuple of int
+        Numbers of samples below which nothing is interpolated: each side's edge value continues
+        up to the middle.
 
     Returns
     -------
@@ -84,14 +135,19 @@ def axis_band(
         Rows that sum to one.
     """
     positions, targets = (np.asarray(mm, np.float64) for mm in (positions_mm, targets_mm))
-    return _cached_band(positions.tobytes(), targets.tobytes(), order)
+    return _cached_band(positions.tobytes(), targets.tobytes(), order, breaks)
 
 
 # One scan asks for two or three bands, and the next scan of a scanner mostly for the same ones.
 @lru_cache(maxsize=16)
-def _cached_band(positions: bytes, targets: bytes, order: int) -> Band:
+def _cached_band(positions: bytes, targets: bytes, order: int, breaks: tuple[int, ...]) -> Band:
     x, wanted = np.frombuffer(positions), np.frombuffer(targets)
-    dense = {0: _nearest, 1: _linear, 3: _cubic}[order](x, wanted)
+    interpolate = {0: _nearest, 1: _linear, 3: _cubic}[order]
+    part_of = np.searchsorted([(x[i - 1] + x[i]) / 2 for i in breaks], wanted, side="right")
+    dense = np.zeros((wanted.size, x.size))
+    for part, (first, end) in enumerate(pairwise((0, *breaks, x.size))):
+        rows = part_of == part
+        dense[rows, first:end] = interpolate(x[first:end], wanted[rows])
     band = _narrowed(dense)
     for array in band:
         array.setflags(write=False)
@@ -182,12 +238,19 @@ def target_grid(
     else:
         lowest, highest = np.transpose(bounds_mm)
     extent = highest - lowest + grid.spacing_mm
-    shape = np.maximum(1, np.round(extent / spacing_mm)).astype(int)
     if align == "corners":
+        # The tutorial holds spacings in single precision, which decides halves.
+        ratio = (
+            np.multiply(grid.shape, np.array(grid.spacing_mm, np.float32).astype(float))
+            / spacing_mm
+        )
+        shape = np.maximum(1, np.round(ratio)).astype(int)
         steps = np.maximum(shape - 1, 1)
         spacing = np.where(shape > 1, (highest - lowest) / steps, grid.spacing_mm)
         first = lowest
     else:
+        # To the billionth first: 7 x 1.8 / 0.4 is 31.5, whatever its sum in binary says.
+        shape = np.maximum(1, np.round(np.round(extent / spacing_mm, 9))).astype(int)
         spacing = np.array(spacing_mm, dtype=float)
         first = (lowest + highest - (shape - 1) * spacing) / 2
     origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]
@@ -205,6 +268,7 @@ def resample_between(
     targets_mm: Positions,
     order: int,
     slice_shifts_mm: npt.NDArray[np.float64] | None = None,
+    slice_breaks: tuple[int, ...] = (),
 ) -> npt.NDArray[Any]:
     """
     Interpolate a volume at other positions along each of its axes.
@@ -219,6 +283,8 @@ def resample_between(
         Nearest, linear, cubic spline.
     slice_shifts_mm : ndarray of float64, shape (z, 2), or None
         How far the samples of each slice lie along (y, x) from `positions_mm`.
+    slice_breaks : tuple of int
+        Numbers of slices below which nothing is interpolated.
 
     Returns
     -------
@@ -228,7 +294,7 @@ def resample_between(
     (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
     shifts = np.zeros((1, 2)) if slice_shifts_mm is None else slice_shifts_mm
     bands = (
-        axis_band(z, z_out, order),
+        axis_band(z, z_out, order, slice_breaks),
         _plane_bands(y, y_out, order, shifts[:, 0]),
         _plane_bands(x, x_out, order, shifts[:, 1]),
     )
@@ -300,6 +366,7 @@ def resample(
     spacing_mm: float | tuple[float, float, float],
     *,
     order: int = 3,
+    scan: RawScan | None = None,
 ) -> tuple[npt.NDArray[Any], Grid]:
     """
     Resample a volume to another spacing, keeping its frame and dtype.
@@ -307,13 +374,16 @@ def resample(
     Parameters
     ----------
     volume : ndarray of int16, uint8 or float32, shape (z, y, x)
-        Voxels on a regular grid.
+        Voxels of a grid.
     grid : Grid
-        Where they lie.
+        Where they lie, if they are regular.
     spacing_mm : float or tuple of float
         Wanted spacing, one number or ``(z, y, x)``, in millimetres.
     order : {0, 1, 3}
         Nearest, linear, cubic spline.
+    scan : RawScan or None
+        The series they come from: says where its slices truly lie, with gaps, uneven steps or a
+        tilted gantry. Beyond a displaced slice its edge repeats; `process_scan` blanks that.
 
     Returns
     -------
@@ -335,10 +405,11 @@ def resample(
     if volume.dtype not in (np.int16, np.uint8, np.float32):
         raise ValueError(f"volume is int16, uint8 or float32, not {volume.dtype}")
     spacing = (spacing_mm,) * 3 if isinstance(spacing_mm, (int, float)) else spacing_mm
-    new_grid = target_grid(grid, spacing)
-    positions = sample_positions(grid)
+    samples = samples_of(grid, scan)
+    new_grid = target_grid(grid, spacing, bounds_mm=samples.bounds_mm)
     targets = aligned_targets(grid, new_grid)
-    return resample_between(np.ascontiguousarray(volume), positions, targets, order), new_grid
+    out = resample_between(np.ascontiguousarray(volume), *samples.to(targets, order))
+    return out, new_grid
 
 
 def sample_positions(grid: Grid) -> Positions:

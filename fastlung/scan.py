@@ -20,7 +20,17 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-__all__ = ["Flag", "Grid", "LungMask", "Outcome", "RawScan", "ScanResult", "SliceScale", "Verdict"]
+__all__ = [
+    "Crop",
+    "Flag",
+    "Grid",
+    "LungMask",
+    "Outcome",
+    "RawScan",
+    "ScanResult",
+    "SliceScale",
+    "Verdict",
+]
 
 Triple = tuple[float, float, float]
 
@@ -183,6 +193,9 @@ class RawScan:
     slice_shifts_mm : ndarray of float64, shape (z, 2), or None
         How far each slice lies along (y, x) of the plane from straight above the first one, in
         millimetres: a tilted gantry. None where the slices lie straight above one another.
+    slice_breaks : tuple of int
+        Numbers of slices below which nothing is interpolated: up to the middle of the gap there,
+        the nearer slice counts.
     """
 
     series_uid: str
@@ -193,6 +206,7 @@ class RawScan:
     verdict: Verdict
     acquisition: Mapping[str, str | float]
     slice_shifts_mm: npt.NDArray[np.float64] | None = None
+    slice_breaks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -236,6 +250,23 @@ class LungMask:
     flags: tuple[Flag, ...] = ()
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Crop:
+    """
+    The part of a volume that was kept.
+
+    Attributes
+    ----------
+    offset : tuple of int
+        Index ``(z, y, x)`` of its first voxel in the whole volume.
+    full_shape : tuple of int
+        Shape ``(z, y, x)`` of the whole volume.
+    """
+
+    offset: tuple[int, int, int]
+    full_shape: tuple[int, int, int]
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
 class ScanResult:
     """
@@ -243,20 +274,24 @@ class ScanResult:
 
     Attributes
     ----------
-    image : ndarray of int16 or float32, shape (z, y, x)
-        Hounsfield units, or normalised values where `window_hu` is given.
+    image : ndarray of int16, float32 or uint8, shape (z, y, x)
+        Hounsfield units (int16, float32), or where `window_hu` is given fractions of the window
+        (float32) or 255ths of it (uint8).
     mask : ndarray of uint8, shape (z, y, x), or None
         0 background, 1 right lung, 2 left lung. The tutorial mask has label 1 only.
     grid : Grid
         Where the voxels of both lie.
     window_hu : tuple of float or None
-        Hounsfield units that became 0 and 1; None where the image is in HU.
+        Hounsfield units that became 0 and 1, or 0 and 255; None where the image is in HU.
     zero_centre : float
         Constant subtracted after the window was applied; 0 where none was.
     figures : mapping of str to float
-        Measurements: HU percentiles, litres, padding. Units stand in the names.
+        Measurements of the whole volume: HU percentiles, litres, padding. Units stand in the
+        names.
     flags : tuple of Flag
         Reasons to look twice.
+    crop : Crop or None
+        Which part of the volume this is; None where it is the whole.
     """
 
     image: npt.NDArray[Any]
@@ -266,6 +301,7 @@ class ScanResult:
     zero_centre: float = 0.0
     figures: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
+    crop: Crop | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -281,6 +317,9 @@ class Outcome:
         Id of the source group it came from.
     status : str
         ``done``, ``failed`` or ``skipped``.
+    series_uid : str
+        SeriesInstanceUID, or a hash of it where that is malformed or names are hashed; empty for
+        none.
     error, message : str
         Class and sentence of the failure, or of why it was skipped; empty for a done scan.
     verdict : Verdict or None
@@ -296,7 +335,7 @@ class Outcome:
     outputs : mapping of str to (int, int)
         Key in the sink -> (bytes, CRC-32).
     seconds : mapping of str to float
-        Wall seconds per stage: read, hu, resample, mask, normalise, encode, store.
+        Wall seconds per stage: read, hu, resample, mask, crop, normalise, encode, store.
     peak_rss_bytes : int
         Highest resident memory of the worker up to the end of this scan.
     transient : bool
@@ -306,6 +345,7 @@ class Outcome:
     name: str
     group: str
     status: str
+    series_uid: str = ""
     error: str = ""
     message: str = ""
     verdict: Verdict | None = None

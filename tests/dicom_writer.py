@@ -182,6 +182,75 @@ def ct_series(
     return names
 
 
+def enhanced_file(
+    volume: Any,
+    positions_mm: Sequence[Sequence[float]],
+    *,
+    orientation: Sequence[float] = AXIAL,
+    slopes: Sequence[float] | None = None,
+    stacks: Sequence[str] | None = None,
+    legacy: bool = False,
+    transfer_syntax: str = EXPLICIT,
+    fragments: int = 1,
+    edit: Callable[[Dataset], None] | None = None,
+) -> bytes:
+    """
+    Bytes of a multi-frame file: position and slope of each frame stand in its functional groups.
+
+    What all frames share stands in the shared groups, and at the top level nothing but the matrix.
+    `legacy` writes a Legacy Converted file, whose padding stands among unassigned attributes.
+    """
+
+    def frames(ds: Dataset) -> None:
+        ds.SOPClassUID = f"{CTImageStorage}.{2 if legacy else 1}"
+        ds.NumberOfFrames = len(volume)
+        shared = _items(PixelMeasures=_values(PixelSpacing=ds.PixelSpacing))
+        shared.PlaneOrientationSequence = [_values(ImageOrientationPatient=list(orientation))]
+        if legacy:
+            padding = Dataset()
+            padding.add_new("PixelPaddingValue", "US", 7)
+            shared.UnassignedSharedConvertedAttributesSequence = [padding]
+        ds.SharedFunctionalGroupsSequence = [shared]
+        groups = []
+        for number, position in enumerate(positions_mm):
+            item = _items(PlanePosition=_values(ImagePositionPatient=list(map(_decimal, position))))
+            slope = 1.0 if slopes is None else slopes[number]
+            item.PixelValueTransformationSequence = [
+                _values(RescaleSlope=slope, RescaleIntercept=-1024, RescaleType="HU")
+            ]
+            if stacks is not None:
+                item.FrameContentSequence = [_values(StackID=stacks[number])]
+            groups.append(item)
+        ds.PerFrameFunctionalGroupsSequence = groups
+        for keyword in (
+            "PixelSpacing", "ImagePositionPatient", "ImageOrientationPatient", "RescaleSlope",
+            "RescaleIntercept",
+        ):  # fmt: skip
+            if keyword in ds:
+                delattr(ds, keyword)
+        if transfer_syntax in NATIVE:
+            order = ">" if transfer_syntax == BIG_ENDIAN else "<"
+            ds.PixelData = np.asarray(volume).astype(f"{order}u2").tobytes()
+        else:
+            encoded = [encode(words, transfer_syntax) for words in volume]
+            ds.PixelData = encapsulate(encoded, fragments_per_frame=fragments)
+        if edit is not None:
+            edit(ds)
+
+    return ct_slice(volume[0], transfer_syntax=transfer_syntax, edit=frames)
+
+
+def _values(**values: Any) -> Dataset:
+    item = Dataset()
+    for keyword, value in values.items():
+        setattr(item, keyword, value)
+    return item
+
+
+def _items(**groups: Dataset) -> Dataset:
+    return _values(**{f"{name}Sequence": [item] for name, item in groups.items()})
+
+
 def name_of(files: dict[str, bytes], index: int) -> str:
     """Name under which `ct_series` put slice `index`."""
     return next(name for name in files if name.endswith(f"-{index}.dcm"))

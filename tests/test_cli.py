@@ -21,6 +21,10 @@ from fastlung.cli.parser import COMMANDS, parse
 from fastlung.config import PRESETS, Config, RunOptions
 from fastlung.demo.cohort import COHORT, write_cohort
 from fastlung.errors import StoreError
+from fastlung.geometry.policy import CHOICES
+
+# Real runs from start to end: minutes without the compiled kernels.
+pytestmark = pytest.mark.compiled
 
 #: Options that keep a run small, and in this process.
 QUICK = ["--spacing", "6", "--names", "folder", "--workers", "0"]
@@ -89,7 +93,7 @@ def test_every_example_in_the_help_is_a_valid_command(capsys):
             if "--help" not in argv:
                 assert parse(argv).command in COMMANDS
                 examples += 1
-    assert examples >= 13
+    assert examples > 20
 
 
 def test_version(capsys):
@@ -113,7 +117,7 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(capsys):
         ("process a b --spcing 2", "unknown option '--spcing'; did you mean '--spacing'"),
         ("process a b --spac 2", "unknown option '--spac'"),
         ("process a b --preset tutoral", "did you mean 'tutorial'"),
-        ("process a b --format zarr", "known: npy, nifti"),
+        ("process a b --format dicom", "known: npy, npz, nifti, mha, zarr"),
         ("process a b --mask nome", "did you mean 'none'"),
         ("process a b --order 2", "choose from 0, 1, 3"),
         ("process a b --spacing 1,2", "three as Z,Y,X"),
@@ -122,6 +126,11 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(capsys):
         ("process a b --window -1000", "LOW,HIGH"),
         ("process a b --window 400,-1000", "lower bound below its upper"),
         ("process a b --zero-centre 0.25", "needs a window"),
+        ("process a b --window -1000,400 --dtype int16", "needs dtype float32 or uint8"),
+        ("process a b --dtype uint8", "such as -1000,400"),
+        ("process a b --crop lung", "did you mean 'lungs'"),
+        ("process a b --crop lungs --no-mask", "needs a mask"),
+        ("process a b --margin 3", "needs a crop"),
         ("process a b --workers many", "whole number or auto"),
         ("process a b --workers -1", "expected"),
         ("process a b --chunk-size 0", "greater than or equal to 1"),
@@ -141,11 +150,14 @@ def test_wrong_usage_is_one_sentence_and_exit_2(words, expected, capsys):
     assert expected in printed.err
 
 
-@pytest.mark.parametrize("field", ["preset", "mask", "format", "names", "order"])
+@pytest.mark.parametrize(
+    "field", ["preset", "mask", "crop", "dtype", "format", "names", "order", *CHOICES]
+)
 def test_the_parser_takes_exactly_what_the_configuration_takes(field, capsys):
+    option = f"--{field.replace('_', '-')}"
     for value in get_args(Config.model_fields[field].annotation):
-        assert getattr(parse(["process", "a", "b", f"--{field}", str(value)]), field) == value
-    assert main(["process", "a", "b", f"--{field}", "7"]) == 2
+        assert getattr(parse(["process", "a", "b", option, str(value)]), field) == value
+    assert main(["process", "a", "b", option, "7"]) == 2
     assert set(PRESETS) == set(get_args(Config.model_fields["preset"].annotation))
     capsys.readouterr()
 
@@ -157,8 +169,10 @@ def test_the_parser_takes_exactly_what_the_configuration_takes(field, capsys):
         ("--spacing 2.5,0.8,0.7", "spacing", (2.5, 0.8, 0.7)),
         ("--window -1000,400", "window", (-1000.0, 400.0)),
         ("--window=-1000,400", "window", (-1000.0, 400.0)),
+        ("--window none", "window", "none"),
+        ("--no-mask", "mask", "none"),
         ("--zero-centre -0.25", "zero_centre", -0.25),
-        ("--workers auto", "workers", None),
+        ("--workers auto", "workers", "auto"),
         ("--workers 0", "workers", 0),
         ("--memory-limit 8GiB", "memory_limit", 8 * 2**30),
         ("--memory-limit 1.5GB", "memory_limit", 1_500_000_000),
@@ -179,13 +193,18 @@ def test_every_option_reaches_the_run(monkeypatch, capsys):
     monkeypatch.setattr(commands, "run", stop)
     words = (
         "process a b --preset tutorial --spacing 2 --order 1 --mask none --window -500,500 "
-        "--zero-centre 0.5 --format nifti --names hash --workers 3 --chunk-size 4 "
-        "--memory-limit 4GB --scan-timeout 60 --overwrite --retry-failed"
+        "--zero-centre 0.5 --dtype float32 --crop body --margin 3 --format nifti --names hash "
+        "--workers 3 --chunk-size 4 --memory-limit 4GB --scan-timeout 60 --overwrite "
+        "--retry-failed --on-gap nearest --on-duplicate first --on-tilt fail "
+        "--on-variable-spacing fail --on-mixed-orientation split --min-slices 5 --force"
     )
     assert main(words.split()) == 4
     assert asked["config"] == Config(
         preset="tutorial", hu_rule="tutorial", align="corners", spacing_mm=(2, 2, 2), order=1,
-        mask="none", window_hu=(-500, 500), zero_centre=0.5, format="nifti", names="hash",
+        mask="none", crop="body", margin_mm=3, window_hu=(-500, 500), zero_centre=0.5,
+        dtype="float32", format="nifti", names="hash", on_gap="nearest", on_duplicate="first",
+        on_tilt="fail", on_variable_spacing="fail", on_mixed_orientation="split", min_slices=5,
+        force=True,
     )  # fmt: skip
     assert asked["options"] == RunOptions(
         workers=3, chunk_size=4, memory_limit_bytes=4 * 10**9, scan_timeout_seconds=60,
@@ -274,7 +293,11 @@ def test_a_failed_scan_is_listed_and_exit_is_1(broken, tmp_path, capsys):
 
 @pytest.mark.parametrize(
     ("source", "code", "expected"),
-    [("missing", 4, "no such folder"), ("empty", 3, "no files"), ("text", 3, "no CT series")],
+    [
+        ("missing", 4, "no such folder"),
+        ("empty", 3, "no files"),
+        ("text", 3, "found none in 1 file"),
+    ],
 )
 def test_nothing_to_read_has_its_own_exit_codes(source, code, expected, tmp_path, capsys):
     (tmp_path / "empty").mkdir()

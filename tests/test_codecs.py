@@ -25,7 +25,7 @@ from hypothesis.extra import numpy as hnp
 
 from fastlung.errors import DecodeError, FormatError, ScanError, TruncatedError
 from fastlung.io.dicom.codecs import CODECS, decode_frame
-from fastlung.io.dicom.headers import SliceHeader, read_header
+from fastlung.io.dicom.headers import SliceHeader, read_headers
 from fastlung.io.dicom.pixels import read_words
 
 
@@ -37,7 +37,9 @@ def decode(frame, syntax, shape, *, bits=16, stored=16, signed=False):
 
 def words_of(blob):
     """Words of one file, through header and pixels, with no series around it."""
-    header = read_header("file", len(blob), lambda count: blob[:count])
+    found = read_headers("file", len(blob), lambda count: blob[:count])
+    assert isinstance(found, list), found
+    (header,) = found
     assert isinstance(header, SliceHeader)
     if isinstance(header.coding, ScanError):
         raise header.coding

@@ -15,7 +15,6 @@ from fastlung.errors import (
     ObjectNotFoundError,
     SeveralSeriesError,
     StoreError,
-    UnsupportedError,
 )
 from fastlung.io.dicom import folder as folder_module
 from fastlung.io.dicom import list_series, read_series
@@ -85,7 +84,7 @@ def test_a_single_file_is_a_series_too_short(tmp_path):
 def test_nothing_found_says_what_was_looked_at(tmp_path):
     with pytest.raises(NothingFoundError, match="0 entries"):
         read_series(tmp_path)
-    (tmp_path / "scan.nii").write_bytes(bytes(1000))
+    (tmp_path / "scan.bin").write_bytes(bytes(1000))
     (tmp_path / "sub").mkdir()
     with pytest.raises(NothingFoundError, match=r"2 entries.*not DICOM: 1"):
         read_series(tmp_path)
@@ -99,8 +98,13 @@ def test_several_series_are_listed(tmp_path):
     )
     with pytest.raises(SeveralSeriesError) as caught:
         read_series(tmp_path)
-    assert "1) 3 slices of 5.00 mm, regular" in str(caught.value)
-    assert "2) 5 slices of 2.00 mm, regular" in str(caught.value)
+    assert "1) 3 slices of 5.00 mm, kernel B70f, regular" in str(caught.value)
+    assert "2) 5 slices of 2.00 mm, kernel B70f, regular" in str(caught.value)
+    assert read_series(tmp_path, number=1).grid.shape[0] == 3
+    assert read_series(tmp_path, number=2).grid.shape[0] == 5
+    for number in (0, 3):
+        with pytest.raises(SeveralSeriesError, match=f"expected number {number}, and found 2"):
+            read_series(tmp_path, number=number)
 
 
 def test_a_broken_file_beside_a_series_is_not_passed_over(tmp_path):
@@ -125,13 +129,6 @@ def test_missing_and_unreadable_paths_are_store_errors(tmp_path, monkeypatch):
     with pytest.raises(StoreError, match="Permission denied") as caught:
         read_series(tmp_path)
     assert "DOE" not in str(caught.value)
-
-
-def test_a_file_beyond_the_limit_is_not_read(tmp_path, monkeypatch):
-    put(tmp_path, ct_series(WORDS))
-    (tmp_path / "huge").write_bytes(bytes(100_000))
-    monkeypatch.setattr(folder_module, "MAX_FILE_BYTES", 90_000)
-    assert "larger than 90,000 bytes" in list_series(tmp_path).skipped["huge"]
 
 
 def test_listing_reads_headers_only(tmp_path, monkeypatch):
@@ -166,12 +163,3 @@ def test_listing_and_reading_agree(tmp_path, repeated):
     assert listed.grid == raw.grid
     assert listed.acquisition == raw.acquisition
     assert ("duplicate" in listed.verdict.classes) == repeated
-
-
-def test_an_enhanced_file_is_refused_by_name(tmp_path):
-    def enhance(ds):
-        ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.2.1"
-
-    (tmp_path / "one").write_bytes(ct_slice(WORDS[0], edit=enhance))
-    with pytest.raises(UnsupportedError, match="Enhanced CT"):
-        read_series(tmp_path)

@@ -2,14 +2,12 @@
 
 import contextlib
 import io
-import zlib
 
 import numpy as np
 import pydicom
 import pytest
 from dicom_writer import (
     BIG_ENDIAN,
-    DEFLATED,
     EXPLICIT,
     IMPLICIT,
     LOSSLESS,
@@ -34,8 +32,8 @@ from fastlung.errors import (
     TruncatedError,
     UnsupportedError,
 )
+from fastlung.geometry import Policy
 from fastlung.io.dicom import index_series, load_series
-from fastlung.io.dicom import series as series_module
 
 WORDS = random_words((6, 8, 10), seed=1)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)
@@ -219,6 +217,7 @@ def test_a_slice_sent_twice_is_dropped():
     assert {"zz-same-instance", "zz-same-pixels"} <= set(series.keys)
     assert len(series.headers) == 6
     assert len(series.keys) == 8
+    files |= {"zz-same-instance": again, "zz-same-pixels": other_uid}
     np.testing.assert_array_equal(load_series(series, files).stored, WORDS)
 
 
@@ -267,9 +266,17 @@ def test_empty_uids_make_one_series():
     np.testing.assert_array_equal(raw.stored, WORDS)
 
 
-def test_a_file_without_preamble_is_read():
-    files = {name: blob[132:] for name, blob in ct_series(WORDS).items()}
-    np.testing.assert_array_equal(load(files).stored, WORDS)
+@pytest.mark.parametrize("start", [132, 0], ids=["no preamble", "no file meta"])
+def test_a_bare_data_set_is_read_only_with_force(start):
+    files = {}
+    for name, blob in ct_series(WORDS).items():
+        meta_end = 144 + int.from_bytes(blob[140:144], "little")
+        files[name] = blob[start:] if start else blob[:132] + blob[meta_end:]
+    (series,) = index_series(files).series
+    assert isinstance(series.problem, FormatError)
+    assert "--force" in str(series.problem)
+    (series,) = index_series(files, Policy(force=True)).series
+    np.testing.assert_array_equal(load_series(series, files).stored, WORDS)
 
 
 def test_a_file_whose_syntax_lies_about_explicit_vr_is_read():
@@ -311,14 +318,44 @@ def test_what_cannot_share_a_volume_is_another_series(options):
     assert {volume.tobytes() for volume in volumes} == {WORDS.tobytes(), (WORDS + 1).tobytes()}
 
 
-def test_one_slice_of_another_orientation_is_told_apart_and_said_so():
+def odd_one():
+    """A series of six axial slices with one sagittal slice among them."""
     files = ct_series(WORDS)
     files["odd"] = ct_slice(WORDS[0], orientation=SAGITTAL, instance_uid="1.2.3.99")
-    odd, main = sorted(index_series(files).series, key=lambda series: len(series.headers))
+    return files
+
+
+def test_one_slice_of_another_orientation_is_left_out_and_named():
+    index = index_series(odd_one())
+    (series,) = index.series
+    assert series.verdict.classes == ("mixed_orientation",)
+    assert series.verdict.actions == (
+        "1 of 7 slices left out: another orientation than the most slices of the series",
+    )
+    assert "another orientation" in index.skipped["odd"]
+    np.testing.assert_array_equal(load_series(series, odd_one()).stored, WORDS)
+
+
+def test_every_orientation_is_a_series_if_asked():
+    index = index_series(odd_one(), Policy(on_mixed_orientation="split"))
+    odd, main = sorted(index.series, key=lambda series: len(series.headers))
     assert isinstance(odd.problem, GeometryError)
     assert main.verdict.classes == ("mixed_orientation",)
-    assert "split by orientation" in main.verdict.actions[0]
-    np.testing.assert_array_equal(load_series(main, files).stored, WORDS)
+    assert main.verdict.actions[0].startswith("split by orientation: ")
+    assert main.verdict.actions[0].endswith(" slices stand as 2 series")
+    np.testing.assert_array_equal(load_series(main, odd_one()).stored, WORDS)
+
+
+def test_mixed_orientations_are_refused_if_asked():
+    for series in index_series(odd_one(), Policy(on_mixed_orientation="fail")).series:
+        assert isinstance(series.problem, GeometryError)
+        assert "mixed_orientation" in series.verdict.classes
+
+
+def test_a_slice_without_orientation_is_never_left_out_in_silence():
+    files = ct_series(WORDS, edits={2: delete("ImageOrientationPatient")})
+    assert any("no_position" in s.verdict.classes for s in index_series(files).series)
+    assert index_series(files).skipped == {}
 
 
 def test_spacing_noise_that_straddles_a_rounding_boundary_stays_one_series():
@@ -335,6 +372,7 @@ def test_spacing_noise_that_straddles_a_rounding_boundary_stays_one_series():
     ("edit", "reason"),
     [
         (put(ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]), "a localizer"),
+        (put(SOPClassUID="1.2.840.10008.1.3.10"), "a DICOMDIR"),
         (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.7"), "a secondary capture"),
         (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.88.11"), "a structured report"),
         (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.66.4"), "a segmentation"),
@@ -392,7 +430,7 @@ def test_what_is_not_dicom_is_skipped():
         (put(PixelData=bytes(158)), TruncatedError, "158 bytes"),
         (put(PixelData=bytes(170)), FormatError, "170 bytes"),
         (delete("PixelData"), TruncatedError, "ends before its Pixel Data"),
-        (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1"), UnsupportedError, "Enhanced CT"),
+        (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1"), MetadataError, "NumberOfFrames"),
     ],
 )
 def test_one_bad_slice_fails_its_series_with_its_own_error(edit, error, text):
@@ -468,40 +506,6 @@ def test_two_slices_are_shown_and_refused():
     assert series.verdict.classes == ("short",)
     with pytest.raises(GeometryError, match="at least 3"):
         load_series(series, files)
-
-
-def test_limits_are_arithmetic(monkeypatch):
-    files = ct_series(WORDS)
-    monkeypatch.setattr(series_module, "MAX_SLICES", 5)
-    (series,) = index_series(files).series
-    assert isinstance(series.problem, LimitError)
-    monkeypatch.setattr(series_module, "MAX_SLICES", 6)
-    monkeypatch.setattr(series_module, "MAX_SCAN_BYTES", 6 * 8 * 10 * 2 - 1)
-    (series,) = index_series(files).series
-    with pytest.raises(LimitError, match="960 bytes"):
-        load_series(series, files)
-
-
-def test_a_deflate_bomb_is_stopped():
-    meta = ct_slice(WORDS[0], transfer_syntax=DEFLATED)
-    # The file meta ends where the deflated bytes begin: 12 bytes after its group length's value.
-    length = int.from_bytes(meta[140:144], "little")
-    packer = zlib.compressobj(9, zlib.DEFLATED, -zlib.MAX_WBITS)
-    bomb = packer.compress(bytes(64 * 2**20)) + packer.flush()
-    index = index_series({"bomb": meta[: 144 + length] + bomb})
-    assert index.broken == ("bomb",)
-    assert "inflates beyond" in index.skipped["bomb"]
-
-
-def test_sequences_nested_without_end_are_refused():
-    item = b"\xfe\xff\x00\xe0\xff\xff\xff\xff"
-    sequence = b"\x09\x00\x10\x10SQ\0\0\xff\xff\xff\xff" + item
-    blob = ct_slice(WORDS[0])
-    at = blob.find(b"\x18\x00\x50\x00DS")
-    index = index_series({"nested": blob[:at] + sequence * 20_000})
-    assert index.series == ()
-    assert index.broken == ("nested",)
-    assert "nested too deeply" in index.skipped["nested"]
 
 
 def test_technical_tags_are_shared_or_left_out():

@@ -225,7 +225,9 @@ def test_a_source_without_ct_says_so_after_looking(tmp_path):
     (tmp_path / "source").mkdir()
     (tmp_path / "source/README").write_text("not DICOM")
     for _ in range(2):  # the second time from the record
-        with pytest.raises(NothingFoundError, match=r"no CT series in 1 folders.*not DICOM"):
+        with pytest.raises(
+            NothingFoundError, match=r"found none in 1 file of 1 folder \(1 not DICOM\)"
+        ):
             process(tmp_path / "source", tmp_path / "sink")
 
 
@@ -326,6 +328,22 @@ def test_a_script_without_a_main_guard_works(source, calm, script, tmp_path):
     out, errors = run.communicate(timeout=120)
     assert (run.returncode, errors) == (0, "")
     assert out.splitlines().count("RunPlanned") == 1  # no worker ran the script again
+    assert payloads(tmp_path / "sink") == calm
+
+
+def test_workers_import_nothing_from_the_current_folder(source, calm, script, tmp_path):
+    """A checkout, or results, in a folder that is called as a module of ours."""
+    here = tmp_path / "here"
+    for name in ("fastlung", "numpy"):
+        (here / name).mkdir(parents=True)
+        text = f"open({str(tmp_path / 'imported')!r}, 'a').write({name!r})"
+        (here / name / "__init__.py").write_text(text)
+
+    run = launch(script, source, tmp_path / "sink", 2, cwd=here)
+    _, errors = run.communicate(timeout=120)
+
+    assert (run.returncode, errors) == (0, "")
+    assert not (tmp_path / "imported").exists()
     assert payloads(tmp_path / "sink") == calm
 
 

@@ -1,5 +1,6 @@
 """A dead, crashed or hung worker costs its own scan and no other."""
 
+import ast
 import signal
 import threading
 import time
@@ -94,6 +95,30 @@ def test_a_scan_that_dies_once_gets_its_second_chance(groups, job, tmp_path):
     assert len(outcomes) == 4
     assert by_name["unlucky"].status == "skipped"  # it holds no series
     assert [by_name[f"1.2.3.{n}"].status for n in range(3)] == ["done"] * 3
+
+
+def test_workers_compile_and_load_no_kernel(groups, job, tmp_path):
+    # What the parent compiled was loaded before the worker was forked, in every signature used.
+    count = (
+        "open({!r}, 'w').write(repr([(sum(d.stats.cache_hits.values()), "
+        "sum(d.stats.cache_misses.values())) for d in __import__('gc').get_objects() "
+        "if type(d).__name__ == 'CPUDispatcher' and d.__module__.startswith('fastlung.')]))"
+    )
+    paths = [tmp_path / "before", tmp_path / "after"]
+    traps = [Task(group=Trap(path.name, count.format(str(path)))) for path in paths]
+    carried_out(job, [traps[0], *groups[1], traps[1]])
+    before, after = (ast.literal_eval(path.read_text()) for path in paths)
+    assert sum(hits for hits, _ in before) > 0
+    assert sum(misses for _, misses in after) == 0
+    assert sorted(before) == sorted(after)
+
+
+def test_what_runs_alone_runs_last(groups, job):
+    one, two, three = groups[1]
+    ended = carry_out(job, plan(workers=2), shared=[two, three], alone=[one], timeout_seconds=60)
+    names = [outcome.name for outcome in ended]
+    assert sorted(names[:2]) == ["1.2.3.1", "1.2.3.2"]
+    assert names[2:] == ["1.2.3.0"]
 
 
 def test_two_guilty_scans_in_one_chunk_are_both_found(groups, job):

@@ -8,19 +8,35 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
-from fastlung.errors import GeometryError
-from fastlung.geometry import stack_slices
+from fastlung.config import build_config
+from fastlung.errors import ConfigError, GeometryError
+from fastlung.geometry import Policy, stack_slices
+from fastlung.geometry.policy import CHOICES
 
 AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
 ORIGIN = np.array([-150.0, -120.0, -300.0])
 
 
-def stack(positions, orientations=AXIAL, *, same=lambda _i, _j: False, pixel=(0.7, 0.6)):
+def stacks(positions, orientations=AXIAL, *, same=lambda _i, _j: False, **options):
     positions = np.asarray(positions, dtype=float)
     orientations = np.broadcast_to(orientations, (len(positions), 6)).astype(float)
-    return stack_slices(
-        positions, orientations, pixel_spacing_mm=pixel, shape=(512, 400), same=same
+    policy = Policy(
+        **{name: options.pop(name) for name in list(options) if hasattr(Policy(), name)}
     )
+    return stack_slices(
+        positions,
+        orientations,
+        pixel_spacing_mm=(0.7, 0.6),
+        shape=(512, 400),
+        same=same,
+        policy=policy,
+        **options,
+    )
+
+
+def stack(*args, **options):
+    (found,) = stacks(*args, **options)
+    return found
 
 
 def at(heights, axis=(0.0, 0.0, 1.0)):
@@ -153,15 +169,32 @@ def test_one_height_but_shifted_in_plane_is_no_duplicate():
 
 
 @pytest.mark.parametrize("angle", [-18.5, -0.2, 0.2, 16.5])
-def test_gantry_tilt_is_measured_from_vectors_and_refused(angle):
+def test_gantry_tilt_is_measured_from_vectors(angle):
     # As scanners write it: the table moves along z, the plane is turned about the row axis.
     radians = math.radians(angle)
     orientation = [1, 0, 0, 0, math.cos(radians), math.sin(radians)]
-    found = stack(at(np.arange(20) * 2.5), orientation)
+    positions = at(np.arange(20) * 2.5)
+    found = stack(positions, orientation)
     assert found.verdict.classes == ("tilted",)
     assert found.verdict.numbers["tilt_deg"] == pytest.approx(angle, abs=1e-4)
-    assert isinstance(found.problem, GeometryError)
-    assert f"{angle:.2f} degrees" in str(found.problem)
+    assert found.problem is None
+    assert f"{angle:.2f} degrees" in found.verdict.actions[0]
+    assert "interpolated where they lie" in found.verdict.actions[0]
+    # Where slice z lies: along the normal, and along the columns by its shift.
+    axes = np.array(found.grid.direction)
+    lies = (
+        found.grid.origin_mm
+        + np.multiply.outer(found.slice_positions_mm, axes[:, 2])
+        + found.slice_shifts_mm[:, ::-1] @ axes[:, :2].T
+    )
+    np.testing.assert_allclose(lies, positions, atol=1e-9)
+
+    kept = stack(positions, orientation, on_tilt="keep")
+    assert kept.slice_shifts_mm is None
+    assert "stacked as if they were not" in kept.verdict.actions[0]
+    refused = stack(positions, orientation, on_tilt="fail")
+    assert isinstance(refused.problem, GeometryError)
+    assert refused.verdict.actions == ()
 
 
 def test_a_tilt_below_a_tenth_of_a_degree_is_let_pass():
@@ -199,12 +232,121 @@ def test_a_slice_without_position_leaves_no_order():
     assert "1 of 5 slices" in str(found.problem)
 
 
-def test_a_slice_displaced_in_its_plane_is_refused():
+def test_a_slice_displaced_in_its_plane_counts_where_it_lies():
     positions = at(np.arange(10))
     positions[4, 0] += 8
     found = stack(positions)
     assert "shifted" in found.verdict.classes
-    assert found.problem is not None
+    assert found.problem is None
+    expected = np.zeros((10, 2))
+    expected[4, 1] = 8
+    np.testing.assert_allclose(found.slice_shifts_mm, expected, atol=1e-9)
+    assert stack(positions, on_tilt="fail").problem is not None
+
+
+def test_a_slice_displaced_by_half_the_field_of_view_is_refused():
+    positions = at(np.arange(10))
+    positions[4, 0] += 300
+    found = stack(positions)
+    assert "shifted" in found.verdict.classes
+    assert "half the field of view" in str(found.problem)
+
+
+@pytest.mark.parametrize("missing", [{5}, {5, 6, 7}, {3, 9}])
+def test_gaps_may_be_filled_split_or_refused(missing):
+    present = [i for i in range(20) if i not in missing]
+    positions = at(np.array(present) * 2.5)
+    nearest = stack(positions, on_gap="nearest")
+    starts = [i for i in range(1, len(present)) if present[i] - present[i - 1] > 1]
+    assert nearest.slice_breaks == tuple(starts)
+    assert "the nearest slice fills the gap" in nearest.verdict.actions[0]
+    parts = stacks(positions, on_gap="split")
+    assert [part.kept for part in parts] == [
+        tuple(map(int, run)) for run in np.split(np.arange(len(present)), starts)
+    ]
+    for part in parts:
+        assert part.verdict.classes[0] == "gap"
+        assert part.grid.spacing_mm[0] == 2.5
+        assert_maps_to_positions(part, positions)
+    assert "on-gap is fail" in str(stack(positions, on_gap="fail").problem)
+
+
+def test_variable_spacing_may_be_refused():
+    found = stack(at([0, 1, 2, 4.5, 5]), on_variable_spacing="fail")
+    assert found.verdict.classes == ("variable",)
+    assert "on-variable-spacing is fail" in str(found.problem)
+
+
+@pytest.mark.parametrize(("least", "short"), [(1, False), (5, False), (6, True)])
+def test_the_least_number_of_slices_is_an_option(least, short):
+    found = stack(at(np.arange(5)), min_slices=least)
+    assert ("short" in found.verdict.classes) == short == (found.problem is not None)
+
+
+def test_a_single_slice_is_as_far_apart_as_it_is_thick():
+    found = stack(at([3.0]), min_slices=1, thickness_mm=5.0)
+    assert found.problem is None
+    assert found.grid.spacing_mm[0] == 5.0
+    assert "Slice Thickness" in str(stack(at([3.0]), min_slices=1).problem)
+
+
+ARTERIAL_AND_VENOUS = [0, 1, 2, 3, 0, 1, 2, 3]
+
+
+@pytest.mark.parametrize("policy", ["drop-identical", "split"])
+def test_acquisitions_that_share_positions_become_series(policy):
+    labels = ["a"] * 4 + ["b"] * 4
+    parts = stacks(
+        at(ARTERIAL_AND_VENOUS),
+        on_duplicate=policy,
+        tells={"content time": range(8), "acquisition number": labels},
+    )
+    assert [part.kept for part in parts] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    for part in parts:
+        assert part.verdict.classes == ("multi_acquisition",)
+        assert part.verdict.actions == (
+            "split by acquisition number: 4 + 4 slices stand as 2 series",
+        )
+
+
+def test_times_that_differ_from_slice_to_slice_tell_nothing():
+    (found,) = stacks(at(ARTERIAL_AND_VENOUS), tells={"content time": range(8)})
+    assert "--on-duplicate split" in str(found.problem)
+
+
+def test_what_nothing_tells_apart_is_dealt_out_if_asked():
+    parts = stacks(at(ARTERIAL_AND_VENOUS), on_duplicate="split")
+    assert [part.kept for part in parts] == [(0, 1, 2, 3), (4, 5, 6, 7)]
+    assert "by instance number" in parts[0].verdict.actions[0]
+
+
+def test_the_first_at_each_position_is_kept_if_asked():
+    found = stack(at(ARTERIAL_AND_VENOUS), on_duplicate="first")
+    assert found.kept == (0, 1, 2, 3)
+    assert found.problem is None
+    assert "4 of 8 slices left out" in found.verdict.actions[0]
+
+
+def test_repeats_are_refused_if_asked():
+    found = stack(at([0, 1, 1, 2, 3]), same=lambda _i, _j: True, on_duplicate="fail")
+    assert found.verdict.classes == ("duplicate",)
+    assert "on-duplicate is fail" in str(found.problem)
+
+
+def test_an_unknown_policy_is_a_wrong_configuration():
+    with pytest.raises(ConfigError, match="expected one of interpolate"):
+        Policy(on_gap="interpolat")
+    with pytest.raises(ConfigError, match="at least 1"):
+        Policy(min_slices=0)
+
+
+def test_the_policy_and_the_configuration_agree():
+    assert Policy.of(build_config()) == Policy()
+    for name, choices in CHOICES.items():
+        for choice in choices:
+            config = build_config(**{name: choice})
+            assert getattr(Policy.of(config), name) == choice
+            assert (config.digest == build_config().digest) == (choice == choices[0])
 
 
 @pytest.mark.parametrize(

@@ -64,6 +64,7 @@ def test_to_hu_keeps_the_acquired_frame(chest, raw):
     assert grid is raw.grid
 
 
+@pytest.mark.compiled
 def test_the_default_is_int16_hu_at_one_millimetre_with_two_lungs(chest, raw):
     result = process_scan(raw, build_config(spacing_mm=4.0))
 
@@ -78,6 +79,7 @@ def test_the_default_is_int16_hu_at_one_millimetre_with_two_lungs(chest, raw):
     assert build_config().spacing_mm == (1.0, 1.0, 1.0)
 
 
+@pytest.mark.compiled
 def test_same_input_same_bits(raw):
     config = build_config(spacing_mm=4.0)
 
@@ -120,6 +122,7 @@ def test_window_and_zero_centre(raw):
     np.testing.assert_allclose(result.image, expected, atol=1e-6)
 
 
+@pytest.mark.compiled
 def test_a_gap_is_interpolated_once_at_true_positions(chest):
     """Taking slices out must not squeeze what lies above the gap toward the feet."""
     keep = np.r_[0:18, 20:40]
@@ -162,6 +165,7 @@ def test_a_voxel_keeps_its_patient_point_in_canonical_order(flips):
     np.testing.assert_array_equal(np.asarray(result.grid.direction), np.eye(3))
 
 
+@pytest.mark.compiled
 def test_tutorial_preset_is_the_tutorial(chest):
     slope = np.full(40, 1.0, np.float32)
     raw = raw_scan(chest.hu, chest.grid)

@@ -1,7 +1,4 @@
-"""Outcomes as rows, CSV, aligned text and sentences."""
-
-import csv
-import io
+"""Outcomes as aligned text and sentences."""
 
 import pytest
 from hypothesis import given
@@ -28,23 +25,6 @@ FAILED = Outcome(
     error="TruncatedError",
     message='expected 512 bytes, found "12", in slice 3',
 )
-
-
-def test_a_row_has_every_column_and_plain_values():
-    row = tables.outcome_row(DONE)
-    assert tuple(row) == tables.COLUMNS
-    assert row["verdict"] == "duplicate gap"
-    assert (row["spacing_in_z_mm"], row["spacing_in_x_mm"], row["slices"]) == (4.0, 1.6, 60)
-    assert (row["litres_right"], row["flags"], row["seconds"]) == (1.4987, "leak", 0.75)
-
-
-def test_csv_reads_back_sorted_and_complete():
-    rows = list(csv.DictReader(io.StringIO(tables.outcome_csv([DONE, FAILED]))))
-    assert [row["scan"] for row in rows] == ["patient-01", "patient-02"]
-    assert rows[0]["message"] == FAILED.message
-    assert rows[0]["slices"] == rows[0]["litres_left"] == ""
-    assert float(rows[1]["litres_right"]) == pytest.approx(1.4987)
-    assert tables.outcome_csv([FAILED, DONE]) == tables.outcome_csv([DONE, FAILED])
 
 
 def test_the_table_for_readers_shows_what_happened():

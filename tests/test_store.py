@@ -168,13 +168,16 @@ def test_one_of_many_racing_creators_wins(tmp_path, monkeypatch, links):
     assert hidden(tmp_path) == []
 
 
-def test_delete_takes_the_empty_folder_along(tmp_path):
-    store = write(tmp_path, {"scans/a/1": b"", "scans/a/2": b""})
+def test_delete_takes_empty_folders_along(tmp_path):
+    store = write(tmp_path, {"scans/a/1": b"", "scans/a/2": b"", "scans/a/x/y/3": b""})
+    store.delete("scans/a/x/y/3")
+    assert not (tmp_path / "scans/a/x").exists()
     store.delete("scans/a/1")
     store.delete("scans/a/1")
     assert keys(store) == ["scans/a/2"]
     store.delete("scans/a/2")
-    assert not (tmp_path / "scans/a").exists()
+    assert list(tmp_path.iterdir()) == [tmp_path / "scans"]
+    assert not list((tmp_path / "scans").iterdir())
 
 
 def test_sweep_removes_only_our_own_stale_files(tmp_path):

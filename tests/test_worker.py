@@ -79,7 +79,18 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
     assert np.load(f"{job.sink}/scans/1.2.3.0/image.npy").shape == one.grid.shape
     written = load_outcome(files["scans/1.2.3.0/outcome.json"])
     assert replace(written, seconds={}) == replace(one, seconds={})
-    steps = ["fetch", "read", "hu", "resample", "mask", "normalise", "encode", "wait", "store"]
+    steps = [
+        "fetch",
+        "read",
+        "hu",
+        "resample",
+        "mask",
+        "crop",
+        "normalise",
+        "encode",
+        "wait",
+        "store",
+    ]
     assert set(one.seconds) == set(steps)
     record = load_record(files[record_key(one.group)])
     assert record.outputs == one.outputs

@@ -7,6 +7,7 @@ command does is `fastlung.cli.commands`'.
 
 from __future__ import annotations
 
+import importlib
 import logging
 import os
 import sys
@@ -31,6 +32,18 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.FastlungError, 1),
 )
 INTERRUPTED = 130
+#: Sub-command -> module of this package, and function in it.
+CARRIED_OUT_BY = {
+    "process": ("commands", "process"),
+    "inspect": ("commands", "inspect"),
+    "demo": ("demo", "demo"),
+    "verify": ("answers", "answer_verify"),
+    "status": ("answers", "answer_status"),
+    "manifest": ("answers", "answer_manifest"),
+    "config": ("commands", "print_config"),
+    "doctor": ("doctor", "answer_doctor"),
+    "completion": ("completion", "print_completion"),
+}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -82,15 +95,28 @@ def _run(args: Namespace) -> int:
         logging.basicConfig(format="%(name)s: %(message)s")
         logging.getLogger("fastlung").setLevel(logging.DEBUG)
     # Imported here: `--help` and wrong usage answer without NumPy, Numba or pydantic.
-    from fastlung.cli import commands, demo  # noqa: PLC0415
+    module, name = CARRIED_OUT_BY[args.command]
+    carry_out = getattr(importlib.import_module(f"fastlung.cli.{module}"), name)
+    code: int = carry_out(args)
+    return code
 
-    carry_out = {"process": commands.process, "inspect": commands.inspect, "demo": demo.demo}
-    return carry_out[args.command](args)
+
+def _trace(error: BaseException) -> str:
+    """
+    Lay out where an error came from, and the errors behind it.
+
+    Words of ours only: of a foreign exception, whose text may quote a value or a path, the class.
+    """
+    behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
+    before = f"{_trace(behind)}\nwhich led to\n\n" if behind is not None else ""
+    text = f": {error}" if isinstance(error, errors.FastlungError) else ""
+    places = "".join(traceback.format_tb(error.__traceback__))
+    return f"{before}Traceback (most recent call last):\n{places}{type(error).__name__}{text}\n"
 
 
 def _confess(error: Exception, *, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(_trace(error))
     sys.stderr.write(
         f"fastlung: internal error ({type(error).__name__}), a bug in fastlung: please report it; "
         "--debug shows the traceback\n"
@@ -100,6 +126,6 @@ def _confess(error: Exception, *, debug: bool) -> int:
 
 def _explain(error: errors.FastlungError, *, debug: bool) -> int:
     if debug:
-        traceback.print_exception(error)
+        sys.stderr.write(_trace(error))
     sys.stderr.write(f"fastlung: error: {error}\n")
     return next(code for kind, code in EXIT_CODES if isinstance(error, kind))

@@ -7,13 +7,18 @@ once a command is known, because it needs NumPy and pydantic.
 
 from __future__ import annotations
 
+import os
 import sys
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
-from fastlung.cli.listing import series_csv, series_json, series_table
+from fastlung.cli.listing import series_csv, series_json, series_sentence, series_table
 from fastlung.cli.progress import Bar, JsonLines
-from fastlung.config import build_config, build_run_options, build_store_options
+from fastlung.cli.settings import as_toml, resolve, storage_typed
+from fastlung.config import build_config, build_store_options
 from fastlung.errors import ConfigError
+from fastlung.geometry import Policy
+from fastlung.limits import limited
 from fastlung.report.summary import (
     action_lines,
     byte_size,
@@ -29,10 +34,10 @@ from fastlung.run.inspect import inspect as look_at
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from fastlung.config import Config, RunOptions, StoreOptions
+    from fastlung.config import Config, RunOptions
     from fastlung.run.events import RunSummary
 
-__all__ = ["inspect", "process", "say", "storage_options", "table_lines"]
+__all__ = ["inspect", "print_config", "process", "say", "table_lines"]
 
 #: A run of up to this many scans ends with a table of all of them.
 TABLE_ROWS = 20
@@ -95,13 +100,49 @@ def inspect(args: Namespace) -> int:
     FastlungError
         If the source cannot be read, or holds nothing like CT.
     """
-    found = look_at(args.source, group_by=args.group_by or "folder", storage=storage_options(args))
-    if args.json:
+    policy = Policy.of(build_config(**_policies(args)))
+    with limited(**dict(args.limit)):
+        found = look_at(
+            args.source,
+            policy,
+            strict_like=args.strict_like,
+            group_by=args.group_by or "folder",
+            storage=build_store_options(**storage_typed(args)),
+        )
+    if args.quiet:
+        problems = [f"{one.group}: {one.problem}\n" for one in found if one.problem]
+        sys.stderr.writelines(problems)
+    elif args.json:
         sys.stdout.write(series_json(found))
     elif args.csv:
         sys.stdout.write(series_csv(found))
     else:
-        say(series_table(found), f"{len(found)} series.")
+        say(series_table(found), series_sentence(found))
+    return 0
+
+
+def print_config(args: Namespace) -> int:
+    """
+    Carry out ``fastlung config``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        Always 0.
+
+    Raises
+    ------
+    ConfigError
+        If what was typed, the environment and the file cannot be used.
+    """
+    settings = resolve(args, os.environ)
+    if not args.quiet:
+        sys.stdout.write(as_toml(settings))
     return 0
 
 
@@ -137,58 +178,20 @@ def table_lines(summary: RunSummary) -> list[str]:
     return [outcome_table(summary.outcomes), "", *odd, *([""] if odd else [])]
 
 
-def storage_options(args: Namespace) -> StoreOptions:
-    """
-    How s3:// is to be reached, from what was typed.
-
-    Parameters
-    ----------
-    args : Namespace
-        Of a command that `fastlung.cli.parser.describe_storage` described.
-
-    Raises
-    ------
-    ConfigError
-        For a value that cannot be used.
-    """
-    return build_store_options(
-        endpoint_url=args.endpoint_url,
-        profile=args.profile,
-        region=args.region,
-        no_sign_request=args.no_sign_request,
-        request_payer=args.request_payer,
-    )
-
-
 def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
     """Check what was typed."""
     if args.auto_tune:
         for option, value in (("--workers", args.workers), ("--chunk-size", args.chunk_size)):
-            if value is not None:
+            if value not in (None, "auto"):
                 raise ConfigError(
                     f"--auto-tune chooses what {option} {value} decides; leave out one of them"
                 )
-    config = build_config(
-        args.preset or "hu",
-        spacing_mm=args.spacing,
-        order=args.order,
-        mask=args.mask,
-        window_hu=args.window,
-        zero_centre=args.zero_centre,
-        format=args.format,
-        names=args.names,
-        group_by=args.group_by,
-    )
-    options = build_run_options(
-        workers=args.workers,
-        chunk_size=args.chunk_size,
-        memory_limit_bytes=args.memory_limit,
-        scan_timeout_seconds=args.scan_timeout,
-        overwrite=args.overwrite,
-        retry_failed=args.retry_failed,
-        storage=storage_options(args),
-    )
-    return config, options
+    settings = resolve(args, os.environ)
+    return settings.config, settings.options
+
+
+def _policies(args: Namespace) -> dict[str, Any]:
+    return {one.name: getattr(args, one.name) for one in fields(Policy)}
 
 
 def _process_dry(args: Namespace, config: Config, options: RunOptions) -> int:

@@ -6,8 +6,10 @@ Everything it prints to be copied works as printed.
 
 from __future__ import annotations
 
+import io
 import shlex
 import sys
+from contextlib import nullcontext, redirect_stdout
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -52,7 +54,8 @@ def demo(args: Namespace) -> int:
     FastlungError
         If the folder is in use for something else, or cannot be written.
     """
-    return run_demo(Path(args.folder))
+    with redirect_stdout(io.StringIO()) if args.quiet else nullcontext():
+        return run_demo(Path(args.folder))
 
 
 def run_demo(

@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from fastlung.report.tables import Cell
     from fastlung.run.inspect import SeriesSummary
 
-__all__ = ["SERIES_COLUMNS", "series_csv", "series_json", "series_table"]
+__all__ = ["SERIES_COLUMNS", "series_csv", "series_json", "series_sentence", "series_table"]
 
 #: Columns of the CSV, in order; units stand in the names, an absent value is an empty field.
 SERIES_COLUMNS: tuple[str, ...] = (
@@ -34,6 +34,7 @@ SERIES_COLUMNS: tuple[str, ...] = (
     "manufacturer",
     "skipped_files",
     "problem",
+    "excluded",
 )
 
 
@@ -88,9 +89,38 @@ def series_table(found: Sequence[SeriesSummary]) -> str:
     header = ("folder", "series", "slices", "rows x columns", "spacing z y x, mm", "verdict")
     rows = [_cells(series) for series in found]
     title, rule, *lines = text_table(header, rows).split("\n")
-    notes = [_notes(series) for series in found]
+    last = {series.group: number for number, series in enumerate(found)}
+    notes = [
+        _notes(series) + (_skipped(series) if last[series.group] == number else [])
+        for number, series in enumerate(found)
+    ]
     listed = [line for one, more in zip(lines, notes, strict=True) for line in (one, *more)]
     return "\n".join([title, rule, *listed])
+
+
+def series_sentence(found: Sequence[SeriesSummary]) -> str:
+    """
+    Count series, and those that stricter rules exclude.
+
+    Parameters
+    ----------
+    found : sequence of SeriesSummary
+        What a source holds.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    series = [one for one in found if one.number or one.problem]
+    excluded = [one for one in series if one.excluded]
+    if not excluded:
+        return f"{len(series)} series."
+    rescued = sum(not one.problem for one in excluded)
+    return (
+        f"{len(series)} series: {len(series) - len(excluded)} kept by the stricter rules, "
+        f"{len(excluded)} excluded, {rescued} of which can be processed here."
+    )
 
 
 def _row(series: SeriesSummary) -> dict[str, Cell]:
@@ -112,6 +142,7 @@ def _row(series: SeriesSummary) -> dict[str, Cell]:
         acquisition.get("Manufacturer"),
         sum(series.skipped_files.values()),
         series.problem,
+        "; ".join(series.excluded),
     )
     return dict(zip(SERIES_COLUMNS, values, strict=True))
 
@@ -129,4 +160,11 @@ def _cells(series: SeriesSummary) -> tuple[str, ...]:
 
 def _notes(series: SeriesSummary) -> list[str]:
     problem = [f"  cannot be processed: {series.problem}"] if series.problem else []
-    return [*problem, *(f"  {action}" for action in series.actions)]
+    strict = [f"  excluded elsewhere: {'; '.join(series.excluded)}"] if series.excluded else []
+    return [*problem, *(f"  {action}" for action in series.actions), *strict]
+
+
+def _skipped(series: SeriesSummary) -> list[str]:
+    reasons = sorted(series.skipped_files.items(), key=lambda item: (-item[1], item[0]))
+    listed = "; ".join(f"{count} {reason}" for reason, count in reasons)
+    return [f"  files skipped: {listed}"] if listed else []

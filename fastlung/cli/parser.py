@@ -14,16 +14,19 @@ import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Sequence
+from fastlung.cli.questions import QUESTION_EPILOGS, QUESTIONS, describe_questions
 
-__all__ = ["COMMANDS", "build_parser", "parse"]
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Sequence
+
+__all__ = ["COMMANDS", "OneOf", "build_parser", "parse"]
 
 #: Sub-commands and what they are for.
 COMMANDS = {
     "process": "turn CT series into isotropic volumes and lung masks",
     "inspect": "list the CT series in a folder and say what their geometry is",
     "demo": "make a small synthetic cohort and process it",
+    **QUESTIONS,
 }
 
 DESCRIPTION = "Lung CT DICOM in, training-ready volumes and lung masks out."
@@ -33,6 +36,7 @@ examples:
   fastlung demo                         see it work: no data needed
   fastlung inspect scans/               what is there
   fastlung process scans/ volumes/      1 mm volumes in HU, and lung masks
+  fastlung verify scans/ volumes/       is everything there, and whole?
   fastlung process --help               every option
 
 exit codes: 0 all done, 1 some scans failed, 2 wrong usage, 3 nothing found,
@@ -44,7 +48,9 @@ examples:
   fastlung process scans/ volumes/
       1 mm isotropic int16 volumes in HU and uint8 lung masks, as .npy
   fastlung process scans/ volumes/ --format nifti --spacing 1.5
-  fastlung process scans/ volumes/ --spacing 2.5,0.8,0.8 --mask none
+  fastlung process scans/ volumes/ --spacing 2.5,0.8,0.8 --no-mask
+  fastlung process scans/ volumes/ --crop lungs --window -1000,400 --dtype uint8
+      only the box around the lungs, in a byte a voxel
   fastlung process scans/ volumes/ --preset tutorial
       the numbers of the Kaggle DSB 2017 preprocessing tutorial, as float32
   fastlung process scans/ volumes/ --auto-tune --dry-run
@@ -70,6 +76,8 @@ INSPECT_EPILOG = """\
 examples:
   fastlung inspect scans/
   fastlung inspect scans/ --csv > series.csv
+  fastlung inspect scans/ --strict-like idc
+      how many series stricter rules exclude, and how many of those can be processed
   fastlung inspect scans/ --json | jq '.[] | select(.verdict != ["regular"])'
 
 Reads headers only. Nothing is written, and no patient data is shown.
@@ -155,6 +163,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     epilogs = {"process": PROCESS_EPILOG, "inspect": INSPECT_EPILOG, "demo": DEMO_EPILOG}
+    epilogs |= QUESTION_EPILOGS
     described = {
         name: commands.add_parser(
             name,
@@ -169,6 +178,8 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_process(described["process"])
     _describe_inspect(described["inspect"])
     _describe_demo(described["demo"])
+    describe_questions(described, _add_shown, _describe_configuration)
+    describe_storage(described["verify"])
     return parser
 
 
@@ -177,8 +188,7 @@ def _describe_process(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "sink", metavar="SINK", help="folder or s3:// prefix for the results; made if missing"
     )
-    _describe_results(parser.add_argument_group("what is written"))
-    _describe_carrying_out(parser.add_argument_group("how it is carried out"))
+    _describe_configuration(parser)
     rerun = parser.add_argument_group("what happens to earlier results")
     rerun.add_argument(
         "--overwrite",
@@ -195,15 +205,27 @@ def _describe_process(parser: argparse.ArgumentParser) -> None:
     shown.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"
     )
-    shown.add_argument("--quiet", action="store_true", help="print failures and errors only")
-    _add_debug(shown)
+    _add_shown(shown)
+
+
+def _describe_configuration(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument_group("where options come from").add_argument(
+        "--config",
+        metavar="FILE",
+        help="TOML with options by the names that `fastlung config` prints, or the run.json of a "
+        "sink; FASTLUNG_ variables and options below are stronger",
+    )
+    _describe_results(parser.add_argument_group("what is written"))
+    _describe_policies(parser.add_argument_group("what is done about irregular series"))
+    _add_limit(parser.add_argument_group("what is taken at all"))
+    _describe_carrying_out(parser.add_argument_group("how it is carried out"))
 
 
 def _describe_source(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
     parser.add_argument(
         "--group-by",
-        type=_one_of("folder", "series"),
+        type=OneOf("folder", "series"),
         metavar="NAME",
         help="series: put together series whose files are spread over folders, after a look at "
         "every header (default: folder)",
@@ -213,7 +235,7 @@ def _describe_source(parser: argparse.ArgumentParser) -> None:
 def _describe_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--preset",
-        type=_one_of("hu", "tutorial"),
+        type=OneOf("hu", "tutorial"),
         metavar="NAME",
         help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
         "options below override it",
@@ -232,17 +254,40 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--mask",
-        type=_one_of("default", "tutorial", "none"),
+        type=OneOf("default", "tutorial", "none"),
         metavar="NAME",
         help="default: right lung 1, left lung 2, without airways; tutorial: the tutorial's; "
         "none (default: the preset's)",
     )
     group.add_argument(
+        "--no-mask", dest="mask", action="store_const", const="none", help="the same as --mask none"
+    )
+    group.add_argument(
+        "--crop",
+        type=OneOf("none", "body", "lungs"),
+        metavar="NAME",
+        help="keep only the box around the body or the lungs; a scan without is kept whole and "
+        "flagged (default: none)",
+    )
+    group.add_argument(
+        "--margin",
+        type=_number,
+        metavar="MM",
+        help="left around what is cropped to, in mm (default: 5)",
+    )
+    group.add_argument(
         "--window",
         type=_window,
         metavar="LOW,HIGH",
-        help="HU that become 0 and 1, float32, clipped outside, as in -1000,400 "
-        "(default: none, int16 HU are kept)",
+        help="HU that become 0 and 1, clipped outside, as in -1000,400; none keeps HU (default: "
+        "the preset's)",
+    )
+    group.add_argument(
+        "--dtype",
+        type=OneOf("int16", "float32", "uint8"),
+        metavar="NAME",
+        help="int16: HU (default without a window); float32: fractions of the window (default with "
+        "one), or HU; uint8: the window as 0 to 255",
     )
     group.add_argument(
         "--zero-centre",
@@ -252,16 +297,62 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--format",
-        type=_one_of("npy", "nifti"),
+        type=OneOf("npy", "npz", "nifti", "mha", "zarr"),
         metavar="NAME",
-        help="npy or nifti (default: npy)",
+        help="npy, npz, nifti, mha or zarr (default: npy)",
     )
     group.add_argument(
         "--names",
-        type=_one_of("series", "folder", "hash"),
+        type=OneOf("series", "folder", "hash"),
         metavar="NAME",
         help="what results are called: series (SeriesInstanceUID), folder (path below SOURCE) or "
         "hash (default: series)",
+    )
+
+
+def _describe_policies(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--on-gap",
+        type=OneOf("interpolate", "nearest", "split", "fail"),
+        metavar="NAME",
+        help="slices missing: interpolate across (default), nearest slice, split into series, fail",
+    )
+    group.add_argument(
+        "--on-duplicate",
+        type=OneOf("drop-identical", "first", "split", "fail"),
+        metavar="NAME",
+        help="several slices at one position: drop-identical (default; acquisitions become "
+        "series), first by instance number, split by instance number, fail",
+    )
+    group.add_argument(
+        "--on-tilt",
+        type=OneOf("shear", "keep", "fail"),
+        metavar="NAME",
+        help="tilted gantry: shear to where slices lie (default), keep them stacked straight, fail",
+    )
+    group.add_argument(
+        "--on-variable-spacing",
+        type=OneOf("true-positions", "fail"),
+        metavar="NAME",
+        help="steps of several sizes: interpolate at true-positions (default), fail",
+    )
+    group.add_argument(
+        "--on-mixed-orientation",
+        type=OneOf("largest", "split", "fail"),
+        metavar="NAME",
+        help="several orientations in a series: largest stack (default), split into series, fail",
+    )
+    group.add_argument(
+        "--min-slices",
+        type=_count,
+        metavar="N",
+        help="fewest slices that make a volume (default: 3)",
+    )
+    group.add_argument(
+        "--force",
+        action="store_const",
+        const=True,
+        help="read files without DICOM preamble or file meta, too",
     )
 
 
@@ -302,11 +393,19 @@ def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
 
 def _describe_inspect(parser: argparse.ArgumentParser) -> None:
     _describe_source(parser)
+    _describe_policies(parser.add_argument_group("what would be done about irregular series"))
+    parser.add_argument(
+        "--strict-like",
+        type=OneOf("idc"),
+        metavar="NAME",
+        help="say which series other rules exclude; idc: the NLST cohort of IDC's CloudSegmentator",
+    )
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list, one object a series")
     form.add_argument("--csv", action="store_true", help="CSV, one row a series")
     describe_storage(parser)
-    _add_debug(parser)
+    _add_limit(parser)
+    _add_shown(parser)
 
 
 def describe_storage(parser: argparse.ArgumentParser) -> None:
@@ -333,7 +432,7 @@ def describe_storage(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--request-payer",
-        type=_one_of("requester"),
+        type=OneOf("requester"),
         metavar="requester",
         help="agree to pay for what is downloaded from a requester-pays bucket",
     )
@@ -347,10 +446,25 @@ def _describe_demo(parser: argparse.ArgumentParser) -> None:
         default="fastlung-demo",
         help="where to write (default: fastlung-demo, here)",
     )
-    _add_debug(parser)
+    _add_shown(parser)
 
 
-def _add_debug(group: argparse._ActionsContainer) -> None:
+def _add_limit(group: argparse._ActionsContainer) -> None:
+    group.add_argument(
+        "--limit",
+        type=_limit,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="take larger input, or only smaller one: object_bytes (default: 1GiB), group_objects "
+        "(50000), rows_columns (4096), frames (5000), slices (5000), scan_bytes (8GiB), "
+        "sequence_depth (32), inflate_ratio (4), inflate_spare_bytes (16MiB), output_voxels (4e9); "
+        "may be given several times; --retry-failed tries again what an earlier limit refused",
+    )
+
+
+def _add_shown(group: argparse._ActionsContainer) -> None:
+    group.add_argument("--quiet", action="store_true", help="print failures and errors only")
     group.add_argument("--debug", action="store_true", help="show the traceback of an error")
 
 
@@ -376,15 +490,25 @@ def _suggestion(name: str, known: Iterable[str]) -> str:
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
 
 
-def _one_of(*known: str) -> Callable[[str], str]:
-    """Check a name; argparse's own ``choices`` would not say which one was meant."""
+class OneOf:
+    """
+    Checks a name; argparse's own ``choices`` would not say which one was meant.
 
-    def name(text: str) -> str:
-        if text not in known:
-            raise argparse.ArgumentTypeError(f"unknown name {text!r}; {_suggestion(text, known)}")
+    Parameters
+    ----------
+    *known : str
+        Names it takes.
+    """
+
+    def __init__(self, *known: str) -> None:
+        self.known = known
+
+    def __call__(self, text: str) -> str:
+        """Return a name that is known."""
+        if text not in self.known:
+            hint = _suggestion(text, self.known)
+            raise argparse.ArgumentTypeError(f"unknown name {text!r}; {hint}")
         return text
-
-    return name
 
 
 def _numbers(text: str) -> tuple[float, ...]:
@@ -413,7 +537,9 @@ def _spacing(text: str) -> tuple[float, float, float]:
     )
 
 
-def _window(text: str) -> tuple[float, float]:
+def _window(text: str) -> tuple[float, float] | str:
+    if text == "none":
+        return text
     numbers = _numbers(text)
     if len(numbers) != 2:  # noqa: PLR2004 - low, high
         raise argparse.ArgumentTypeError(
@@ -422,12 +548,29 @@ def _window(text: str) -> tuple[float, float]:
     return numbers[0], numbers[1]
 
 
-def _number_or_auto(text: str) -> int | None:
+def _number_or_auto(text: str) -> int | str:
     if text == "auto":
-        return None
+        return text
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
         raise argparse.ArgumentTypeError(f"expected a whole number or auto, and found {text!r}")
     return int(text)
+
+
+def _count(text: str) -> int:
+    if re.fullmatch(r"[0-9]{1,6}", text) is None:
+        raise argparse.ArgumentTypeError(f"expected a whole number, and found {text!r}")
+    return int(text)
+
+
+def _limit(text: str) -> tuple[str, int]:
+    name, equals, value = text.partition("=")
+    if not equals:
+        raise argparse.ArgumentTypeError(
+            f"expected NAME=N, such as slices=8000, and found {text!r}"
+        )
+    if re.fullmatch(r"[0-9]{1,18}", value):
+        return name, int(value)
+    return name, _size(value)
 
 
 def _size(text: str) -> int:

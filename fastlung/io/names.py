@@ -26,12 +26,21 @@ if TYPE_CHECKING:
     from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
 
-__all__ = ["claim_key", "claim_name", "load_names_key", "pseudonym", "scan_names"]
+__all__ = [
+    "claim_key",
+    "claim_name",
+    "load_names_key",
+    "pseudonym",
+    "recorded_uid",
+    "scan_names",
+]
 
 #: Environment variable with the key of hashed names, for several machines that share a sink.
 KEY_VARIABLE = "FASTLUNG_NAMES_KEY"
 SHORTEST_KEY = 16
 LONGEST_NAME = 128
+# For fullmatch: `$` would let a trailing line break through. A leading dot would be a hidden name.
+_PLAIN_UID = re.compile(r"[0-9][0-9.]{0,63}")
 
 
 def load_names_key() -> bytes:
@@ -118,9 +127,31 @@ def scan_names(
     return tuple(unique)
 
 
+def recorded_uid(uid: str, key: bytes) -> str:
+    """
+    SeriesInstanceUID as records may hold it.
+
+    Parameters
+    ----------
+    uid : str
+        As found; may be empty or hostile.
+    key : bytes
+        Key of hashed names; empty where names are not hashed.
+
+    Returns
+    -------
+    str
+        The UID, a hash of it where it is malformed or names are hashed, or an empty text.
+    """
+    if not uid:
+        return ""
+    if key:
+        return pseudonym(key, uid)
+    return uid if _PLAIN_UID.fullmatch(uid) else stable_id(uid)
+
+
 def _series_name(uid: str, group_id: str) -> str:
-    # fullmatch: `$` would let a trailing line break through. A leading dot would be a hidden name.
-    if re.fullmatch(r"[0-9][0-9.]{0,63}", uid):
+    if _PLAIN_UID.fullmatch(uid):
         return uid
     return stable_id(f"{group_id}\0{uid}")
 

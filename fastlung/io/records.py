@@ -28,6 +28,7 @@ if TYPE_CHECKING:
 __all__ = [
     "RECORDS",
     "Record",
+    "grid_from_json",
     "is_done",
     "load_outcome",
     "load_record",
@@ -68,6 +69,8 @@ class Record:
         Random token of the run that wrote it.
     fastlung : str
         Version that wrote it.
+    written_at : str
+        When, UTC, to the second; empty in records of early versions.
     """
 
     group: str
@@ -78,6 +81,7 @@ class Record:
     skipped_files: Mapping[str, int] = field(default_factory=dict)
     writer: str = ""
     fastlung: str = field(default_factory=lambda: version("fastlung"))
+    written_at: str = ""
     format: int = FORMAT
 
     @property
@@ -162,8 +166,8 @@ def _outcome(plain: dict[str, Any]) -> Outcome:
     verdict, acquired, grid = plain["verdict"], plain["acquired"], plain["grid"]
     decoded = {
         "verdict": None if verdict is None else _verdict(verdict),
-        "acquired": None if acquired is None else _grid(acquired),
-        "grid": None if grid is None else _grid(grid),
+        "acquired": None if acquired is None else grid_from_json(acquired),
+        "grid": None if grid is None else grid_from_json(grid),
         "figures": _floats(plain["figures"]),
         "seconds": _floats(plain["seconds"]),
         "flags": tuple(Flag(**flag) for flag in plain["flags"]),
@@ -180,7 +184,15 @@ def _verdict(plain: dict[str, Any]) -> Verdict:
     )
 
 
-def _grid(plain: dict[str, Any]) -> Grid:
+def grid_from_json(plain: Mapping[str, Any]) -> Grid:
+    """
+    Grid that `to_json` has written.
+
+    Raises
+    ------
+    KeyError, TypeError
+        If it is none.
+    """
     return Grid(
         shape=tuple(plain["shape"]),
         spacing_mm=tuple(plain["spacing_mm"]),

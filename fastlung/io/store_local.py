@@ -266,7 +266,9 @@ class LocalStore:
 
     def delete(self, key: str) -> None:
         """
-        Remove an object, and its folder with the last one; a missing object is no error.
+        Remove an object, and folders that are empty then; a missing object is no error.
+
+        The folders right below the root stay: other writers may be about to use them.
 
         Raises
         ------
@@ -280,9 +282,9 @@ class LocalStore:
             return
         except OSError as error:
             raise _store_error("object", key, "removed", error) from error
-        if path.parent != self.root:
-            with suppress(OSError):
-                path.parent.rmdir()
+        with suppress(OSError):  # not empty
+            for folder in path.parents[: key.count("/") - 1]:
+                folder.rmdir()
 
     def sweep(self) -> int:
         """

@@ -13,11 +13,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.errors import FormatError, LimitError, MetadataError, ScanError
-from fastlung.io.dicom.series import MAX_SCAN_BYTES, SeriesHeaders, SeriesIndex
+from fastlung.errors import FormatError, MetadataError, ScanError
+from fastlung.io.dicom.series import SeriesHeaders, SeriesIndex
 from fastlung.io.metaimage import is_metaimage, read_metaimage_header
 from fastlung.io.nifti import is_nifti, read_nifti_header
 from fastlung.io.voxels import voxels_of
+from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import RawScan, SliceScale, Verdict
 
 if TYPE_CHECKING:
@@ -60,8 +61,9 @@ def index_volume(blobs: Mapping[str, bytes]) -> SeriesIndex:
         reason = "a volume of 8-bit voxels: a mask or a picture, not Hounsfield units"
         return SeriesIndex(series=(), skipped=dict.fromkeys(blobs, reason))
     grid, problem = header.grid, None
-    if 2 * math.prod(grid.shape) > MAX_SCAN_BYTES:
-        problem = LimitError(f"{grid.shape} voxels; the limit is {MAX_SCAN_BYTES // 2:,} in all")
+    size_bytes = 2 * math.prod(grid.shape)
+    if size_bytes > limits_in_force().scan_bytes:
+        problem = beyond("scan_bytes", f"{grid.shape} voxels, {size_bytes:,} bytes")
     uid = re.search(r"(?:^|/)([0-9][0-9.]{0,63})\.[a-z]+(?:\.gz)?$", key.lower())
     series = SeriesHeaders(
         series_uid=uid[1] if uid else "",

@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-__all__ = ["histogram", "normalise"]
+__all__ = ["histogram", "normalise", "quantise"]
 
 
 @njit(nogil=True, cache=True)
@@ -13,7 +13,7 @@ def normalise(volume, low, high, zero_centre, out):
 
     Parameters
     ----------
-    volume : ndarray of int16, shape (z, y, x)
+    volume : ndarray of int16 or float32, shape (z, y, x), C-contiguous
         Hounsfield units.
     low, high : float
         Hounsfield units that become 0 and 1.
@@ -30,6 +30,31 @@ def normalise(volume, low, high, zero_centre, out):
     for i in range(source.shape[0]):
         value = (np.float32(source[i]) - bottom) * scale
         target[i] = min(max(value, np.float32(0.0)), np.float32(1.0)) - centre
+
+
+@njit(nogil=True, cache=True)
+def quantise(volume, low, high, out):
+    """
+    Map a window of Hounsfield units to 0 to 255, rounded to the nearest and clipped.
+
+    Parameters
+    ----------
+    volume : ndarray of int16, shape (z, y, x), C-contiguous
+        Hounsfield units.
+    low, high : float
+        Hounsfield units that become 0 and 255.
+    out : ndarray of uint8, shape (z, y, x)
+        Filled in place.
+    """
+    source = volume.reshape(-1)
+    target = out.reshape(-1)
+    scale = np.float32(255.0 / (high - low))
+    bottom = np.float32(low)
+    for i in range(source.shape[0]):
+        value = (np.float32(source[i]) - bottom) * scale
+        # Adding a half and cutting off rounds what is not negative, and vectorises.
+        clipped = min(max(value, np.float32(0.0)), np.float32(255.0))
+        target[i] = np.uint8(np.int32(clipped + np.float32(0.5)))
 
 
 @njit(nogil=True, cache=True)

@@ -112,7 +112,11 @@ def _label(height, offsets, starts, stops, neighbour_rows):
             other = other_z * height + other_y
             here, there = offsets[row], offsets[other]
             while here < offsets[row + 1] and there < offsets[other + 1]:
-                if starts[here] < stops[there] + reach and starts[there] < stops[here] + reach:
+                touching = (
+                    starts[here] < stops[there] + reach and starts[there] < stops[here] + reach
+                )
+                # Neighbours mostly belong together already.
+                if touching and parent[here] != parent[there]:
                     first, second = _root(parent, here), _root(parent, there)
                     if first < second:
                         parent[second] = first

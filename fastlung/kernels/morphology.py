@@ -12,20 +12,15 @@ from typing import NamedTuple
 import numpy as np
 from numba import njit
 
+from fastlung.kernels.bits import bits_of_runs, runs_of_bits
 from fastlung.kernels.runs import Runs
 
 __all__ = ["ball", "close", "dilate", "erode"]
 
-#: Position of the single set bit of a word, by the top six bits of its product with `_DE_BRUIJN`.
-_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
-_BIT_OF = np.zeros(64, np.int64)
-for _bit in range(64):
-    _BIT_OF[((1 << _bit) * int(_DE_BRUIJN) & (2**64 - 1)) >> 58] = _bit
-
 
 def ball(radius_mm: float, spacing_mm: tuple[float, float, float]) -> np.ndarray:
     """
-    The rows of a ball.
+    The rows of the upper half of a ball; the lower half mirrors it.
 
     Parameters
     ----------
@@ -37,12 +32,12 @@ def ball(radius_mm: float, spacing_mm: tuple[float, float, float]) -> np.ndarray
     Returns
     -------
     ndarray of int64, shape (rows, 3)
-        ``dz``, ``dy`` and the reach along x, in voxels.
+        ``dz`` (ascending from 0), ``dy`` and the reach along x, in voxels.
     """
     tolerance = 1e-9 * radius_mm
     deep, tall = (int((radius_mm + tolerance) / s) for s in spacing_mm[:2])
     rows = []
-    for dz in range(-deep, deep + 1):
+    for dz in range(deep + 1):
         for dy in range(-tall, tall + 1):
             left = radius_mm**2 - (dz * spacing_mm[0]) ** 2 - (dy * spacing_mm[1]) ** 2
             if left >= -tolerance:
@@ -63,22 +58,27 @@ def dilate(runs: Runs, element: np.ndarray) -> Runs:
     """
     box = _box(runs, element)
     part = _cropped(runs, box)
-    return _placed(_unpack(part.shape, _dilated(_pack(part), part.shape, element)), box, runs.shape)
+    return _placed(
+        runs_of_bits(part.shape, _dilated(bits_of_runs(part), part.shape, element)), box, runs.shape
+    )
 
 
 def erode(runs: Runs, element: np.ndarray) -> Runs:
     """Every voxel out of reach of the background; beyond the volume counts as mask."""
     box = _box(runs, element)
     part = _cropped(runs, box)
-    return _placed(_unpack(part.shape, _eroded(_pack(part), part.shape, element)), box, runs.shape)
+    return _placed(
+        runs_of_bits(part.shape, _eroded(bits_of_runs(part), part.shape, element)), box, runs.shape
+    )
 
 
 def close(runs: Runs, element: np.ndarray) -> Runs:
     """Dilate, then erode: fills what the ball cannot enter. Never loses a voxel."""
     box = _box(runs, element)
     part = _cropped(runs, box)
-    words = _dilated(_pack(part), part.shape, element)
-    return _placed(_unpack(part.shape, _eroded(words, part.shape, element)), box, runs.shape)
+    grown = _dilated(bits_of_runs(part), part.shape, element)
+    words = _eroded(grown, part.shape, element)
+    return _placed(runs_of_bits(part.shape, words), box, runs.shape)
 
 
 class _Box(NamedTuple):
@@ -130,18 +130,6 @@ def _placed(runs: Runs, box: _Box, shape: tuple[int, int, int]) -> Runs:
     return Runs(shape, offsets, runs.starts + left, runs.stops + left)
 
 
-def _pack(runs: Runs) -> np.ndarray:
-    words = np.zeros((runs.offsets.size - 1, (runs.shape[2] + 63) // 64), np.uint64)
-    _set_bits(runs.offsets, runs.starts, runs.stops, words)
-    return words
-
-
-def _unpack(shape: tuple[int, int, int], words: np.ndarray) -> Runs:
-    offsets = np.empty(words.shape[0] + 1, np.int64)
-    starts, stops = _find_runs(words, shape[2], offsets)
-    return Runs(shape, offsets, starts, stops)
-
-
 def _dilated(words: np.ndarray, shape: tuple[int, int, int], element: np.ndarray) -> np.ndarray:
     widened = np.empty((int(element[:, 2].max()) + 1, *words.shape), np.uint64)
     _widen(words, shape[2], widened)
@@ -159,59 +147,6 @@ def _inverted(words: np.ndarray, width: int) -> np.ndarray:
     if width % 64:
         inverse[:, -1] &= np.uint64((1 << (width % 64)) - 1)
     return inverse
-
-
-@njit(nogil=True, cache=True)
-def _set_bits(offsets, starts, stops, words):
-    ones = np.uint64(0xFFFFFFFFFFFFFFFF)
-    for row in range(words.shape[0]):
-        for run in range(offsets[row], offsets[row + 1]):
-            first, last = np.int64(starts[run]), np.int64(stops[run]) - 1
-            for word in range(first >> 6, (last >> 6) + 1):
-                bits = ones
-                if word == first >> 6:
-                    bits &= ones << np.uint64(first & 63)
-                if word == last >> 6:
-                    bits &= ones >> np.uint64(63 - (last & 63))
-                words[row, word] |= bits
-
-
-@njit(nogil=True, cache=True)
-def _find_runs(words, width, offsets):
-    """Runs of set bits: a run starts or stops wherever a bit differs from the one before it."""
-    starts = np.empty(words.shape[0] * 4 + width, np.uint16)
-    stops = np.empty(starts.shape[0], np.uint16)
-    count = 0
-    for row in range(words.shape[0]):
-        offsets[row] = count
-        if count + width >= starts.shape[0]:
-            longer = np.empty(2 * starts.shape[0] + width, np.uint16)
-            longer[:count] = starts[:count]
-            starts = longer
-            longer = np.empty(starts.shape[0], np.uint16)
-            longer[:count] = stops[:count]
-            stops = longer
-        carry = np.uint64(0)
-        inside = False
-        for word in range(words.shape[1]):
-            bits = words[row, word]
-            edges = bits ^ ((bits << np.uint64(1)) | carry)
-            carry = bits >> np.uint64(63)
-            while edges != np.uint64(0):
-                lowest = edges & (~edges + np.uint64(1))
-                x = word * 64 + _BIT_OF[np.int64((lowest * _DE_BRUIJN) >> np.uint64(58))]
-                edges ^= lowest
-                if inside:
-                    stops[count] = x
-                    count += 1
-                else:
-                    starts[count] = x
-                inside = not inside
-        if inside:
-            stops[count] = width
-            count += 1
-    offsets[words.shape[0]] = count
-    return starts[:count].copy(), stops[:count].copy()
 
 
 @njit(nogil=True, cache=True)
@@ -239,21 +174,30 @@ def _gather(widened, depth, height, element, out):
     """OR the widened rows of the element together.
 
     The rows of a slice lie one behind another, so a shift along y shifts one long block of words:
-    a single loop that the compiler vectorises. Row by row it took eight times as long.
+    a single loop that the compiler vectorises (row by row took eight times as long). What a slice
+    adds to those above and below it is the same, so it is gathered once, in cache, for both.
     """
     words = out.shape[1]
     plane = height * words
-    blocks = widened.reshape(widened.shape[0], depth * plane)
-    target = out.reshape(depth * plane)
+    blocks = widened.reshape(widened.shape[0], depth, plane)
+    target = out.reshape(depth, plane)
+    layer = np.empty(plane, np.uint64)
     for z in range(depth):
-        for n in range(element.shape[0]):
-            other_z = z + element[n, 0]
-            if other_z < 0 or other_z >= depth:
-                continue
-            shift = element[n, 1]
-            source = blocks[element[n, 2]]
-            first = z * plane + max(0, -shift) * words
-            last = z * plane + min(height, height - shift) * words
-            offset = (other_z - z) * plane + shift * words
-            for word in range(first, last):
-                target[word] |= source[word + offset]
+        n = 0
+        while n < element.shape[0]:
+            dz = element[n, 0]
+            layer[:] = np.uint64(0)
+            while n < element.shape[0] and element[n, 0] == dz:
+                shift, source = element[n, 1], blocks[element[n, 2], z]
+                offset = shift * words
+                for word in range(max(0, -offset), min(plane, plane - offset)):
+                    layer[word] |= source[word + offset]
+                n += 1
+            if z + dz < depth:
+                above = target[z + dz]
+                for word in range(plane):
+                    above[word] |= layer[word]
+            if dz > 0 and z - dz >= 0:
+                below = target[z - dz]
+                for word in range(plane):
+                    below[word] |= layer[word]

@@ -28,13 +28,19 @@ def _warm_intensities() -> None:
     shift = np.zeros(1, np.uint8)
     hu.rescale(stored, shift, byte, signed, one, one, nothing, nothing, -1500.0, -1024, out)
     hu.rescale_as_tutorial(stored, shift, byte, signed, one, one, out)
-    intensity.normalise(out, -1000.0, 400.0, 0.25, np.zeros(out.shape, np.float32))
+    for dtype in (np.int16, np.float32):
+        volume = np.zeros((1, 2, 2), dtype)
+        intensity.normalise(volume, -1000.0, 400.0, 0.25, np.zeros(out.shape, np.float32))
+    intensity.quantise(out, -1000.0, 400.0, np.zeros(out.shape, np.uint8))
     intensity.histogram(out, np.zeros(65536, np.int64))
 
 
 def _warm_resampling() -> None:
     start, weights = np.zeros(1, np.int64), np.full((1, 4), 0.25, np.float32)
-    bands = start, weights, start[None], weights[None], start[None], weights[None]
+    for array in (start, weights):
+        array.setflags(write=False)  # as the cached bands are: Numba counts that as another type
+    plane = start.copy()[None], weights.copy()[None]
+    bands = start, weights, *plane, *plane
     for dtype in (np.int16, np.uint8):
         volume = np.zeros((1, 1, 1), dtype)
         resample.resample_integers(volume, *bands, 0.0, 1.0, volume.copy())
@@ -42,7 +48,8 @@ def _warm_resampling() -> None:
     resample.resample_floats(volume, *bands, volume.copy())
     image = np.zeros((1, 1, 1), np.int16)
     padding.extend(image, -32768)
-    padding.blank(image != 0, start, start[None], start[None], -1024, image)
+    index = np.zeros(1, np.int64)
+    padding.blank(image != 0, index, index[None], index[None], -1024, image)
 
 
 def _warm_masks() -> None:
@@ -53,5 +60,8 @@ def _warm_masks() -> None:
     labels.label_slices(everything, 8)
     labels.fill_holes(everything)
     runs.moments(everything, found, count)
+    runs.means(everything, np.zeros((3, 3, 3), np.int16), found, count)
+    runs.contacts(everything, found)
+    runs.paint_coarse(everything, np.ones(found.size, np.uint8), (2, 2, 2))
     runs.paint(everything, np.ones(found.size, np.uint8), np.zeros((3, 3, 3), np.uint8))
     morphology.close(everything, morphology.ball(1.0, (1.0, 1.0, 1.0)))

@@ -24,6 +24,7 @@ from fastlung.kernels.runs import (
     paint,
     select,
     sizes,
+    slice_sizes,
     union,
 )
 from fastlung.kernels.threshold import runs_at_most
@@ -88,16 +89,18 @@ def lung_mask(hu: npt.NDArray[Any], grid: Grid) -> LungMask:
     orientation = orientation_of(grid)
     volume = np.ascontiguousarray(turned(hu, orientation))
     upright = canonical_grid(grid, orientation)
+    lungs = _find_lungs(volume, upright)
     mask = np.zeros(volume.shape, np.uint8)
-    for side, lung in enumerate(_find_lungs(volume, upright), start=1):
+    for side, lung in enumerate(lungs, start=1):
         paint(lung, np.full(lung.starts.size, side, np.uint8), mask)
-    area = np.stack([np.count_nonzero(mask == side, axis=(1, 2)) for side in (1, 2)])
-    litres_right, litres_left = (float(n) * grid.voxel_litres for n in area.sum(axis=1))
+    area_right, area_left = (slice_sizes(lung) for lung in lungs)
+    litres_right = int(area_right.sum()) * grid.voxel_litres
+    litres_left = int(area_left.sum()) * grid.voxel_litres
     return LungMask(
         mask=np.ascontiguousarray(turned_back(mask, orientation)),
         litres_right=litres_right,
         litres_left=litres_left,
-        flags=_flags(litres_right, litres_left, area.sum(axis=0), upright),
+        flags=_flags(litres_right, litres_left, area_right + area_left, upright),
     )
 
 

@@ -10,7 +10,17 @@ from scipy.ndimage import distance_transform_edt
 
 from fastlung.kernels import morphology
 from fastlung.kernels.labels import label
-from fastlung.kernels.runs import Runs, complement, difference, moments, paint, select, sizes, union
+from fastlung.kernels.runs import (
+    Runs,
+    complement,
+    difference,
+    magnified,
+    moments,
+    paint_coarse,
+    select,
+    sizes,
+    union,
+)
 from fastlung.kernels.threshold import runs_at_most
 
 if TYPE_CHECKING:
@@ -25,7 +35,7 @@ SECOND_PART = 0.15
 #: Radii by which joined lungs are eroded until they part, in millimetres.
 EROSIONS_MM = (1.0, 2.0, 3.0, 4.5, 6.0, 8.0, 11.0)
 #: Voxels are assigned to the nearer core on a grid this coarse, in millimetres.
-COARSE_MM = 3.0
+COARSE_MM = 4.0
 
 RIGHT, LEFT = 1, 2
 
@@ -85,25 +95,18 @@ def _cut(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]:
 def _nearer(
     pieces: Runs, core: Runs, labels: npt.NDArray[np.int32], pair: tuple[int, int], grid: Grid
 ) -> tuple[Runs, Runs]:
-    seeds = np.zeros(core.shape, np.uint8)
     values = np.zeros(labels.size, np.uint8)
     values[labels == pair[0]] = RIGHT
     values[labels == pair[1]] = LEFT
-    paint(core, values, seeds)
-    steps = [max(1, round(COARSE_MM / s)) for s in grid.spacing_mm]
-    coarse = seeds[:: steps[0], :: steps[1], :: steps[2]]
+    z, y, x = (max(1, round(COARSE_MM / s)) for s in grid.spacing_mm)
+    seeds = paint_coarse(core, values, (z, y, x))
     nearest = distance_transform_edt(
-        coarse == 0,
-        sampling=np.multiply(steps, grid.spacing_mm),
+        seeds == 0,
+        sampling=np.multiply((z, y, x), grid.spacing_mm),
         return_distances=False,
         return_indices=True,
     )
-    nearer_left = coarse[tuple(nearest)] == LEFT
-    for axis, step in enumerate(steps):
-        nearer_left = nearer_left.repeat(step, axis=axis)
-    depth, height, width = core.shape
-    left_side = np.ascontiguousarray(nearer_left[:depth, :height, :width]).view(np.uint8)
-    right_side = runs_at_most(left_side, 0)
+    right_side = magnified(runs_at_most(seeds[tuple(nearest)], RIGHT), (z, y, x), core.shape)
     return difference(pieces, complement(right_side)), difference(pieces, right_side)
 
 

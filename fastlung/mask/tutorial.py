@@ -62,9 +62,13 @@ def _largest_in_slice(solid: Runs, labels: npt.NDArray[np.int32], count: int) ->
     row = np.repeat(np.arange(solid.offsets.size - 1), np.diff(solid.offsets))
     slice_of = np.zeros(count + 1, np.int64)
     slice_of[labels] = row // solid.shape[1]
-    voxels = sizes(solid, labels, count)
-    order = np.lexsort((np.arange(1, count + 1), -voxels[1:], slice_of[1:])) + 1
     largest = np.zeros(count + 1, np.bool_)
-    first_of_slice = np.diff(slice_of[order], prepend=-1) > 0
-    largest[order[first_of_slice]] = True
+    if count:
+        # Labels ascend with z, so those of a slice stand together.
+        begin = 1 + np.flatnonzero(np.diff(slice_of[1:], prepend=-1))
+        voxels = sizes(solid, labels, count)
+        most = np.repeat(np.maximum.reduceat(voxels, begin), np.diff(begin, append=count + 1))
+        candidates = 1 + np.flatnonzero(voxels[1:] == most)
+        _, first = np.unique(slice_of[candidates], return_index=True)
+        largest[candidates[first]] = True
     return largest

@@ -10,7 +10,7 @@ from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fastlung.scan import Outcome
 
@@ -21,6 +21,7 @@ __all__ = [
     "duration",
     "failure_lines",
     "flag_lines",
+    "nothing_found",
     "run_sentences",
 ]
 
@@ -113,6 +114,33 @@ def failure_lines(outcomes: Sequence[Outcome]) -> list[str]:
     if not all(o.transient for o in failed):
         lines.append("Scans that failed by their own bytes are left alone without --retry-failed.")
     return lines
+
+
+def nothing_found(source: str, files: Mapping[str, int], folders: int) -> str:
+    """
+    Say what was looked at where no CT was found, and what to give instead.
+
+    Parameters
+    ----------
+    source : str
+        Where.
+    files : mapping of str to int
+        Why a file is no CT slice -> files.
+    folders : int
+        Folders that hold files.
+
+    Returns
+    -------
+    str
+        A sentence.
+    """
+    ordered = sorted(files.items(), key=lambda item: (-item[1], item[0]))
+    why = ", ".join(f"{number:,} {reason}" for reason, number in ordered)
+    looked_at = f"{count(sum(files.values()), 'file')} of {count(folders, 'folder')}"
+    return (
+        f"{source}: expected CT slices as DICOM files, and found none in {looked_at} ({why}); give "
+        "a folder with CT slices in or below it"
+    )
 
 
 def action_lines(outcomes: Sequence[Outcome]) -> list[str]:

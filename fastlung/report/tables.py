@@ -1,7 +1,7 @@
 """
-Outcomes as table rows, aligned text and CSV.
+Rows as CSV and as aligned text.
 
-Every value comes from an `Outcome`, which holds no patient data. Covers layout only; sentences are
+Covers layout only. The rows of the manifest are `fastlung.report.manifest`'s, sentences
 `fastlung.report.summary`'s.
 """
 
@@ -16,74 +16,17 @@ if TYPE_CHECKING:
 
     from fastlung.scan import Outcome
 
-__all__ = ["COLUMNS", "csv_text", "outcome_csv", "outcome_row", "outcome_table", "text_table"]
+__all__ = ["csv_text", "outcome_table", "shorten", "text_table"]
 
 Cell = str | int | float | None
-
-#: Columns of the CSV, in order; units stand in the names, an absent value is an empty field.
-COLUMNS: tuple[str, ...] = (
-    "scan",
-    "status",
-    "verdict",
-    "slices",
-    "spacing_in_z_mm",
-    "spacing_in_y_mm",
-    "spacing_in_x_mm",
-    "spacing_out_z_mm",
-    "spacing_out_y_mm",
-    "spacing_out_x_mm",
-    "litres_right",
-    "litres_left",
-    "flags",
-    "seconds",
-    "error",
-    "message",
-    "group",
-)
 
 #: A name longer than this loses its middle in text tables; CSV keeps all of it.
 NAME_WIDTH = 30
 
 
-def outcome_row(outcome: Outcome) -> dict[str, Cell]:
-    """
-    Lay one outcome out as a table row.
-
-    Parameters
-    ----------
-    outcome : Outcome
-        Record of one series.
-
-    Returns
-    -------
-    dict
-        `COLUMNS` to values. Spacings are millimetres, volumes litres, `seconds` the wall seconds of
-        all stages together; several classes or flags are joined by spaces.
-    """
-    verdict, before, after = outcome.verdict, outcome.acquired, outcome.grid
-    spacing_in: Sequence[Cell] = before.spacing_mm if before else (None, None, None)
-    spacing_out: Sequence[Cell] = after.spacing_mm if after else (None, None, None)
-    values: tuple[Cell, ...] = (
-        outcome.name,
-        outcome.status,
-        " ".join(verdict.classes) if verdict else None,
-        before.shape[0] if before else None,
-        *spacing_in,
-        *spacing_out,
-        outcome.figures.get("litres_right"),
-        outcome.figures.get("litres_left"),
-        " ".join(flag.name for flag in outcome.flags),
-        sum(outcome.seconds.values()) if outcome.seconds else None,
-        outcome.error,
-        outcome.message,
-        outcome.group,
-    )
-    return dict(zip(COLUMNS, values, strict=True))
-
-
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Cell]]) -> str:
     """
-    Write rows as CSV: a header line, commas, line feeds, floats rounded to six digits.
+    Write rows as CSV: a header line, commas, line feeds, floats rounded to nine digits.
 
     Parameters
     ----------
@@ -102,25 +45,8 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Cell]]) -> str:
     writer.writerow(columns)
     for row in rows:
         values = (row[column] for column in columns)
-        writer.writerow([f"{v:.6g}" if isinstance(v, float) else v for v in values])
+        writer.writerow([f"{v:.9g}" if isinstance(v, float) else v for v in values])
     return text.getvalue()
-
-
-def outcome_csv(outcomes: Iterable[Outcome]) -> str:
-    """
-    Write outcomes as CSV with `COLUMNS`, sorted by scan, so that equal runs give equal files.
-
-    Parameters
-    ----------
-    outcomes : iterable of Outcome
-        Records, in any order.
-
-    Returns
-    -------
-    str
-        The whole file.
-    """
-    return csv_text(COLUMNS, map(outcome_row, sorted(outcomes, key=_place)))
 
 
 def outcome_table(outcomes: Iterable[Outcome]) -> str:
@@ -147,7 +73,7 @@ def outcome_table(outcomes: Iterable[Outcome]) -> str:
         "s",
         "flags",
     )
-    rows = [_reader_cells(outcome_row(outcome)) for outcome in sorted(outcomes, key=_place)]
+    rows = [_cells(outcome) for outcome in sorted(outcomes, key=_place)]
     return text_table(header, rows)
 
 
@@ -199,24 +125,21 @@ def _place(outcome: Outcome) -> tuple[str, str]:
     return outcome.name, outcome.group
 
 
-def _reader_cells(row: Mapping[str, Cell]) -> tuple[str, ...]:
+def _cells(outcome: Outcome) -> tuple[str, ...]:
     spacings = [
-        " ".join(_number(row[f"spacing_{side}_{axis}_mm"], ".3g") for axis in "zyx").strip()
-        for side in ("in", "out")
+        " ".join(f"{step:.3g}" for step in grid.spacing_mm)
+        for grid in (outcome.acquired, outcome.grid)
+        if grid is not None
     ]
-    litres = [_number(row[f"litres_{side}"], ".2f") for side in ("right", "left")]
+    litres = [outcome.figures.get(f"litres_{side}") for side in ("right", "left")]
     return (
-        shorten(str(row["scan"])),
-        str(row["status"]),
-        str(row["verdict"] or ""),
-        _number(row["slices"], "d"),
-        " -> ".join(filter(None, spacings)),
-        " + ".join(filter(None, litres)),
-        _number(row["seconds"], ".2f"),
+        shorten(outcome.name),
+        outcome.status,
+        " ".join(outcome.verdict.classes) if outcome.verdict else "",
+        str(outcome.acquired.shape[0]) if outcome.acquired else "",
+        " -> ".join(spacings),
+        " + ".join(f"{value:.2f}" for value in litres if value is not None),
+        f"{sum(outcome.seconds.values()):.2f}" if outcome.seconds else "",
         # A skipped folder has neither, and its message is short: why it holds no CT.
-        str(row["flags"] or row["error"] or row["message"]),
+        " ".join(flag.name for flag in outcome.flags) or outcome.error or outcome.message,
     )
-
-
-def _number(value: Cell, form: str) -> str:
-    return "" if value is None else format(value, form)

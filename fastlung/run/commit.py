@@ -12,6 +12,7 @@ import errno
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING
 
 from isal import isal_zlib
@@ -27,6 +28,7 @@ from fastlung.io.records import (
     to_json,
 )
 from fastlung.io.source import printable
+from fastlung.limits import Limits
 from fastlung.scan import Outcome
 
 if TYPE_CHECKING:
@@ -74,6 +76,8 @@ class Job:
         Random token of this run, in every record it writes.
     share_bytes : int
         Memory that one worker may use.
+    limits : Limits
+        The largest input that is taken.
     """
 
     source: str
@@ -83,6 +87,7 @@ class Job:
     names_key: bytes = field(repr=False)
     writer: str
     share_bytes: int
+    limits: Limits = field(default_factory=Limits)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -240,6 +245,7 @@ class Storer:
             outcomes=final,
             skipped_files=skipped_files,
             writer=self._job.writer,
+            written_at=datetime.now(UTC).isoformat(timespec="seconds"),
         )
         try:
             self._uncommit(task)

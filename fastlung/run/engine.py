@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections import Counter
 from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
-from fastlung.errors import NothingFoundError
+from fastlung.errors import NothingFoundError, StoreError
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import load_names_key
+from fastlung.io.records import read_records
 from fastlung.io.store import Store, open_store
 from fastlung.kernels import warm_up
-from fastlung.report.summary import duration
+from fastlung.limits import limited
+from fastlung.report.summary import duration, nothing_found
 from fastlung.run.commit import Job, Task
 from fastlung.run.drive import carry_out
 from fastlung.run.estimate import estimate_sizes
@@ -31,14 +34,16 @@ from fastlung.run.events import (
     ScanEnded,
 )
 from fastlung.run.machine import Machine, probe
+from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.plan import Plan, plan_run, scan_bytes
 from fastlung.run.resume import Survey, check_sink, source_groups, survey, write_run_file
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from fastlung.config import Config, RunOptions, StoreOptions
     from fastlung.io.source import SourceGroup
+    from fastlung.limits import Limits
     from fastlung.run.events import Event
     from fastlung.scan import Outcome
 
@@ -133,6 +138,7 @@ def run(
             already_done=prepared.survey.already_done,
         )
     )
+    prepared.sink.sweep()
     outcomes: list[Outcome] = []
     limited_by = ""
     if tasks:
@@ -145,11 +151,13 @@ def run(
             alone=prepared.alone,
             timeout_seconds=options.scan_timeout_seconds,
         )
-        with closing(ended):
+        with manifest_afterwards(prepared.sink), closing(ended):
             for outcome in ended:
                 outcomes.append(outcome)
                 tell(ScanEnded(outcome=outcome))
         limited_by = _limited_by(outcomes, prepared.machine, plan)
+    else:
+        write_manifest(prepared.sink)
     summary = RunSummary(
         outcomes=tuple(outcomes),
         earlier=prepared.survey.earlier,
@@ -162,7 +170,7 @@ def run(
     )
     tell(RunEnded(summary=summary))
     if all(outcome.status == "skipped" for outcome in (*outcomes, *summary.earlier)):
-        raise NothingFoundError(_why_nothing(source, summary))
+        raise NothingFoundError(_why_nothing(source, prepared.sink, summary))
     return summary
 
 
@@ -178,6 +186,7 @@ def process(
     overwrite: bool = False,
     retry_failed: bool = False,
     storage: StoreOptions | None = None,
+    limits: Limits | Mapping[str, int] | None = None,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
 ) -> RunSummary:
@@ -204,6 +213,8 @@ def process(
         Try scans again whose own bytes made them fail before.
     storage : StoreOptions, optional
         How s3:// is reached.
+    limits : Limits or mapping, optional
+        The largest input that is taken, or the fields of `fastlung.Limits` that differ.
     on_event : callable, optional
         Told what happens, as it happens.
     **options
@@ -233,6 +244,7 @@ def process(
         overwrite=overwrite,
         retry_failed=retry_failed,
         storage=storage,
+        limits=limits,
     )
     return run(str(source), str(sink), build_config(preset, **options), run_options, on_event)
 
@@ -276,14 +288,16 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
 
     # The listing ends before work starts, because the plan wants the largest scan. Locally that is
     # cheap: 220,000 files a second with a warm cache, 68,000 with a cold one.
-    groups = source_groups(places, sink_store, config, names_key, options.storage)
-    if not groups:
-        raise NothingFoundError(
-            f"{source}: expected CT slices, and found no files in or below it; hidden files do not "
-            "count"
+    with limited(options.limits):
+        groups = source_groups(
+            places,
+            sink_store,
+            group_by=config.group_by,
+            names_key=names_key,
+            storage=options.storage,
         )
-    left = survey(groups, sink_store, config, options)
-    sizes = estimate_sizes([task.group for task in left.tasks], config, opened)
+        left = survey(groups, sink_store, config, options)
+        sizes = estimate_sizes([task.group for task in left.tasks], config, opened)
     machine = probe()
     plan = plan_run(sizes, machine, config, options)
     needs = [scan_bytes(size, config) for size in sizes]
@@ -305,15 +319,18 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
 
 
 def _claim_sink(prepared: _Prepared) -> None:
-    """First write of a run: say whose sink this is. Temporary files of the dead go."""
-    write_run_file(
-        prepared.sink,
-        config=prepared.config,
-        names_key=prepared.names_key,
-        machine=prepared.machine,
-        plan=prepared.plan,
-    )
-    prepared.sink.sweep()
+    """First write of a run: say whose sink this is."""
+    try:
+        write_run_file(
+            prepared.sink,
+            config=prepared.config,
+            names_key=prepared.names_key,
+            groups=len(prepared.survey.tasks) + prepared.survey.already_done,
+            machine=prepared.machine,
+            plan=prepared.plan,
+        )
+    except StoreError as error:
+        raise type(error)(f"sink {prepared.sink.url}: {error}") from error
 
 
 def _ready_kernels() -> float:
@@ -333,6 +350,7 @@ def _job(prepared: _Prepared) -> Job:
         names_key=prepared.names_key,
         writer=secrets.token_hex(16),
         share_bytes=prepared.plan.share_bytes,
+        limits=prepared.options.limits,
     )
 
 
@@ -358,10 +376,10 @@ def _limited_by(outcomes: Sequence[Outcome], machine: Machine, plan: Plan) -> st
     return f"Limited by {most} ({where})."
 
 
-def _why_nothing(source: str, summary: RunSummary) -> str:
-    skipped = (*summary.outcomes, *summary.earlier)
-    first = f"; the first: {skipped[0].message}" if skipped else ""
-    return (
-        f"{source}: no CT series in {summary.groups_total} folders{first}; "
-        "give a folder with CT slices in or below it"
-    )
+def _why_nothing(source: str, sink: Store, summary: RunSummary) -> str:
+    groups = {outcome.group for outcome in (*summary.outcomes, *summary.earlier)}
+    files: Counter[str] = Counter()
+    for record in read_records(sink):
+        if record.group in groups:
+            files.update(record.skipped_files)
+    return nothing_found(source, files, summary.groups_total)

@@ -10,9 +10,10 @@ import statistics
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastlung.errors import StoreError
+from fastlung.errors import LimitError, StoreError
 from fastlung.io.dicom.series import index_files
 from fastlung.io.volumes import HEAD_BYTES, index_volume
+from fastlung.limits import check_listing
 from fastlung.run.plan import ScanSize, output_voxels
 
 if TYPE_CHECKING:
@@ -38,8 +39,9 @@ COMPRESSED_SUFFIXES = (".zip", ".gz", ".tgz", ".zraw")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SliceSize:
-    """One slice: its pixels, and where they lie; and how many there are, if that is known."""
+    """One slice: its pixels, and where they lie; how many such a file or volume holds."""
 
+    frames: int
     rows: int
     columns: int
     pixel_spacing_mm: tuple[float, float]
@@ -82,16 +84,19 @@ def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
         return _sample_volume(source, group)
     largest = max(group.objects, key=lambda info: (info.size_bytes, info.key))
     try:
+        check_listing([largest.size_bytes])  # its worker will say so; here only headers are read
         index = index_files(
             {largest.key: largest.size_bytes},
             lambda key, count: source.get(key, first_bytes=count),
         )
-    except StoreError:
+    except (StoreError, LimitError):
         return None
+    frames = sum(len(series.headers) for series in index.series)
     for series in index.series:
         for header in series.headers:
             thickness = header.acquisition.get("SliceThickness")
             return _SliceSize(
+                frames=frames,
                 rows=header.rows,
                 columns=header.columns,
                 pixel_spacing_mm=header.pixel_spacing_mm,
@@ -110,6 +115,7 @@ def _sample_volume(source: Store, group: SourceGroup) -> _SliceSize | None:
             slices, rows, columns = series.grid.shape
             thickness, *pixel_spacing = series.grid.spacing_mm
             return _SliceSize(
+                frames=1,
                 rows=rows,
                 columns=columns,
                 pixel_spacing_mm=(pixel_spacing[0], pixel_spacing[1]),
@@ -122,12 +128,14 @@ def _sample_volume(source: Store, group: SourceGroup) -> _SliceSize | None:
 def _usual(found: Sequence[_SliceSize]) -> _SliceSize:
     if not found:
         return _SliceSize(
+            frames=1,
             rows=512,
             columns=512,
             pixel_spacing_mm=(1.0, 1.0),
             thickness_mm=UNKNOWN_THICKNESS_MM,
         )
     return _SliceSize(
+        frames=statistics.median_high([one.frames for one in found]),
         rows=statistics.median_high([one.rows for one in found]),
         columns=statistics.median_high([one.columns for one in found]),
         pixel_spacing_mm=(
@@ -153,7 +161,7 @@ def _size(group: SourceGroup, one: _SliceSize, config: Config) -> ScanSize:
 def _slices(group: SourceGroup, one: _SliceSize) -> int:
     """One an object; as many as the bytes of an archive or volume make."""
     if group.kind == "files":
-        return max(1, len(group.objects))
+        return max(1, len(group.objects)) * one.frames
     return max(1, _inflated_bytes(group) // (2 * one.rows * one.columns))
 
 

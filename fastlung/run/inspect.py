@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastlung.config import StoreOptions
 from fastlung.errors import NothingFoundError, ScanError, StoreError
+from fastlung.geometry import Policy
 from fastlung.io.archives import unpack
 from fastlung.io.crawl import join_series
+from fastlung.io.dicom.headers import NOT_DICOM
 from fastlung.io.dicom.series import index_files, index_series
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import scan_names
 from fastlung.io.source import printable
 from fastlung.io.volumes import HEAD_BYTES, index_volume
+from fastlung.limits import check_listing
+from fastlung.report.summary import nothing_found
+from fastlung.run.strict import idc_exclusions
 
 if TYPE_CHECKING:
     import os
@@ -25,6 +30,8 @@ if TYPE_CHECKING:
     from fastlung.io.source import SourceGroup
 
 __all__ = ["SeriesSummary", "inspect"]
+
+_DEFAULT = Policy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,6 +67,8 @@ class SeriesSummary:
         Why it cannot be processed; empty if, by its headers, it can.
     skipped_files : mapping of str to int
         Reason -> files of the folder that belong to no series.
+    excluded : tuple of str
+        Rules of others that would exclude the series, where they were asked for.
     """
 
     group: str
@@ -75,11 +84,14 @@ class SeriesSummary:
     acquisition: Mapping[str, str | float] = field(default_factory=dict)
     problem: str = ""
     skipped_files: Mapping[str, int] = field(default_factory=dict)
+    excluded: tuple[str, ...] = ()
 
 
 def inspect(
     source: str | os.PathLike[str],
+    policy: Policy = _DEFAULT,
     *,
+    strict_like: str | None = None,
     group_by: str = "folder",
     storage: StoreOptions | None = None,
 ) -> list[SeriesSummary]:
@@ -90,6 +102,10 @@ def inspect(
     ----------
     source : path-like
         A folder or s3:// prefix, an archive, a volume, or a list of these.
+    policy : Policy
+        What would be done about irregular series.
+    strict_like : {"idc"} or None
+        Also say which series the rules of IDC's CloudSegmentator exclude.
     group_by : str
         ``series`` to put together series that are spread over folders.
     storage : StoreOptions, optional
@@ -98,7 +114,8 @@ def inspect(
     Returns
     -------
     list of SeriesSummary
-        By folder, then by series. Folders that hold nothing like CT are left out.
+        By folder, then by series. A folder that holds DICOM but no CT series has an entry with
+        number 0 and what was skipped; a folder without DICOM has none.
 
     Raises
     ------
@@ -117,45 +134,70 @@ def inspect(
     groups = places.groups()
     if group_by == "series":
         groups = join_series(groups, opened)
-    found = [summary for group in groups for summary in _inspect_group(opened(group), group)]
-    if not found:
-        raise NothingFoundError(f"{source}: no CT series in or below it")
-    return found
+    looked_at = [
+        summary
+        for group in groups
+        for summary in _inspect_group(opened(group), group, policy, strict_like)
+    ]
+    if not looked_at:
+        raise NothingFoundError(f"{source}: no files in or below it")
+    if not any(summary.number or summary.problem for summary in looked_at):
+        files = Counter[str]()
+        for summary in looked_at:
+            files.update(summary.skipped_files)
+        raise NothingFoundError(nothing_found(str(source), files, len(looked_at)))
+    return [
+        summary
+        for summary in looked_at
+        if summary.number or summary.problem or summary.skipped_files.keys() - NOT_DICOM
+    ]
 
 
-def _inspect_group(store: Store, group: SourceGroup) -> list[SeriesSummary]:
+def _inspect_group(
+    store: Store, group: SourceGroup, policy: Policy, strict_like: str | None
+) -> list[SeriesSummary]:
     if group.unreadable:
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
     sizes = {info.key: info.size_bytes for info in group.objects}
     try:
-        index = _index(store, group)
+        index = _index(store, group, policy)
     except (StoreError, ScanError) as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
-    skipped = Counter(index.skipped.values())
+    skipped = dict(Counter(index.skipped.values()))  # asdict garbles a Counter
     if index.broken:
         problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
-    return _summaries(group, index, skipped)
+    if not index.series:
+        return [SeriesSummary(group=group.label, skipped_files=skipped)]
+    return _summaries(group, index, skipped, strict_like)
 
 
-def _index(store: Store, group: SourceGroup) -> SeriesIndex:
+def _index(store: Store, group: SourceGroup, policy: Policy) -> SeriesIndex:
     """What a group holds; of an archive, all of it must be read."""
     if group.kind == "archive":
         (archive,) = group.objects
-        return index_series(unpack(store.get(archive.key, etag=archive.etag)))
+        return index_series(unpack(store.get(archive.key, etag=archive.etag)), policy)
     if group.kind == "volume":
         heads = {info.key: store.get(info.key, first_bytes=HEAD_BYTES) for info in group.objects}
         return index_volume(heads)
     sizes = {info.key: info.size_bytes for info in group.objects}
-    return index_files(sizes, lambda key, count: store.get(key, first_bytes=count))
+    check_listing(sizes.values())
+    return index_files(sizes, lambda key, count: store.get(key, first_bytes=count), policy)
 
 
 def _summaries(
-    group: SourceGroup, index: SeriesIndex, skipped: Mapping[str, int]
+    group: SourceGroup, index: SeriesIndex, skipped: Mapping[str, int], strict_like: str | None
 ) -> list[SeriesSummary]:
     names = scan_names([one.series_uid for one in index.series], group, "series", b"")
+    excluded: dict[str, tuple[str, ...]] = {}
+    if strict_like == "idc":
+        for uid in {one.series_uid for one in index.series}:
+            excluded[uid] = idc_exclusions([one for one in index.series if one.series_uid == uid])
     return [
-        _summary(group.label, number, name, series, skipped)
+        replace(
+            _summary(group.label, number, name, series, skipped),
+            excluded=excluded.get(series.series_uid, ()),
+        )
         for number, (name, series) in enumerate(zip(names, index.series, strict=True), start=1)
     ]
 

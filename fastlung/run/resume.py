@@ -14,7 +14,13 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
-from fastlung.errors import ObjectNotFoundError, SinkConflictError, StoreError
+from fastlung.errors import (
+    ConfigError,
+    NothingFoundError,
+    ObjectNotFoundError,
+    SinkConflictError,
+    StoreError,
+)
 from fastlung.io.crawl import join_series
 from fastlung.io.locate import store_of
 from fastlung.io.names import claim_key, pseudonym
@@ -33,7 +39,16 @@ if TYPE_CHECKING:
     from fastlung.run.plan import Plan
     from fastlung.scan import Outcome
 
-__all__ = ["Survey", "check_sink", "source_groups", "survey", "write_run_file"]
+__all__ = [
+    "RunFile",
+    "Survey",
+    "check_sink",
+    "key_fingerprint",
+    "read_run_file",
+    "source_groups",
+    "survey",
+    "write_run_file",
+]
 
 RUN_FILE = "run.json"
 #: Packages whose version may change a voxel or a byte.
@@ -60,6 +75,32 @@ class Survey:
     already_done: int
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFile:
+    """
+    What the last run said of itself in the sink.
+
+    Attributes
+    ----------
+    config : mapping
+        Its configuration, resolved; fields of the version that wrote it.
+    config_digest : str
+        `Config.digest` of it.
+    names_key : str
+        Fingerprint of the key of hashed names; empty where names are not hashed.
+    source_groups : int or None
+        Source groups it found; None in sinks of early versions.
+    fastlung : str
+        Version that wrote it.
+    """
+
+    config: Mapping[str, Any]
+    config_digest: str
+    names_key: str
+    source_groups: int | None
+    fastlung: str
+
+
 def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOptions) -> None:
     """
     Refuse a sink that was written with another configuration.
@@ -77,7 +118,7 @@ def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOption
         fields = dict(found["config"])
     except (ObjectNotFoundError, ValueError, KeyError, TypeError):
         return  # new, or not ours; each record names its configuration once more
-    if before == (config.digest, _fingerprint(names_key)):
+    if before == (config.digest, key_fingerprint(names_key)):
         return
     now = config.model_dump(mode="json")
     differing = [
@@ -86,21 +127,29 @@ def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOption
         if name != "preset" and fields.get(name) != now[name]
     ]
     raise SinkConflictError(
-        "the sink was written with another configuration "
-        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the same "
-        "options as before, or --overwrite to replace what is there"
+        f"{sink.url}: the sink was written with another configuration "
+        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the "
+        f"options of before (--config {sink.url}/{RUN_FILE}), or --overwrite to replace what is "
+        "there"
     )
 
 
 def write_run_file(
-    sink: Store, *, config: Config, names_key: bytes, machine: Machine, plan: Plan
+    sink: Store,
+    *,
+    config: Config,
+    names_key: bytes,
+    groups: int,
+    machine: Machine,
+    plan: Plan,
 ) -> None:
     """Write what this run is, for whoever finds the sink later."""
     facts: dict[str, Any] = {
         "fastlung": version("fastlung"),
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest,
-        "names_key": _fingerprint(names_key),
+        "names_key": key_fingerprint(names_key),
+        "source_groups": groups,
         "machine": machine,
         "plan": plan,
         "versions": {
@@ -111,11 +160,43 @@ def write_run_file(
     sink.put(RUN_FILE, [to_json(facts)])
 
 
+def read_run_file(sink: Store) -> RunFile:
+    """
+    Read what the last run in a sink was.
+
+    Raises
+    ------
+    ConfigError
+        If this is no sink.
+    StoreError
+        If it cannot be read.
+    """
+    try:
+        found = json.loads(sink.get(RUN_FILE))
+        return RunFile(
+            config=dict(found["config"]),
+            config_digest=found["config_digest"],
+            names_key=found["names_key"],
+            source_groups=found.get("source_groups"),
+            fastlung=found["fastlung"],
+        )
+    except ObjectNotFoundError:
+        raise ConfigError(
+            f"{sink.url}: expected a sink, and found no {RUN_FILE} in it; give the folder that "
+            "`fastlung process SOURCE SINK` wrote to"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{sink.url}: its {RUN_FILE} cannot be read; run the same `fastlung process` command "
+            "again, which writes it anew"
+        ) from None
+
+
 def source_groups(
-    source: Source, sink: Store, config: Config, names_key: bytes, storage: StoreOptions
+    source: Source, sink: Store, *, group_by: str, names_key: bytes, storage: StoreOptions
 ) -> tuple[SourceGroup, ...]:
     """
-    List what a source holds, as a run with this configuration would take it.
+    List what a source holds, as a run takes it.
 
     Parameters
     ----------
@@ -123,28 +204,43 @@ def source_groups(
         Where to look.
     sink : Store
         Left out where it lies in the source.
-    config : Config
-        How files are grouped.
+    group_by : str
+        As in `Config`.
     names_key : bytes
         Key of hashed names; empty where names are not hashed.
     storage : StoreOptions
         How s3:// is reached.
 
+    Returns
+    -------
+    tuple of SourceGroup
+        In the order they were found.
+
     Raises
     ------
     ConfigError
-        If the sink is the source.
+        If the sink is the source, or one of them cannot be one.
+    NothingFoundError
+        If there are no files at all.
     StoreError
-        If the source cannot be listed.
+        If one of them cannot be reached, or the source cannot be listed.
     """
+    source.check()
+    sink.check_sink()
 
     def shown(path: str) -> str:
         return pseudonym(names_key, path) if names_key else path
 
     groups = source.groups(sink=sink, pseudonym=shown)
-    if config.group_by == "series":
+    if group_by == "series":
         groups = join_series(groups, lambda one: store_of(one, source.store, storage), shown)
-    return tuple(groups)
+    found = tuple(groups)
+    if not found:
+        raise NothingFoundError(
+            f"{source.store.url}: expected CT slices, and found no files in or below it; hidden "
+            "files do not count"
+        )
+    return found
 
 
 def survey(
@@ -219,6 +315,6 @@ def _leftovers(
     return leftovers
 
 
-def _fingerprint(names_key: bytes) -> str:
+def key_fingerprint(names_key: bytes) -> str:
     """Tell one key of hashed names from another, without giving it away."""
     return pseudonym(names_key, "fastlung names key") if names_key else ""

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fastlung.errors import (
     FastlungError,
     FormatError,
@@ -25,14 +27,16 @@ from fastlung.errors import (
     ScanError,
     StoreError,
 )
+from fastlung.geometry import Policy
 from fastlung.io.archives import unpack
 from fastlung.io.dicom import index_series, load_series
 from fastlung.io.locate import store_of
-from fastlung.io.names import pseudonym, scan_names
+from fastlung.io.names import pseudonym, recorded_uid, scan_names
 from fastlung.io.source import printable
 from fastlung.io.store import open_store
 from fastlung.io.volumes import index_volume, load_volume
 from fastlung.io.writer import encode
+from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
 from fastlung.report.summary import byte_size
 from fastlung.run.commit import Storer
@@ -46,23 +50,13 @@ if TYPE_CHECKING:
 
     from fastlung.io.dicom import SeriesHeaders, SeriesIndex
     from fastlung.io.objects import Store
-    from fastlung.io.source import Kind
+    from fastlung.io.source import SourceGroup
     from fastlung.run.commit import Job, Task
-    from fastlung.scan import RawScan
 
     Blobs = dict[str, bytes]
-    Index = Callable[[Blobs], SeriesIndex]
-    Load = Callable[[SeriesHeaders, Blobs], RawScan]
     Files = Mapping[str, Sequence[Buffer]]
 
 __all__ = ["run_chunk"]
-
-#: What reads the objects of a group: first what is there, then the voxels of one series.
-READERS: dict[Kind, tuple[Index, Load]] = {
-    "files": (index_series, load_series),
-    "archive": (index_series, load_series),
-    "volume": (index_volume, load_volume),
-}
 
 logger = logging.getLogger(__name__)
 
@@ -122,7 +116,11 @@ def run_chunk(
     """
     source, sink = open_store(job.source, job.storage), open_store(job.sink, job.storage)
     committed = []
-    with ThreadPoolExecutor(1, "fastlung-reader") as reader, Storer(job, sink) as storer:
+    with (
+        limited(job.limits),
+        ThreadPoolExecutor(1, "fastlung-reader") as reader,
+        Storer(job, sink) as storer,
+    ):
         fetches = deque([reader.submit(_fetch, job, source, tasks[0])])
         for number, task in enumerate(tasks):
             begin(number)
@@ -148,6 +146,9 @@ def _fetch(job: Job, source: Store, task: Task) -> Blobs:
             f"folder {group.label} cannot be listed, or holds nothing; check that it is there, and "
             "its permissions"
         )
+    if group.kind == "files":
+        with limited(job.limits):  # the reader is a thread of its own
+            check_listing([info.size_bytes for info in group.objects])
     if group.size_bytes > job.share_bytes:
         raise InsufficientMemoryError(
             f"the folder holds {byte_size(group.size_bytes)} in {len(group.objects)} files and a "
@@ -175,11 +176,10 @@ def _run_group(
 ) -> Future[tuple[Outcome, ...]]:
     group = task.group
     nobody = Outcome(name=group.label, group=group.id, status="skipped")
-    index_blobs, load = READERS[group.kind]
     try:
         blobs = fetch.result()
         with clock("read"):
-            index = index_blobs(blobs)
+            index = _indexed(job, group, blobs)
         _refuse_broken(index, len(blobs))
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -193,29 +193,40 @@ def _run_group(
         [series.series_uid for series in index.series], group, job.config.names, job.names_key
     )
     outcomes: list[Outcome | Future[Outcome]] = []
+    # A file of several stacks is wanted by several series; the last one frees it.
+    wanted = Counter(key for series in index.series for key in _files_of(series))
     for name, series in zip(names, index.series, strict=True):
-        slices = tuple(header.key for header in series.headers)
-        own = {key: blobs.pop(key) for key in slices or series.keys}  # a volume has no slices
-        outcome, files = _run_series(job, task, name, series, load, own, clock)
+        own = {key: blobs[key] for key in _files_of(series)}
+        wanted.subtract(own.keys())
+        for key in own:
+            if not wanted[key]:
+                del blobs[key]
+        outcome, files = _run_series(job, task, name, series, own, clock)
         outcomes.append(storer.put(task, outcome, files) if files else outcome)
         clock = Stopwatch()  # fetching and indexing count for the first series only
     return storer.commit(task, outcomes, skipped)
 
 
+def _indexed(job: Job, group: SourceGroup, blobs: Blobs) -> SeriesIndex:
+    if group.kind == "volume":
+        return index_volume(blobs)
+    return index_series(blobs, Policy.of(job.config))
+
+
+def _files_of(series: SeriesHeaders) -> set[str]:
+    # A volume has no slices, and wants all its files.
+    return {header.key for header in series.headers} or set(series.keys)
+
+
 def _run_series(
-    job: Job,
-    task: Task,
-    name: str,
-    series: SeriesHeaders,
-    load: Load,
-    blobs: Blobs,
-    clock: Stopwatch,
+    job: Job, task: Task, name: str, series: SeriesHeaders, blobs: Blobs, clock: Stopwatch
 ) -> tuple[Outcome, Files]:
     """Outcome and files of one series; no files if it failed. Empties `blobs`."""
     outcome = Outcome(
         name=name,
         group=task.group.id,
         status="done",
+        series_uid=recorded_uid(series.series_uid, job.names_key),
         verdict=series.verdict,
         acquired=series.grid,
         acquisition=series.acquisition,
@@ -223,6 +234,7 @@ def _run_series(
     try:
         _check_memory(job, task, series)
         with clock("read"):
+            load = load_volume if task.group.kind == "volume" else load_series
             raw = load(series, blobs)
         blobs.clear()
         result = process_scan(raw, job.config, clock)
@@ -256,7 +268,13 @@ def _check_memory(job: Job, task: Task, series: SeriesHeaders) -> None:
         return  # `load_series` will say why
     # Gaps count: the output covers the whole extent, whatever the usual spacing.
     extent_mm = float(series.slice_positions_mm[-1]) + grid.spacing_mm[0]
-    spacing = (extent_mm / grid.shape[0], *grid.spacing_mm[1:])
+    shifts_mm = np.zeros((1, 2)) if series.slice_shifts_mm is None else series.slice_shifts_mm
+    longer_y, longer_x = np.ptp(shifts_mm, axis=0) / grid.shape[1:]  # as a sheared volume is
+    spacing = (
+        extent_mm / grid.shape[0],
+        grid.spacing_mm[1] + float(longer_y),
+        grid.spacing_mm[2] + float(longer_x),
+    )
     size = ScanSize(
         label=task.group.label,
         group_bytes=task.group.size_bytes,
@@ -307,8 +325,8 @@ def _refuse_broken(index: SeriesIndex, count: int) -> None:
 
 
 def _why_nothing(skipped: Counter[str]) -> str:
-    reasons = "; ".join(f"{count} files: {reason}" for reason, count in skipped.most_common())
-    return f"no CT series here ({reasons})"
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
+    return f"no CT series here; its files: {reasons}"
 
 
 def _peak_rss_bytes() -> int:

@@ -14,12 +14,15 @@ from fastlung.kernels.runs import (
     complement,
     contacts,
     difference,
+    magnified,
     means,
     moments,
     on_plane_border,
     paint,
+    paint_coarse,
     select,
     sizes,
+    slice_sizes,
     union,
 )
 from fastlung.kernels.threshold import runs_at_most
@@ -153,6 +156,26 @@ def test_select_and_paint_write_only_what_was_chosen(mask):
     paint(chosen, np.full(chosen.starts.size, 5, np.uint8), volume)
 
     np.testing.assert_array_equal(volume, np.where(labels_of(runs, labels) == 1, 5, 9))
+
+
+@given(masks(), st.tuples(*[st.integers(1, 4)] * 3))
+def test_coarse_views_of_a_mask(mask, steps):
+    runs = runs_of(mask)
+    labels, _ = label(runs, 6)
+    values = (labels % 200 + 1).astype(np.uint8)
+    painted = np.zeros(mask.shape, np.uint8)
+    paint(runs, values, painted)
+
+    coarse = paint_coarse(runs, values, steps)
+    blocks = mask_of(magnified(runs_of(coarse > 0), steps, mask.shape))
+
+    every = tuple(slice(None, None, step) for step in steps)
+    np.testing.assert_array_equal(coarse, painted[every])
+    for axis, step in enumerate(steps):
+        coarse = coarse.repeat(step, axis=axis)
+    z, y, x = mask.shape
+    np.testing.assert_array_equal(blocks, coarse[:z, :y, :x] > 0)
+    assert slice_sizes(runs).tolist() == mask.sum(axis=(1, 2)).tolist()
 
 
 @given(masks())

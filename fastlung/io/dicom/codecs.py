@@ -16,12 +16,12 @@ import imagecodecs
 import numpy as np
 from rle import rle
 
-from fastlung.errors import DecodeError
+from fastlung.errors import DecodeError, UnsupportedError
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CODECS", "Codec", "decode_frame"]
+__all__ = ["CODECS", "Codec", "decode_frame", "is_installed"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -127,6 +127,8 @@ def decode_frame(
     ------
     DecodeError
         Where the frame is not the image that the header promises.
+    UnsupportedError
+        Where this installation lacks the decoder.
     """
     if codec.family == "rle":
         out[:] = _decode_rle(frame, out.shape, bits_allocated)
@@ -140,6 +142,11 @@ def decode_frame(
             f"{codec.name}: expected {out.shape[0]} x {out.shape[1]} x 1 of at most "
             f"{bits_allocated} bits, the frame holds {' x '.join(map(str, found))} of "
             f"{declared.bits} bits"
+        )
+    if not any(map(is_installed, codec.decoders)):
+        raise UnsupportedError(
+            f"{codec.name}: the imagecodecs installed here lacks its decoder, "
+            f"{' or '.join(codec.decoders)}; pip install --force-reinstall imagecodecs"
         )
     # libjpeg fills what is missing with grey and raises nothing; no end marker occurs inside.
     cut = codec.family == "jpeg" and b"\xff\xd9" not in bytes(frame[-_END_WITHIN_BYTES:])
@@ -159,6 +166,18 @@ def decode_frame(
         # says: the sign sits at the codestream's top bit, not at BitsStored's.
         spare = 16 - declared.bits
         np.right_shift(np.left_shift(out, spare).view(np.int16), spare, out=out.view(np.int16))
+
+
+def is_installed(decoder: str) -> bool:
+    """
+    Whether a codec of imagecodecs can be used; some builds leave some out.
+
+    Parameters
+    ----------
+    decoder : str
+        Its name, as in `Codec.decoders`.
+    """
+    return bool(getattr(imagecodecs, decoder.upper()).available)
 
 
 def _decode(codec: Codec, frame: bytes | memoryview) -> npt.NDArray[Any] | None:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 
 from fastlung.errors import (
     FormatError,
-    LimitError,
     MetadataError,
     TruncatedError,
     UnsupportedError,
@@ -27,6 +26,7 @@ from fastlung.io.dicom.elements import (
     Elements,
     PixelElement,
 )
+from fastlung.limits import beyond, limits_in_force
 
 __all__ = ["CODED_TEXT", "UID", "Coding", "read_coding", "safe_uid"]
 
@@ -42,6 +42,20 @@ _NATIVE = {
     EXPLICIT_LITTLE_ENDIAN,
     EXPLICIT_BIG_ENDIAN,
     DEFLATED_LITTLE_ENDIAN,
+}
+#: Syntaxes that are met and not read, to name them; the last is of no standard.
+NOT_READ = {
+    "1.2.840.10008.1.2.4.92": "JPEG 2000 Part 2 Lossless",
+    "1.2.840.10008.1.2.4.93": "JPEG 2000 Part 2",
+    "1.2.840.10008.1.2.4.94": "JPIP, pixels are elsewhere",
+    "1.2.840.10008.1.2.4.95": "JPIP, pixels are elsewhere",
+    "1.2.840.10008.1.2.4.100": "MPEG-2 video",
+    "1.2.840.10008.1.2.4.102": "MPEG-4 video",
+    "1.2.840.10008.1.2.4.107": "HEVC video",
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL made of JPEG",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.113619.5.2": "GE private, implicit VR with big-endian pixels",
 }
 #: What a UID, and a short technical text, may consist of to be shown.
 UID = re.compile(r"[0-9.]{1,64}")
@@ -99,8 +113,10 @@ def read_coding(elements: Elements, pixels: PixelElement, pixel_count: int) -> C
     if pixels.foreign:
         raise UnsupportedError(f"{pixels.foreign} is not read; CT words are integers")
     frames = elements.numbers("NumberOfFrames", 1)
+    if frames is not None and frames[0] > limits_in_force().frames:
+        raise beyond("frames", f"NumberOfFrames is {frames[0]:,.0f}")
     if frames is not None and frames[0] != 1:
-        raise LimitError(f"NumberOfFrames is {frames[0]:,.0f}; a CT Image holds one frame")
+        raise FormatError(f"NumberOfFrames is {frames[0]:,.0f}; a CT Image holds one frame")
     photometric = elements.text("PhotometricInterpretation")
     if not photometric:
         raise MetadataError("PhotometricInterpretation is absent; expected MONOCHROME2")
@@ -148,7 +164,11 @@ def _check_pixels(syntax: str, pixels: PixelElement, expected_bytes: int) -> Non
             raise FormatError(f"{CODECS[syntax].name}, but Pixel Data is not encapsulated")
         return
     if syntax not in _NATIVE:
-        raise UnsupportedError(f"transfer syntax {safe_uid(syntax)} is not read")
+        name = NOT_READ.get(syntax, "which no decoder here knows")
+        raise UnsupportedError(
+            f"transfer syntax {safe_uid(syntax)} ({name}) is not read; convert the files to an "
+            "uncompressed or lossless one, with `gdcmconv --raw` or dcm4che's dcm2dcm"
+        )
     if pixels.length is None:
         raise FormatError("Pixel Data is encapsulated, but the transfer syntax is uncompressed")
     if pixels.length < expected_bytes:

@@ -21,14 +21,15 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.filereader import data_element_generator
 
-from fastlung.errors import FormatError, LimitError, MetadataError, ScanError, TruncatedError
+from fastlung.errors import FormatError, MetadataError, ScanError, TruncatedError
+from fastlung.io.dicom.groups import Groups
+from fastlung.io.dicom.tags import FRAME_GROUPS, KEYWORDS, SHARED_GROUPS
+from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 __all__ = [
-    "ACQUISITION_NUMBERS",
-    "ACQUISITION_TEXTS",
     "Elements",
     "PixelElement",
     "inflate",
@@ -41,62 +42,15 @@ EXPLICIT_LITTLE_ENDIAN = "1.2.840.10008.1.2.1"
 EXPLICIT_BIG_ENDIAN = "1.2.840.10008.1.2.2"
 DEFLATED_LITTLE_ENDIAN = "1.2.840.10008.1.2.1.99"
 
-#: A deflated file may grow to this many times its size, plus `INFLATE_SPARE_BYTES`. CT deflates to
-#: about half; a bomb of 1 MB grows a thousandfold, and pydicom would allocate all of it.
-INFLATE_RATIO = 4
-INFLATE_SPARE_BYTES = 16 * 2**20
-
 UNDEFINED_LENGTH = 0xFFFFFFFF
+#: Where a sequence of undefined length opens, an item being next, and where one closes; in either
+#: byte order.
+_SEQUENCE_MARKS = re.compile(
+    rb"\xff{4}(?=\xfe\xff\x00\xe0|\xff\xfe\xe0\x00)"
+    rb"|(?P<closed>(?:\xfe\xff\xdd\xe0|\xff\xfe\xe0\xdd)\x00{4})",
+)
 
-#: Technical tags that may leave this package, as numbers and as short coded texts.
-ACQUISITION_NUMBERS = {
-    "SliceThickness": 0x00180050,
-    "KVP": 0x00180060,
-    "ReconstructionDiameter": 0x00181100,
-    "GantryDetectorTilt": 0x00181120,
-    "ExposureTime": 0x00181150,
-    "XRayTubeCurrent": 0x00181151,
-}
-ACQUISITION_TEXTS = {
-    "Modality": 0x00080060,
-    "Manufacturer": 0x00080070,
-    "ManufacturerModelName": 0x00081090,
-    "ConvolutionKernel": 0x00181210,
-    "PatientPosition": 0x00185100,
-    "RescaleType": 0x00281054,
-}
-_KEYWORDS = {
-    tag: keyword
-    for keyword, tag in {
-        **ACQUISITION_NUMBERS,
-        **ACQUISITION_TEXTS,
-        "MediaStorageSOPClassUID": 0x00020002,
-        "TransferSyntaxUID": 0x00020010,
-        "ImageType": 0x00080008,
-        "SOPClassUID": 0x00080016,
-        "SOPInstanceUID": 0x00080018,
-        "SeriesInstanceUID": 0x0020000E,
-        "ImagePositionPatient": 0x00200032,
-        "ImageOrientationPatient": 0x00200037,
-        "FrameOfReferenceUID": 0x00200052,
-        "SamplesPerPixel": 0x00280002,
-        "PhotometricInterpretation": 0x00280004,
-        "NumberOfFrames": 0x00280008,
-        "Rows": 0x00280010,
-        "Columns": 0x00280011,
-        "PixelSpacing": 0x00280030,
-        "BitsAllocated": 0x00280100,
-        "BitsStored": 0x00280101,
-        "HighBit": 0x00280102,
-        "PixelRepresentation": 0x00280103,
-        "PixelPaddingValue": 0x00280120,
-        "PixelPaddingRangeLimit": 0x00280121,
-        "RescaleIntercept": 0x00281052,
-        "RescaleSlope": 0x00281053,
-        "ModalityLUTSequence": 0x00283000,
-    }.items()
-}
-_TAGS = tuple(_KEYWORDS)
+_TAGS = (*KEYWORDS, SHARED_GROUPS, FRAME_GROUPS)
 _PIXEL_TAGS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: ""}
 
 # Python's own float() also takes "1_0", "nan" and "infinity", which no DS or IS may hold.
@@ -122,6 +76,8 @@ class PixelElement:
         Keyword of the element where it is not Pixel Data but a floating-point kind of it.
     deflated_from : int or None
         First byte of the deflated data set; None where nothing is deflated.
+    frame, frames : int
+        Which of the frames that are encapsulated together, from 0, and how many there are.
     """
 
     offset: int
@@ -130,6 +86,8 @@ class PixelElement:
     vr: str = ""
     foreign: str = ""
     deflated_from: int | None = None
+    frame: int = 0
+    frames: int = 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -145,20 +103,29 @@ class Elements:
         Transfer Syntax UID, found out where the file does not say.
     marked : bool
         Whether the file says it is DICOM (``DICM`` after the preamble).
+    whole : bool
+        Whether it is marked, and file meta names the transfer syntax.
     little_endian : bool
         Byte order of the data set.
     pixels : PixelElement or None
         None where the walk ended before the pixels.
     failure : ScanError or None
         Why the walk ended early; `values` holds what was seen until then.
+    shared : dict of str to bytes
+        What the functional groups of a multi-frame file say of all frames.
+    frames : tuple of dict of str to bytes
+        What they say of each frame.
     """
 
     values: dict[str, bytes]
     transfer_syntax: str = ""
     marked: bool = True
+    whole: bool = True
     little_endian: bool = True
     pixels: PixelElement | None = None
     failure: ScanError | None = None
+    shared: dict[str, bytes] = field(default_factory=dict)
+    frames: tuple[dict[str, bytes], ...] = ()
 
     def text(self, keyword: str) -> str:
         """Value as text without padding; empty where absent."""
@@ -269,9 +236,12 @@ def read_elements(data: bytes, size_bytes: int) -> Elements | None:
         values={**meta.values, **walk.values},
         transfer_syntax=syntax,
         marked=marked,
+        whole=marked and "TransferSyntaxUID" in meta.values,
         little_endian=syntax != EXPLICIT_BIG_ENDIAN,
         pixels=walk.pixels,
         failure=walk.failure,
+        shared=walk.shared,
+        frames=walk.frames,
     )
 
 
@@ -289,11 +259,12 @@ def inflate(data: bytes | memoryview, start: int) -> bytes:
     Raises
     ------
     LimitError
-        Where it grows beyond `INFLATE_RATIO` times the file plus `INFLATE_SPARE_BYTES`.
+        Where it grows beyond the limits in force; pydicom would allocate all of it.
     FormatError
         Where it is not a deflate stream, or ends early (`TruncatedError`).
     """
-    limit = INFLATE_RATIO * len(data) + INFLATE_SPARE_BYTES
+    limits = limits_in_force()
+    limit = limits.inflate_ratio * len(data) + limits.inflate_spare_bytes
     stream = zlib.decompressobj(-zlib.MAX_WBITS)
     try:
         inflated = stream.decompress(memoryview(data)[start:], limit)
@@ -302,9 +273,9 @@ def inflate(data: bytes | memoryview, start: int) -> bytes:
     if stream.eof:
         return inflated
     if len(inflated) >= limit:
-        raise LimitError(
-            f"a deflated file of {len(data):,} bytes inflates beyond {limit:,} bytes "
-            f"({INFLATE_RATIO} times its size plus {INFLATE_SPARE_BYTES:,})"
+        raise beyond(
+            "inflate_ratio",
+            f"a deflated file of {len(data):,} bytes inflates beyond {limit:,} bytes",
         )
     raise TruncatedError("the deflated data set ends early")
 
@@ -320,8 +291,11 @@ class _Walk:
     values: dict[str, bytes] = field(default_factory=dict)
     pixels: PixelElement | None = None
     failure: ScanError | None = None
+    shared: dict[str, bytes] = field(default_factory=dict)
+    frames: tuple[dict[str, bytes], ...] = ()
 
     def run(self, *, implicit: bool, little_endian: bool, file_meta: bool = False) -> None:
+        groups = Groups(implicit=implicit, little_endian=little_endian)
         stream = io.BytesIO(self.data)
         stream.seek(self.offset)
 
@@ -330,6 +304,7 @@ class _Walk:
 
         def at_pixels(tag: int, vr: str | None, length: int) -> bool:
             if tag not in _PIXEL_TAGS:
+                _refuse_nesting(self.data, stream.tell(), length)
                 return False
             self.pixels = PixelElement(
                 offset=stream.tell(),
@@ -346,7 +321,7 @@ class _Walk:
             for element in data_element_generator(
                 stream, implicit, little_endian, stop_when, specific_tags=_TAGS
             ):
-                self._keep(element)
+                self._keep(element, groups)
         except MemoryError:
             raise
         except ScanError as failure:
@@ -366,8 +341,12 @@ class _Walk:
                 f"an element reaches to byte {self.offset:,}; the file ends at {len(self.data):,}"
             )
 
-    def _keep(self, element: Any) -> None:
-        keyword = _KEYWORDS.get(element.tag)
+    def _keep(self, element: Any, groups: Groups) -> None:
+        if element.tag == SHARED_GROUPS:
+            self.shared = next(iter(groups.read(element)), {})
+        elif element.tag == FRAME_GROUPS:
+            self.frames = groups.read(element)
+        keyword = KEYWORDS.get(element.tag)
         if keyword is None:  # Specific Character Set, which pydicom always adds
             return
         value = element.value
@@ -378,6 +357,26 @@ class _Walk:
                 f"{keyword} claims {element.length:,} bytes, {len(value):,} are left"
             )
         self.values[keyword] = value
+
+
+def _refuse_nesting(data: bytes, start: int, length: int) -> None:
+    """
+    Raise where sequences of undefined length stand in each other deeper than the limit in force.
+
+    pydicom reads these one inside the other, and a file of 4 kB can nest a hundred. Where one
+    opens and closes shows without parsing, by the tags of items and of the end.
+    """
+    if length != UNDEFINED_LENGTH:
+        return
+    limit = limits_in_force().sequence_depth
+    items = data.count(b"\xfe\xff\x00\xe0", start) + data.count(b"\xff\xfe\xe0\x00", start)
+    if items < limit:
+        return  # nearly always: not even so many items
+    depth = 0
+    for match in _SEQUENCE_MARKS.finditer(data, start - 4):
+        depth = max(0, depth - 1) if match.lastgroup == "closed" else depth + 1
+        if depth > limit:
+            raise beyond("sequence_depth", "sequences within sequences within sequences")
 
 
 def _is_implicit(data: bytes, offset: int) -> bool:

@@ -20,26 +20,33 @@ from fastlung.errors import (
     SeveralSeriesError,
     StoreError,
 )
+from fastlung.geometry import Policy
 from fastlung.io.dicom.pixels import load_series
 from fastlung.io.dicom.series import SeriesIndex, index_files, index_series
+from fastlung.limits import check_listing
 
 if TYPE_CHECKING:
     from fastlung.scan import RawScan
 
 __all__ = ["list_series", "read_series"]
 
-#: Largest file taken; the largest single CT slice of our limits is 32 MiB.
-MAX_FILE_BYTES = 2**30
+_DEFAULT = Policy()
 
 
-def read_series(path: str | os.PathLike[str]) -> RawScan:
+def read_series(
+    path: str | os.PathLike[str], policy: Policy = _DEFAULT, *, number: int | None = None
+) -> RawScan:
     """
-    Read the one CT series in a folder, or in a file.
+    Read one CT series from a folder, or from a file.
 
     Parameters
     ----------
     path : path-like
         A folder, of which the files directly in it are read, or one file.
+    policy : Policy
+        What to do about irregular series.
+    number : int, optional
+        Which of several series, counted from 1 as `inspect` does; by default there must be one.
 
     Returns
     -------
@@ -51,7 +58,7 @@ def read_series(path: str | os.PathLike[str]) -> RawScan:
     NothingFoundError
         Where there is no CT series.
     SeveralSeriesError
-        Where there is more than one.
+        Where there is more than one and no `number`, or no series of that number.
     ScanError
         Where the series cannot be read as a volume; each cause has its own subclass.
     StoreError
@@ -59,7 +66,7 @@ def read_series(path: str | os.PathLike[str]) -> RawScan:
     """
     sizes, odd = _regular_files(Path(path))
     blobs = {key: _read(file, size) for key, (file, size) in sizes.items()}
-    index = index_series(blobs)
+    index = index_series(blobs, policy)
     if not index.series and not index.broken:
         raise NothingFoundError(_nothing({**odd, **index.skipped}))
     if index.broken:
@@ -67,12 +74,14 @@ def read_series(path: str | os.PathLike[str]) -> RawScan:
             f"{len(index.broken)} of {len(blobs)} files are DICOM, cannot be read and may be "
             f"slices ({index.skipped[index.broken[0]]}); fetch them again or move them away"
         )
-    if len(index.series) > 1:
-        raise SeveralSeriesError(_several(index))
-    return load_series(index.series[0], blobs)
+    if number is None and len(index.series) == 1:
+        number = 1
+    if number is None or not 1 <= number <= len(index.series):
+        raise SeveralSeriesError(_several(index, number))
+    return load_series(index.series[number - 1], blobs)
 
 
-def list_series(path: str | os.PathLike[str]) -> SeriesIndex:
+def list_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> SeriesIndex:
     """
     Say which series are in a folder, or in a file, reading headers only where that suffices.
 
@@ -80,6 +89,8 @@ def list_series(path: str | os.PathLike[str]) -> SeriesIndex:
     ----------
     path : path-like
         A folder, of which the files directly in it are looked at, or one file.
+    policy : Policy
+        What to do about irregular series.
 
     Returns
     -------
@@ -95,6 +106,7 @@ def list_series(path: str | os.PathLike[str]) -> SeriesIndex:
     index = index_files(
         {key: size for key, (_, size) in sizes.items()},
         lambda key, count: _read(sizes[key][0], count),
+        policy,
     )
     return SeriesIndex(series=index.series, skipped={**odd, **index.skipped}, broken=index.broken)
 
@@ -121,10 +133,9 @@ def _regular_files(path: Path) -> tuple[dict[str, tuple[Path, int]], dict[str, s
             odd[file.name] = "a folder within, not entered"
         elif not stat.S_ISREG(status.st_mode):
             odd[file.name] = "not a regular file"
-        elif status.st_size > MAX_FILE_BYTES:
-            odd[file.name] = f"larger than {MAX_FILE_BYTES:,} bytes"
         else:
             sizes[file.name] = (file, status.st_size)
+    check_listing([size for _, size in sizes.values()])
     return sizes, odd
 
 
@@ -156,14 +167,17 @@ def _nothing(reasons: dict[str, str]) -> str:
     )
 
 
-def _several(index: SeriesIndex) -> str:
+def _several(index: SeriesIndex, number: int | None) -> str:
     lines = []
-    for number, series in enumerate(index.series, start=1):
+    for place, series in enumerate(index.series, start=1):
         size = f"{len(series.headers)} slices"
         if series.grid is not None:
             size += f" of {series.grid.spacing_mm[0]:.2f} mm"
-        lines.append(f"{number}) {size}, {' '.join(series.verdict.classes)}")
+        kernel = series.acquisition.get("ConvolutionKernel")
+        described = [size, *([f"kernel {kernel}"] if kernel else []), *series.verdict.classes]
+        lines.append(f"{place}) {', '.join(described)}")
+    wanted = "one" if number is None else f"number {number}"
     return (
-        f"{len(lines)} CT series here, expected one: {'; '.join(lines)}; move each into a folder "
-        "of its own"
+        f"expected {wanted}, and found {len(lines)} CT series here: {'; '.join(lines)}; choose "
+        "with read_series(path, number=1), or move each into a folder of its own"
     )

@@ -1,45 +1,41 @@
 """
-Raw values of one file to the header of one CT slice.
+Raw values of one file to the headers of the CT slices in it.
 
-Every file becomes one of three things: a `SliceHeader`; `Skipped`, which is fine (a localizer, a
-report, not DICOM at all); or `Broken`, a CT image that cannot take part in a volume and must not
-vanish in silence. How slices form a series is `series`.
+Every file becomes one of three things: a `SliceHeader` for each of its frames; `Skipped`, which is
+fine (a localizer, a report, not DICOM at all); or `Broken`, a CT image that cannot take part in a
+volume and must not vanish in silence. How slices form a series is `series`.
 """
 
 from __future__ import annotations
 
+import hashlib
+import math
 import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastlung.errors import (
     FormatError,
-    LimitError,
     MetadataError,
     ScanError,
     TruncatedError,
-    UnsupportedError,
 )
 from fastlung.io.dicom.coding import CODED_TEXT, UID, Coding, read_coding, safe_uid
-from fastlung.io.dicom.elements import (
-    ACQUISITION_NUMBERS,
-    ACQUISITION_TEXTS,
-    Elements,
-    read_elements,
-)
+from fastlung.io.dicom.elements import Elements, read_elements
+from fastlung.io.dicom.frames import split_frames
+from fastlung.io.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
+from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
     from fastlung.io.dicom.elements import PixelElement
 
-__all__ = ["Broken", "Skipped", "SliceHeader", "read_header"]
+__all__ = ["NOT_DICOM", "TELLS", "Broken", "Skipped", "SliceHeader", "read_headers"]
 
 #: Where the header of a CT slice nearly always ends; less is read of a file where this suffices.
 HEAD_BYTES = 64 * 1024
 
-#: Largest Rows and Columns taken. CT is 512 or 1024, rarely 2048; 65535 x 65535 would be 8 GiB.
-MAX_ROWS = 4096
 #: Finest and coarsest pixel taken, in millimetres: an inner ear of 50 mm and a body of 700 mm lie
 #: within at any matrix. A spacing of 1e-12 mm would ask for an astronomical grid.
 PIXEL_SPACING_MM = (0.05, 10.0)
@@ -50,9 +46,16 @@ MAX_COORDINATE_MM = 1e5
 COSINE_TOLERANCE = 1e-2
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-MULTIFRAME_CT = {
-    "1.2.840.10008.5.1.4.1.1.2.1": "Enhanced CT",
-    "1.2.840.10008.5.1.4.1.1.2.2": "Legacy Converted Enhanced CT",
+#: Enhanced CT and Legacy Converted Enhanced CT.
+MULTIFRAME_CT = {"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
+#: What tells acquisitions apart that share positions: a name, and where it may stand. In the order
+#: in which they are tried.
+TELLS = {
+    "acquisition number": ("AcquisitionNumber", "FrameAcquisitionNumber"),
+    "temporal position": ("TemporalPositionIdentifier", "TemporalPositionIndex"),
+    "image type": ("ImageType",),
+    "content time": ("ContentTime",),
+    "trigger time": ("TriggerTime",),
 }
 _OTHER_KINDS = {
     "1.2.840.10008.1.3.10": "a DICOMDIR",
@@ -63,6 +66,9 @@ _OTHER_KINDS = {
     "1.2.840.10008.5.1.4.1.1.481": "a radiotherapy object",
     "1.2.840.10008.5.1.4.1.1.11": "a presentation state",
 }
+_EMPTY, _FOREIGN, _NIFTI = "an empty file", "not DICOM", "NIfTI, not DICOM"
+#: Reasons to skip a file that say it is no DICOM at all.
+NOT_DICOM = {_EMPTY, _FOREIGN, _NIFTI}
 _MODALITY = re.compile(r"[A-Z0-9]{1,16}")
 _MAX_ACQUISITION_NUMBER = 1e6
 
@@ -80,9 +86,16 @@ class SliceHeader:
         Key of the file it came from.
     size_bytes : int
         Size of that file.
-    series_uid, instance_uid, sop_class_uid, frame_uid : str
-        SeriesInstanceUID, SOPInstanceUID, SOPClassUID and FrameOfReferenceUID; empty where the file
-        holds none. One that is not made of digits and dots stands as a hash.
+    study_uid, series_uid, instance_uid, sop_class_uid, frame_uid : str
+        StudyInstanceUID, SeriesInstanceUID, SOPInstanceUID, SOPClassUID and FrameOfReferenceUID;
+        empty where the file holds none. One that is not made of digits and dots stands as a hash.
+        The frames of one file are instances of their own, with a number after ``#``.
+    instance_number : float
+        InstanceNumber, or the frame's number; infinite where absent.
+    image_kind, stack_id : str
+        Digests of the third value of ImageType, and of StackID; empty where absent.
+    tells : mapping of str to str
+        Digests of what may tell acquisitions apart, by the names of `TELLS`.
     rows, columns : int
         In-plane shape.
     pixel_spacing_mm : tuple of float
@@ -101,10 +114,15 @@ class SliceHeader:
 
     key: str
     size_bytes: int
+    study_uid: str
     series_uid: str
     instance_uid: str
     sop_class_uid: str
     frame_uid: str
+    instance_number: float
+    image_kind: str
+    stack_id: str
+    tells: Mapping[str, str]
     rows: int
     columns: int
     pixel_spacing_mm: tuple[float, float]
@@ -143,11 +161,11 @@ class Broken:
     error: ScanError
 
 
-def read_header(
-    key: str, size_bytes: int, read: Callable[[int], bytes]
-) -> SliceHeader | Skipped | Broken:
+def read_headers(
+    key: str, size_bytes: int, read: Callable[[int], bytes], *, force: bool = False
+) -> list[SliceHeader] | Skipped | Broken:
     """
-    Read the header of one file.
+    Read the headers of the slices in one file: one, or as many as it has frames.
 
     Parameters
     ----------
@@ -158,14 +176,17 @@ def read_header(
     read : callable
         Gives the first so many bytes of it. Asked for `HEAD_BYTES`, and for all of them only where
         the header is longer or deflated.
+    force : bool
+        Take a file without preamble or file meta, too.
     """
     if not size_bytes:
-        return Skipped(key=key, reason="an empty file")
+        return Skipped(key=key, reason=_EMPTY)
     elements = read_elements(read(min(HEAD_BYTES, size_bytes)), size_bytes)
     if elements is not None and elements.pixels is None and size_bytes > HEAD_BYTES:
         elements = read_elements(read(size_bytes), size_bytes)
     if elements is None:
-        return Skipped(key=key, reason="not DICOM")
+        nifti = key.lower().endswith((".nii", ".nii.gz"))
+        return Skipped(key=key, reason=_NIFTI if nifti else _FOREIGN)
     if reason := _why_no_slice(elements):
         return Skipped(key=key, reason=reason)
     # A header that broke off before its UID leaves the series unknown; a CT without one does not.
@@ -177,7 +198,17 @@ def read_header(
             raise elements.failure
         if elements.pixels is None:
             raise TruncatedError("the file ends before its Pixel Data")
-        return _slice_header(key, size_bytes, elements, elements.pixels)
+        if not force and not elements.whole:
+            raise FormatError(
+                "a DICOM data set without the preamble or file meta that files must have; --force "
+                "reads it all the same"
+            )
+        if _sop_class(elements) not in MULTIFRAME_CT:
+            return [_slice_header(key, size_bytes, elements, elements.pixels)]
+        return [
+            _slice_header(key, size_bytes, frame, frame.pixels or elements.pixels, number)
+            for number, frame in enumerate(split_frames(elements, elements.pixels), start=1)
+        ]
     except ScanError as error:
         return Broken(key=key, series_uid=series_uid, error=error)
 
@@ -186,7 +217,7 @@ def _why_no_slice(elements: Elements) -> str:
     """Why a file takes no part in any CT volume; empty where it does or should."""
     sop_class, modality = _sop_class(elements), elements.text("Modality")
     if not sop_class and not modality:
-        return "" if elements.marked else "not DICOM"
+        return "" if elements.marked else _FOREIGN
     if sop_class != CT_IMAGE and sop_class not in MULTIFRAME_CT:
         return f"{_kind(sop_class, modality)}, not a CT image"
     if "LOCALIZER" in [part.strip() for part in elements.text("ImageType").split("\\")]:
@@ -213,27 +244,35 @@ def _kind(sop_class: str, modality: str) -> str:
 
 
 def _slice_header(
-    key: str, size_bytes: int, elements: Elements, pixels: PixelElement
+    key: str, size_bytes: int, elements: Elements, pixels: PixelElement, frame: int = 0
 ) -> SliceHeader:
     sop_class = _sop_class(elements)
     if not sop_class:
         raise FormatError("DICOM, but neither SOP Class nor Modality says of what kind")
-    if kind := MULTIFRAME_CT.get(sop_class):
-        raise UnsupportedError(f"{kind} (multi-frame) is not read; convert it to single-frame CT")
     rows, columns = elements.unsigned("Rows"), elements.unsigned("Columns")
     if not rows or not columns:
         raise MetadataError(f"Rows x Columns is {rows} x {columns}; an image needs both")
-    if max(rows, columns) > MAX_ROWS:
-        raise LimitError(f"Rows x Columns is {rows} x {columns}; the limit is {MAX_ROWS} each")
+    if max(rows, columns) > limits_in_force().rows_columns:
+        raise beyond("rows_columns", f"Rows x Columns is {rows} x {columns}")
     try:
         coding: Coding | ScanError = read_coding(elements, pixels, rows * columns)
     except ScanError as error:
         coding = error
+    instance_uid = safe_uid(elements.text("SOPInstanceUID"))
+    image_type = elements.text("ImageType").split("\\")
     return SliceHeader(
         key=key,
         size_bytes=size_bytes,
+        study_uid=safe_uid(elements.text("StudyInstanceUID")),
         series_uid=safe_uid(elements.text("SeriesInstanceUID")),
-        instance_uid=safe_uid(elements.text("SOPInstanceUID")),
+        instance_uid=f"{instance_uid}#{frame}" if frame else instance_uid,
+        instance_number=float(frame) if frame else _instance_number(elements),
+        image_kind=_digest(image_type[2].strip()) if len(image_type) > 2 else "",  # noqa: PLR2004
+        stack_id=_digest(elements.text("StackID")),
+        tells={
+            name: _digest("".join(elements.values.get(k, b"").hex() for k in keywords))
+            for name, keywords in TELLS.items()
+        },
         sop_class_uid=sop_class,
         frame_uid=safe_uid(elements.text("FrameOfReferenceUID")),
         rows=rows,
@@ -245,6 +284,19 @@ def _slice_header(
         coding=coding,
         acquisition=_acquisition(elements),
     )
+
+
+def _instance_number(elements: Elements) -> float:
+    try:
+        numbers = elements.numbers("InstanceNumber", 1)
+    except MetadataError:  # it only breaks ties: a bad one is as good as none
+        numbers = None
+    return math.inf if numbers is None else numbers[0]
+
+
+def _digest(text: str) -> str:
+    """Stand in for a text that is compared and never shown."""
+    return hashlib.sha256(text.encode()).hexdigest()[:16] if text else ""
 
 
 def _pixel_spacing(elements: Elements) -> tuple[float, float]:

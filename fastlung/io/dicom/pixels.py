@@ -7,6 +7,7 @@ encapsulated frame. Decoding a frame is `codecs`; sizes were checked by `headers
 
 from __future__ import annotations
 
+from itertools import accumulate, pairwise
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.io.dicom.coding import Coding
+    from fastlung.io.dicom.elements import PixelElement
     from fastlung.io.dicom.series import SeriesHeaders
 
 __all__ = ["load_series", "pixel_bytes", "read_words"]
@@ -52,11 +54,16 @@ def load_series(series: SeriesHeaders, blobs: Mapping[str, bytes | memoryview]) 
         raise ScanError("the series has no grid")
     stored = np.empty(series.grid.shape, np.uint16)
     codings: list[Coding] = []
+    opened, frames = "", _Frames(b"")
     for number, header in enumerate(series.headers):
+        # Frames of one file mostly follow one another: it is opened once for all of them.
+        if header.key != opened or not number:
+            opened, frames = header.key, _Frames(blobs[header.key])
         try:
             if isinstance(header.coding, ScanError):
                 raise header.coding
-            read_words(header.coding, header.transfer_syntax, blobs[header.key], stored[number])
+            data = frames.of(header.coding.pixels)
+            _decode(header.coding, header.transfer_syntax, data, stored[number])
         except ScanError as error:
             raise type(error)(f"slice {number + 1} of {len(series.headers)}: {error}") from None
         codings.append(header.coding)
@@ -68,6 +75,8 @@ def load_series(series: SeriesHeaders, blobs: Mapping[str, bytes | memoryview]) 
         slice_positions_mm=series.slice_positions_mm,
         verdict=series.verdict,
         acquisition=series.acquisition,
+        slice_shifts_mm=series.slice_shifts_mm,
+        slice_breaks=series.slice_breaks,
     )
 
 
@@ -96,7 +105,15 @@ def read_words(
     ScanError
         Where the file holds fewer bytes than its header promised, or a frame does not decode.
     """
-    data = pixel_bytes(coding, blob)
+    _decode(coding, transfer_syntax, pixel_bytes(coding, blob), out)
+
+
+def _decode(
+    coding: Coding,
+    transfer_syntax: str,
+    data: bytes | memoryview,
+    out: npt.NDArray[np.uint16],
+) -> None:
     codec = CODECS.get(transfer_syntax)
     if codec is not None:
         decode_frame(
@@ -127,7 +144,7 @@ def read_words(
 
 def pixel_bytes(coding: Coding, blob: bytes | memoryview) -> bytes | memoryview:
     """
-    Bytes of the pixels of one file: native ones, or the joined fragments of its frame.
+    Bytes of the pixels of one frame: native ones, or its joined fragments.
 
     Parameters
     ----------
@@ -142,15 +159,58 @@ def pixel_bytes(coding: Coding, blob: bytes | memoryview) -> bytes | memoryview:
         Where the frame is not a sequence of fragments, or a deflated file does not inflate;
         `TruncatedError` where a fragment is cut short.
     """
-    pixels = coding.pixels
-    if pixels.deflated_from is not None:
-        blob = inflate(blob, pixels.deflated_from)
-    view = memoryview(blob)[pixels.offset :]
-    return _join_fragments(view) if pixels.length is None else view[: pixels.length]
+    return _Frames(blob).of(coding.pixels)
 
 
-def _join_fragments(view: memoryview) -> bytes | memoryview:
-    """Join all fragments: a CT file holds one frame, however many fragments it was cut into."""
+class _Frames:
+    """The frames of one file, inflated and cut into fragments once for all of them."""
+
+    def __init__(self, blob: bytes | memoryview) -> None:
+        self._blob = blob
+        self._inflated: bytes | None = None
+        self._cut: list[list[memoryview]] | None = None
+
+    def of(self, pixels: PixelElement) -> bytes | memoryview:
+        """Bytes of one frame."""
+        data = self._blob
+        if pixels.deflated_from is not None:
+            if self._inflated is None:
+                self._inflated = inflate(data, pixels.deflated_from)
+            data = self._inflated
+        view = memoryview(data)[pixels.offset :]
+        if pixels.length is not None:
+            return view[: pixels.length]
+        if self._cut is None:
+            self._cut = _by_frame(view, pixels.frames)
+        fragments = self._cut[pixels.frame]
+        return fragments[0] if len(fragments) == 1 else b"".join(fragments)
+
+
+def _by_frame(view: memoryview, count: int) -> list[list[memoryview]]:
+    """Deal fragments out to frames: all to a single one, one to each, or by the offset table."""
+    table, *fragments = _fragments(view)
+    if not fragments:
+        raise FormatError("Pixel Data holds no fragment")
+    if count == 1:
+        return [fragments]
+    if len(fragments) == count:
+        return [[fragment] for fragment in fragments]
+    starts = [int.from_bytes(table[at : at + 4], "little") for at in range(0, len(table), 4)]
+    places = accumulate((8 + len(fragment) for fragment in fragments), initial=0)
+    numbers = {place: number for number, place in enumerate(places)}
+    if len(starts) != count or starts[0] != 0 or not all(start in numbers for start in starts):
+        raise FormatError(
+            f"{count:,} frames in {len(fragments):,} fragments, and no offset table that says "
+            "which is whose"
+        )
+    edges = [*(numbers[start] for start in starts), len(fragments)]
+    if any(low >= high for low, high in pairwise(edges)):
+        raise FormatError("the offset table of Pixel Data does not ascend")
+    return [fragments[low:high] for low, high in pairwise(edges)]
+
+
+def _fragments(view: memoryview) -> list[memoryview]:
+    """Items of encapsulated Pixel Data; the first is the offset table."""
     fragments: list[memoryview] = []
     at = 0
     while bytes(view[at : at + 4]) == _ITEM:
@@ -168,10 +228,9 @@ def _join_fragments(view: memoryview) -> bytes | memoryview:
         if len(end) < len(_SEQUENCE_END):
             raise TruncatedError("the file ends within the fragments of its frame")
         raise FormatError("Pixel Data is not a sequence of fragments")
-    frame = fragments[1:]  # the first item is the offset table
-    if not frame:
+    if not fragments:
         raise FormatError("Pixel Data holds no fragment")
-    return frame[0] if len(frame) == 1 else b"".join(frame)
+    return fragments
 
 
 def _scale(codings: list[Coding]) -> SliceScale:

@@ -10,32 +10,34 @@ from __future__ import annotations
 
 import statistics
 from collections import Counter
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.errors import LimitError, ScanError
-from fastlung.geometry import ORIENTATION_TOLERANCE, Stack, stack_slices
+from fastlung.errors import ScanError
+from fastlung.geometry import Policy, Stack, stack_slices
 from fastlung.io.dicom.elements import pydicom_silenced
-from fastlung.io.dicom.headers import Broken, Skipped, SliceHeader, read_header
+from fastlung.io.dicom.grouping import Group, divide, group_slices
+from fastlung.io.dicom.headers import TELLS, Broken, Skipped, SliceHeader, read_headers
 from fastlung.io.dicom.pixels import pixel_bytes
+from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import Grid, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
     import numpy.typing as npt
 
+    from fastlung.errors import LimitError
+
 __all__ = ["SeriesHeaders", "SeriesIndex", "index_files", "index_series"]
 
-#: Largest series taken: 5000 slices is 2.5 m at half a millimetre; 8 GiB of words is three times
-#: such a series at 512 x 512. Checked by arithmetic, before anything is allocated.
-MAX_SLICES = 5000
-MAX_SCAN_BYTES = 8 * 2**30
-#: Pixel spacings that differ by more belong to different series, in millimetres.
-PIXEL_SPACING_TOLERANCE_MM = 1e-4
+#: Slice thickness that can be the step of a single slice, in millimetres.
+SLICE_THICKNESS_MM = (0.05, 50.0)
+
+_DEFAULT = Policy()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -46,8 +48,9 @@ class SeriesHeaders:
     Attributes
     ----------
     series_uid : str
-        SeriesInstanceUID; may be empty. Files under one UID that cannot share a volume (other
-        matrix, pixel spacing, orientation or frame of reference) stand as several series.
+        SeriesInstanceUID; may be empty. Slices under one UID that cannot share a volume (other
+        matrix, pixel spacing, orientation, frame of reference, kernel, acquisition, ...) stand as
+        several series.
     part, parts : int
         Which of the series under this UID this is, from 1, and how many there are.
     headers : tuple of SliceHeader
@@ -58,6 +61,8 @@ class SeriesHeaders:
         The acquired frame; None where it cannot be known.
     slice_positions_mm : ndarray of float64, shape (z,)
         Position of each slice along the normal, from the first one, in millimetres.
+    slice_shifts_mm, slice_breaks
+        As in `RawScan`.
     acquisition : mapping
         Allow-listed technical tags: texts that all slices share, medians of numbers.
     transfer_syntaxes : mapping of str to int
@@ -82,6 +87,8 @@ class SeriesHeaders:
     keys: tuple[str, ...]
     defects: tuple[ScanError, ...] = ()
     problem: ScanError | None = None
+    slice_shifts_mm: npt.NDArray[np.float64] | None = None
+    slice_breaks: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -104,21 +111,7 @@ class SeriesIndex:
     broken: tuple[str, ...] = ()
 
 
-@dataclass(slots=True, eq=False)
-class _Group:
-    """Slices that can share a volume, while they are being collected."""
-
-    first: SliceHeader
-    slices: list[SliceHeader] = field(default_factory=list)
-
-    def takes(self, header: SliceHeader) -> bool:
-        """Whether a slice under the same exact key lies within tolerance too."""
-        return _close(
-            header.pixel_spacing_mm, self.first.pixel_spacing_mm, PIXEL_SPACING_TOLERANCE_MM
-        ) and _close(header.orientation, self.first.orientation, ORIENTATION_TOLERANCE)
-
-
-def index_series(blobs: Mapping[str, bytes | memoryview]) -> SeriesIndex:
+def index_series(blobs: Mapping[str, bytes | memoryview], policy: Policy = _DEFAULT) -> SeriesIndex:
     """
     Read the headers of files and group them into series.
 
@@ -126,6 +119,8 @@ def index_series(blobs: Mapping[str, bytes | memoryview]) -> SeriesIndex:
     ----------
     blobs : mapping of str to bytes or memoryview
         Key to the bytes of one file.
+    policy : Policy
+        What to do about irregular series.
 
     Returns
     -------
@@ -136,10 +131,12 @@ def index_series(blobs: Mapping[str, bytes | memoryview]) -> SeriesIndex:
     def read(key: str, count: int) -> bytes:
         return bytes(memoryview(blobs[key])[:count])
 
-    return index_files({key: len(blob) for key, blob in blobs.items()}, read)
+    return index_files({key: len(blob) for key, blob in blobs.items()}, read, policy)
 
 
-def index_files(sizes: Mapping[str, int], read: Callable[[str, int], bytes]) -> SeriesIndex:
+def index_files(
+    sizes: Mapping[str, int], read: Callable[[str, int], bytes], policy: Policy = _DEFAULT
+) -> SeriesIndex:
     """
     Read headers through a callable, which is asked for no more than it takes.
 
@@ -149,21 +146,23 @@ def index_files(sizes: Mapping[str, int], read: Callable[[str, int], bytes]) -> 
         Key to size of the file, in bytes.
     read : callable
         Gives the first so many bytes of the file under a key.
+    policy : Policy
+        What to do about irregular series.
     """
     slices: list[SliceHeader] = []
     broken: list[Broken] = []
     skipped: dict[str, str] = {}
     with pydicom_silenced():
         for key in sorted(sizes):
-            found = read_header(key, sizes[key], partial(read, key))
+            found = read_headers(key, sizes[key], partial(read, key), force=policy.force)
             if isinstance(found, Skipped):
                 skipped[key] = found.reason
             elif isinstance(found, Broken):
                 broken.append(found)
             else:
-                slices.append(found)
-    by_uid: dict[str, list[_Group]] = {}
-    for group in _group(slices):
+                slices += found
+    by_uid: dict[str, list[Group]] = {}
+    for group in group_slices(slices):
         by_uid.setdefault(group.first.series_uid, []).append(group)
     lost: list[str] = []
     defects: dict[str, list[Broken]] = {}
@@ -177,73 +176,53 @@ def index_files(sizes: Mapping[str, int], read: Callable[[str, int], bytes]) -> 
     def whole(header: SliceHeader) -> bytes:
         return read(header.key, header.size_bytes)
 
-    series = [
-        one
-        for uid in sorted({*by_uid, *defects})
-        for one in _series_under(uid, by_uid.get(uid, []), defects.get(uid, []), whole)
-    ]
-    return SeriesIndex(series=tuple(series), skipped=skipped, broken=tuple(lost))
-
-
-def _group(slices: Iterable[SliceHeader]) -> list[_Group]:
-    """Put together slices that can share a volume; by key, so the result has one order."""
-    buckets: dict[tuple[str, str, str, int, int], list[_Group]] = {}
-    for header in slices:
-        exact = (
-            header.series_uid,
-            header.sop_class_uid,
-            header.frame_uid,
-            header.rows,
-            header.columns,
+    series: list[SeriesHeaders] = []
+    for uid in sorted({*by_uid, *defects}):
+        series += _series_under(
+            uid, by_uid.get(uid, []), defects.get(uid, []), whole, policy, skipped
         )
-        groups = buckets.setdefault(exact, [])
-        # Compared with the first slice of a group, not rounded: rounding would split a series
-        # whose noise straddles a half.
-        group = next((g for g in groups if g.takes(header)), None)
-        if group is None:
-            group = _Group(first=header)
-            groups.append(group)
-        group.slices.append(header)
-    found = [(exact, group) for exact, groups in buckets.items() for group in groups]
-    found.sort(
-        key=lambda pair: (pair[0], pair[1].first.pixel_spacing_mm, pair[1].first.orientation or ())
-    )
-    return [group for _, group in found]
+    return SeriesIndex(series=tuple(series), skipped=skipped, broken=tuple(lost))
 
 
 def _series_under(
     uid: str,
-    groups: list[_Group],
+    groups: list[Group],
     broken: list[Broken],
     whole: Callable[[SliceHeader], bytes],
+    policy: Policy,
+    skipped: dict[str, str],
 ) -> list[SeriesHeaders]:
     """Everything under one UID. A broken file fails all of it: whose slice it was, nobody knows."""
     if not groups:
         return [_unreadable(uid, broken)]
-    described = [_describe(group.slices, broken, whole) for group in groups]
-    first, *others = (group.first.orientation for group in groups)
-    turned = any(not _close(first, other, ORIENTATION_TOLERANCE) for other in others)
+    divided = divide(groups, policy)
+    skipped |= {
+        header.key: "another orientation than the most slices of its series"
+        for header in divided.left_out
+    }
+    described = [
+        one for group in divided.groups for one in _describe(group.slices, broken, whole, policy)
+    ]
     return [
         replace(
             one,
             part=number,
             parts=len(described),
-            verdict=_split(one.verdict, described) if turned else one.verdict,
+            verdict=_with(one.verdict, divided.classes, divided.actions),
+            problem=one.problem or divided.problem,
         )
         for number, one in enumerate(described, start=1)
     ]
 
 
-def _split(verdict: Verdict, described: list[SeriesHeaders]) -> Verdict:
-    classes = tuple(name for name in verdict.classes if name != "regular")
-    counts = " + ".join(str(len(one.headers)) for one in described)
+def _with(verdict: Verdict, classes: Sequence[str], actions: Sequence[str]) -> Verdict:
+    if not classes and not actions:
+        return verdict
+    own = tuple(name for name in verdict.classes if name != "regular" or not classes)
     return replace(
         verdict,
-        classes=tuple(dict.fromkeys((*classes, "mixed_orientation"))),
-        actions=(
-            *verdict.actions,
-            f"split by orientation: {counts} slices stand as {len(described)} series",
-        ),
+        classes=tuple(dict.fromkeys((*own, *classes))),
+        actions=(*actions, *verdict.actions),
     )
 
 
@@ -266,10 +245,22 @@ def _describe(
     slices: list[SliceHeader],
     broken: list[Broken],
     whole: Callable[[SliceHeader], bytes],
+    policy: Policy,
+) -> list[SeriesHeaders]:
+    stacks = _stacks(slices, whole, policy)
+    used = {index for stack in stacks for index in stack.kept}
+    left_out = [slices[i] for i in range(len(slices)) if i not in used]
+    described = []
+    for stack in stacks:
+        described.append(_series(stack, slices, left_out, broken))
+        left_out = []  # what repeats a slice is counted once
+    return described
+
+
+def _series(
+    stack: Stack, slices: list[SliceHeader], left_out: list[SliceHeader], broken: list[Broken]
 ) -> SeriesHeaders:
-    stack = _stack(slices, whole)
     kept = tuple(slices[i] for i in stack.kept)
-    left_out = [slices[i] for i in sorted(set(range(len(slices))) - set(stack.kept))]
     texts: list[str] = []
     defects: list[ScanError] = []
     for number, header in enumerate([*kept, *left_out], start=1):
@@ -281,26 +272,27 @@ def _describe(
     defects += [entry.error for entry in broken]
     problem: ScanError | None = _over_limit(kept)
     if problem is None and defects:
-        problem = _first_defect(texts, defects[0], len(slices) + len(broken))
+        problem = _first_defect(texts, defects[0], len(kept) + len(left_out) + len(broken))
+    keys = [header.key for header in (*kept, *left_out)] + [entry.key for entry in broken]
     return SeriesHeaders(
-        series_uid=slices[0].series_uid,
+        series_uid=kept[0].series_uid,
         headers=kept,
         verdict=stack.verdict,
         grid=stack.grid,
         slice_positions_mm=stack.slice_positions_mm,
+        slice_shifts_mm=stack.slice_shifts_mm,
+        slice_breaks=stack.slice_breaks,
         acquisition=_shared_acquisition(kept),
         transfer_syntaxes=dict(sorted(Counter(h.transfer_syntax for h in kept).items())),
-        keys=(
-            *(header.key for header in kept),
-            *(header.key for header in left_out),
-            *(entry.key for entry in broken),
-        ),
+        keys=tuple(dict.fromkeys(keys)),
         defects=tuple(defects),
         problem=problem or stack.problem,
     )
 
 
-def _stack(slices: list[SliceHeader], whole: Callable[[SliceHeader], bytes]) -> Stack:
+def _stacks(
+    slices: list[SliceHeader], whole: Callable[[SliceHeader], bytes], policy: Policy
+) -> tuple[Stack, ...]:
     # One UID on two files is one instance sent twice, unless somebody wrote it on every file.
     uids_tell = len({header.instance_uid for header in slices}) > 1
 
@@ -326,16 +318,26 @@ def _stack(slices: list[SliceHeader], whole: Callable[[SliceHeader], bytes]) -> 
         pixel_spacing_mm=slices[0].pixel_spacing_mm,
         shape=(slices[0].rows, slices[0].columns),
         same=same,
+        tells={name: [header.tells[name] for header in slices] for name in TELLS},
+        thickness_mm=_thickness(slices[0]),
+        policy=policy,
     )
 
 
+def _thickness(header: SliceHeader) -> float | None:
+    thickness = header.acquisition.get("SliceThickness")
+    low, high = SLICE_THICKNESS_MM
+    return thickness if isinstance(thickness, float) and low <= thickness <= high else None
+
+
 def _over_limit(kept: tuple[SliceHeader, ...]) -> LimitError | None:
+    limits = limits_in_force()
+    if len(kept) > limits.slices:
+        return beyond("slices", f"{len(kept):,} slices")
     size_bytes = 2 * len(kept) * kept[0].rows * kept[0].columns
-    if len(kept) > MAX_SLICES or size_bytes > MAX_SCAN_BYTES:
-        return LimitError(
-            f"{len(kept):,} slices of {kept[0].rows} x {kept[0].columns} take {size_bytes:,} "
-            f"bytes; the limits are {MAX_SLICES:,} slices and {MAX_SCAN_BYTES:,} bytes"
-        )
+    if size_bytes > limits.scan_bytes:
+        shape = f"{len(kept):,} slices of {kept[0].rows} x {kept[0].columns}"
+        return beyond("scan_bytes", f"{shape} take {size_bytes:,} bytes")
     return None
 
 
@@ -356,11 +358,3 @@ def _shared_acquisition(headers: tuple[SliceHeader, ...]) -> dict[str, str | flo
             if len(numbers) == len(values):
                 shared[keyword] = statistics.median(numbers)
     return shared
-
-
-def _close(
-    one: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float
-) -> bool:
-    if one is None or other is None:
-        return one is other
-    return all(abs(a - b) <= tolerance for a, b in zip(one, other, strict=True))

@@ -1,0 +1,202 @@
+"""
+What the commands answer that ask about a sink: `verify`, `status`, `manifest`.
+
+Covers the words; the checking is `fastlung.run`'s.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections import Counter
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+from fastlung.cli.commands import say
+from fastlung.cli.settings import storage_typed
+from fastlung.config import Config, build_store_options
+from fastlung.io.store import open_store
+from fastlung.report.summary import count
+from fastlung.run.manifest import MANIFEST_CSV, write_manifest
+from fastlung.run.resume import read_run_file
+from fastlung.run.status import sink_status
+from fastlung.run.verify import forget, verify
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Mapping
+
+    from fastlung.run.status import SinkStatus
+    from fastlung.run.verify import Verification
+
+__all__ = ["answer_manifest", "answer_status", "answer_verify"]
+
+#: Findings printed; --json has all of them.
+LISTED = 50
+
+
+def answer_verify(args: Namespace) -> int:
+    """
+    Carry out ``fastlung verify``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        0 if nothing was found, 1 otherwise.
+
+    Raises
+    ------
+    FastlungError
+        If source or sink cannot be looked at.
+    """
+    found = verify(
+        args.source,
+        args.sink,
+        read_outputs=not args.quick,
+        storage=build_store_options(**storage_typed(args)),
+    )
+    forgotten = forget(args.sink, found) if args.forget_damaged else 0
+    if args.json:
+        plain = asdict(found) | {"exit_code": found.exit_code, "forgotten": forgotten}
+        sys.stdout.write(json.dumps(plain, indent=1) + "\n")
+        return found.exit_code
+    lines = _verify_lines(found, forgotten, args)
+    if not args.quiet:
+        say(*lines)
+    elif found.findings:
+        sys.stderr.writelines(f"{line}\n" for line in lines)
+    return found.exit_code
+
+
+def answer_status(args: Namespace) -> int:
+    """
+    Carry out ``fastlung status``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        Always 0.
+
+    Raises
+    ------
+    FastlungError
+        If the sink is none, or cannot be read.
+    """
+    status = sink_status(args.sink)
+    if args.json:
+        plain = asdict(status) | {"groups_left": status.groups_left}
+        sys.stdout.write(json.dumps(plain, indent=1) + "\n")
+    elif not args.quiet:
+        say(*_status_lines(status, args.sink))
+    return 0
+
+
+def answer_manifest(args: Namespace) -> int:
+    """
+    Carry out ``fastlung manifest``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        Always 0.
+
+    Raises
+    ------
+    FastlungError
+        If the sink is none, or cannot be read or written.
+    """
+    sink = open_store(args.sink)
+    read_run_file(sink)  # refuses a folder that is no sink
+    rows = write_manifest(sink)
+    if not args.quiet:
+        say(f"{count(rows, 'row')} in {args.sink.rstrip('/')}/{MANIFEST_CSV}.")
+    return 0
+
+
+def _verify_lines(found: Verification, forgotten: int, args: Namespace) -> list[str]:
+    how = "sizes compared" if args.quick else "every output read and its checksum recomputed"
+    sound = _counts(found.series, found.failures)
+    lines = [f"{count(found.groups, 'folder')} in {args.source}, {how}.", f"All well: {sound}."]
+    if not found.findings:
+        return [*lines, "Nothing is missing, damaged, stale or orphaned."]
+    kinds = Counter(finding.kind for finding in found.findings)
+    lines.append(f"{count(len(found.findings), 'finding')}{_in_brackets(kinds)}:")
+    lines += [f"  {f.kind:8}  {f.place}: {f.text}" for f in found.findings[:LISTED]]
+    if len(found.findings) > LISTED:
+        lines.append(f"  and {len(found.findings) - LISTED:,} more; --json prints all.")
+    if forgotten:
+        lines.append(
+            f"{count(forgotten, 'record')} removed: the next run does these folders again."
+        )
+    elif kinds["damaged"]:
+        lines.append("--forget-damaged lets the next run do the damaged ones again.")
+    if kinds["missing"] or kinds["stale"]:
+        lines.append("`fastlung process`, typed as before, does what is missing or stale.")
+    if kinds["orphaned"]:
+        lines.append("What is orphaned is never removed for you: look at it, and delete it.")
+    return lines
+
+
+def _status_lines(status: SinkStatus, sink: str) -> list[str]:
+    total = "" if status.groups_total is None else f" of {status.groups_total:,}"
+    left = "" if status.groups_left is None else f", {status.groups_left:,} left"
+    lines = [
+        f"{sink}: {status.groups:,}{total} folders done{left}.",
+        f"{_counts(status.series, status.failures)}.",
+    ]
+    if status.retried:
+        lines.append(f"{status.retried:,} of the failures will be tried again by the next run.")
+    if status.flags:
+        lines.append(f"To look at twice{_in_brackets(status.flags)}.")
+    if status.groups_other:
+        lines.append(
+            f"{count(status.groups_other, 'folder')} done with other options; the next run does "
+            "them again."
+        )
+    differing = {
+        name: value
+        for name, value in status.config.items()
+        if name in Config.model_fields and value != _default(name)
+    }
+    lines += [
+        f"Last written {status.written_at or 'at an unknown time'} by fastlung {status.fastlung}.",
+        f"Options {status.config_digest}: "
+        + (", ".join(f"{name} = {value}" for name, value in differing.items()) or "all default")
+        + ".",
+    ]
+    return lines
+
+
+def _counts(series: Mapping[str, int], failures: Mapping[str, int]) -> str:
+    done, failed, skipped = (series.get(status, 0) for status in ("done", "failed", "skipped"))
+    return (
+        f"{count(done, 'scan')} done, {failed:,} failed{_in_brackets(failures)}, "
+        f"{count(skipped, 'folder')} without CT"
+    )
+
+
+def _default(name: str) -> object:
+    """Return the default of an option as it stands in a run file."""
+    return Config().model_dump(mode="json")[name]
+
+
+def _in_brackets(counts: Mapping[str, int]) -> str:
+    if not counts:
+        return ""
+    ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
+    return f" ({', '.join(f'{name} {number:,}' for name, number in ordered)})"

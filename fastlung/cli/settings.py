@@ -1,0 +1,254 @@
+"""
+Where options come from: a preset, a file, the environment and the command line, weakest first.
+
+Covers finding and layering them, and writing them down so that they can be given again; which
+values are right is `fastlung.config`'s business.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import tomllib
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from fastlung.config import (
+    PRESETS,
+    Config,
+    RunOptions,
+    StoreOptions,
+    build_config,
+    build_run_options,
+)
+from fastlung.errors import ConfigError
+from fastlung.io.names import KEY_VARIABLE
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Iterable, Mapping
+
+__all__ = ["Settings", "as_toml", "resolve"]
+
+PREFIX = "FASTLUNG_"
+#: Names a file for those who would rather not type ``--config``.
+FILE_VARIABLE = "FASTLUNG_CONFIG"
+#: Options are spelt without the unit of their field.
+UNIT_SUFFIXES = ("_mm", "_hu", "_bytes", "_seconds")
+FIELDS = (*Config.model_fields, *RunOptions.model_fields)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """
+    Everything a run is told, and by whom.
+
+    Attributes
+    ----------
+    config : Config
+        What is done to a scan.
+    options : RunOptions
+        How the run is carried out.
+    origins : mapping of str to str
+        Field -> file, variable or option that set it; absent for presets and defaults.
+    """
+
+    config: Config
+    options: RunOptions
+    origins: Mapping[str, str]
+
+
+def resolve(args: Namespace, environment: Mapping[str, str]) -> Settings:
+    """
+    Add up what was typed, the environment, and a file.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed; options that were not are None or False.
+    environment : mapping of str to str
+        Variables of this process.
+
+    Returns
+    -------
+    Settings
+        Checked.
+
+    Raises
+    ------
+    ConfigError
+        For a file that cannot be read, an unknown name (with a suggestion), or a wrong value (with
+        where it came from).
+    """
+    given: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    file = args.config or environment.get(FILE_VARIABLE)
+    if file:
+        _add(given, origins, _from_file(Path(file)))
+    _add(given, origins, _from_environment(environment))
+    _add(given, origins, _from_command_line(args))
+    preset = given.get("preset", "hu")
+    try:
+        config = build_config(preset, **_part(given, Config, without="preset"))
+        options = build_run_options(**_part(given, RunOptions))
+    except ConfigError as error:
+        origin = origins.get(str(error).partition(":")[0], "")
+        where = "" if origin.startswith("--") or not origin else f", from {origin}"
+        raise ConfigError(f"{error}{where}") from None
+    return Settings(config=config, options=options, origins=origins)
+
+
+def as_toml(settings: Settings) -> str:
+    """
+    Write settings as a file that ``--config`` takes, which gives the same digest again.
+
+    Parameters
+    ----------
+    settings : Settings
+        What `resolve` returns.
+
+    Returns
+    -------
+    str
+        TOML; each line says where its value comes from.
+    """
+    config, options = settings.config, settings.options
+    lines = [
+        f"# fastlung {version('fastlung')}, options {config.digest}",
+        "",
+        "# What is written.",
+        *(_line(settings, name, value, "none") for name, value in config.model_dump().items()),
+        "",
+        "# How it is carried out; changes no voxel.",
+        *(_line(settings, name, value, "auto") for name, value in options.model_dump().items()),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
+    preset = settings.config.preset
+    usual = f"preset {preset}" if name in PRESETS[preset] else "default"
+    # JSON's numbers, texts, booleans and lists of them are TOML's, too; its objects are not.
+    if isinstance(value, dict):
+        # What is absent has no word in TOML.
+        given = {key: json.dumps(one) for key, one in value.items() if one is not None}
+        text = "{ " + ", ".join(f"{key} = {one}" for key, one in given.items()) + " }"
+    else:
+        text = json.dumps(absent if value is None else value)
+    return f"{f'{name} = {text}':<40}# {settings.origins.get(name, usual)}"
+
+
+def _add(
+    given: dict[str, Any], origins: dict[str, str], layer: Mapping[str, tuple[Any, str]]
+) -> None:
+    for name, (value, origin) in layer.items():
+        given[name] = value
+        origins[name] = origin
+
+
+def _part(given: Mapping[str, Any], model: type, *, without: str = "") -> dict[str, Any]:
+    fields = model.model_fields  # type: ignore[attr-defined]
+    return {name: value for name, value in given.items() if name in fields and name != without}
+
+
+def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
+    try:
+        text = path.read_text("utf-8")
+    except OSError as error:
+        raise ConfigError(
+            f"{path}: the configuration file cannot be read ({error.strerror})"
+        ) from None
+    except UnicodeDecodeError:
+        raise ConfigError(f"{path}: expected TOML, and found something that is no text") from None
+    values = _run_file_values(path, text) if path.suffix == ".json" else _toml_values(path, text)
+    _refuse_unknown(values, FIELDS, f"{path}: unknown option")
+    return {name: (value, str(path)) for name, value in values.items()}
+
+
+def _toml_values(path: Path, text: str) -> dict[str, Any]:
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise ConfigError(
+            f"{path}: expected TOML such as 'spacing_mm = 1.5': {error}; texts need quotes"
+        ) from None
+    return values
+
+
+def _run_file_values(path: Path, text: str) -> dict[str, Any]:
+    try:
+        values = json.loads(text)["config"]
+        return {name: "none" if value is None else value for name, value in values.items()}
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{path}: expected the run.json of a sink, or a file that ends in .toml"
+        ) from None
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, tuple[Any, str]]:
+    fields = {PREFIX + name.upper(): name for name in FIELDS}
+    ours = {
+        variable: text
+        for variable, text in environment.items()
+        if variable.startswith(PREFIX) and variable not in (KEY_VARIABLE, FILE_VARIABLE)
+    }
+    _refuse_unknown(ours, (*fields, FILE_VARIABLE), "unknown environment variable")
+    return {fields[variable]: (_value(text), variable) for variable, text in ours.items()}
+
+
+def _value(text: str) -> Any:
+    """Numbers, booleans, JSON objects, several values between commas; anything else is a text."""
+    if "," in text and not text.startswith("{"):
+        return [_value(part.strip()) for part in text.strip("[]").split(",")]
+    try:
+        return json.loads(text)
+    except ValueError:
+        return text
+
+
+def _from_command_line(args: Namespace) -> dict[str, tuple[Any, str]]:
+    typed: dict[str, tuple[Any, str]] = {}
+    if args.auto_tune:
+        typed |= dict.fromkeys(("workers", "chunk_size"), ("auto", "--auto-tune"))
+    if storage := storage_typed(args):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in storage)
+        typed["storage"] = (storage, options)
+    if args.limit:
+        typed["limits"] = (dict(args.limit), "--limit")
+    for name in FIELDS:
+        option = name
+        for suffix in UNIT_SUFFIXES:
+            option = option.removesuffix(suffix)
+        value = getattr(args, option, None)
+        if value is not None and value is not False:
+            typed[name] = (value, f"--{option.replace('_', '-')}")
+    return typed
+
+
+def storage_typed(args: Namespace) -> dict[str, Any]:
+    """
+    Options of s3:// that were typed.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of a command that `fastlung.cli.parser.describe_storage` described.
+
+    Returns
+    -------
+    dict
+        Fields of `StoreOptions`.
+    """
+    typed = {name: getattr(args, name, None) for name in StoreOptions.model_fields}
+    return {name: value for name, value in typed.items() if value}
+
+
+def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:
+    known = list(known)
+    for name in given:
+        if name not in known:
+            close = difflib.get_close_matches(name, known, n=1)
+            hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
+            raise ConfigError(f"{what} {name!r}; {hint}")

@@ -1,0 +1,91 @@
+"""Parts of a volume: the box around lungs or body, and what is left of arrays and grids in it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import numpy as np
+
+from fastlung.kernels.labels import label
+from fastlung.kernels.runs import complement, select, sizes
+from fastlung.kernels.threshold import runs_at_most
+
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+    from fastlung.kernels.runs import Runs
+    from fastlung.scan import Grid
+
+__all__ = ["Box", "box_of_body", "box_of_lungs", "cut_array", "cut_grid", "widened"]
+
+#: Half way between lung (-850 HU) and soft tissue (50 HU).
+AIR_HU = -400.0
+
+
+class Box(NamedTuple):
+    """
+    Part of a volume, in voxels.
+
+    Attributes
+    ----------
+    first, stop : tuple of int
+        Index ``(z, y, x)`` of its first voxel, and one past its last.
+    """
+
+    first: tuple[int, int, int]
+    stop: tuple[int, int, int]
+
+
+def box_of_lungs(mask: npt.NDArray[np.uint8]) -> Box | None:
+    """Smallest box around the labels of a C-contiguous ``(z, y, x)`` mask; None if it is empty."""
+    return _box(complement(runs_at_most(mask, 0)))
+
+
+def box_of_body(hu: npt.NDArray[np.int16]) -> Box | None:
+    """
+    Smallest box around the largest solid thing in a volume, which leaves out table and blankets.
+
+    Parameters
+    ----------
+    hu : ndarray of int16, shape (z, y, x), C-contiguous
+        Hounsfield units.
+
+    Returns
+    -------
+    Box or None
+        None where there is nothing but air.
+    """
+    solid = complement(runs_at_most(hu, AIR_HU))
+    labels, count = label(solid, 6)
+    largest = int(sizes(solid, labels, count).argmax())
+    return _box(select(solid, labels == largest))
+
+
+def _box(runs: Runs) -> Box | None:
+    if not runs.starts.size:
+        return None
+    z, y = np.divmod(np.flatnonzero(np.diff(runs.offsets)), runs.shape[1])
+    first = int(z.min()), int(y.min()), int(runs.starts.min())
+    return Box(first, (int(z.max()) + 1, int(y.max()) + 1, int(runs.stops.max())))
+
+
+def widened(box: Box, margin_mm: float, grid: Grid) -> Box:
+    """The box with at least `margin_mm` more on every side, as far as the volume reaches."""
+    margin = [int(np.ceil(margin_mm / spacing)) for spacing in grid.spacing_mm]
+    z, y, x = (max(0, first - more) for first, more in zip(box.first, margin, strict=True))
+    ends = zip(box.stop, margin, grid.shape, strict=True)
+    z_stop, y_stop, x_stop = (min(end, stop + more) for stop, more, end in ends)
+    return Box((z, y, x), (z_stop, y_stop, x_stop))
+
+
+def cut_array(array: npt.NDArray[Any], box: Box) -> npt.NDArray[Any]:
+    """A C-contiguous copy of the part of a ``(z, y, x)`` array in a box."""
+    return np.ascontiguousarray(array[tuple(map(slice, box.first, box.stop))])
+
+
+def cut_grid(grid: Grid, box: Box) -> Grid:
+    """The grid of the part in a box: the same voxels at the same patient points."""
+    z, y, x = np.subtract(box.stop, box.first).tolist()
+    right, back, up = grid.to_patient(box.first).tolist()
+    return replace(grid, shape=(z, y, x), origin_mm=(right, back, up))

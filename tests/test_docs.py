@@ -1,0 +1,43 @@
+"""The reference says what the code does: pages made from it are current, classes match."""
+
+import importlib.util
+import inspect
+import re
+from pathlib import Path
+
+import pytest
+
+from fastlung import errors
+from fastlung.cli import EXIT_CODES
+
+ROOT = Path(__file__).resolve().parents[1]
+DOCS = ROOT / "docs"
+
+
+def test_the_page_of_the_command_line_is_current():
+    spec = importlib.util.spec_from_file_location("write_reference", DOCS / "write_reference.py")
+    write_reference = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(write_reference)
+    assert write_reference.CLI_PAGE.read_text() == write_reference.cli_page(), (
+        "run: python docs/write_reference.py"
+    )
+
+
+def test_every_error_is_on_its_page_with_its_exit_code():
+    page = (DOCS / "reference" / "errors.md").read_text()
+    rows = dict(re.findall(r"^\| `(\w+)` \| [^|]*\| (\d) \|", page, re.MULTILINE))
+    classes = {
+        name: kind
+        for name, kind in inspect.getmembers(errors, inspect.isclass)
+        if issubclass(kind, errors.FastlungError)
+    }
+    assert rows.keys() == classes.keys()
+    for name, kind in classes.items():
+        code = next(code for parent, code in EXIT_CODES if issubclass(kind, parent))
+        assert int(rows[name]) == code, name
+
+
+@pytest.mark.parametrize("page", sorted(DOCS.rglob("*.md")), ids=lambda path: path.name)
+def test_links_between_pages_lead_somewhere(page):
+    for target in re.findall(r"\]\(([\w./-]+\.md)", page.read_text()):
+        assert (page.parent / target).exists(), target
