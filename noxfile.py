@@ -73,6 +73,6 @@ def fuzz(session):
 
 @nox.session(default=False)
 def campaign(session):
-    """A run killed at fifty moments, each time verified and completed; three minutes."""
+    """A run killed at fifty moments, each time verified and completed; some minutes."""
     session.install(".", *group("test"))
     session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "50"})

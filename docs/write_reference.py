@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlung.cli.parser import COMMANDS, OneOf, build_parser
+from fastlung.report.manifest import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
 CLI_PAGE = Path(__file__).parent / "reference" / "cli.md"
+#: Its text is written by hand, and ends where the table begins.
+MANIFEST_PAGE = Path(__file__).parent / "reference" / "manifest.md"
+MANIFEST_TABLE = "| column | kind | unit | meaning |\n|---|---|---|---|\n"
 
 HEAD = """\
 # Command line
@@ -51,6 +55,13 @@ def cli_page() -> str:
     """Make the page of the command line from the parser itself."""
     rows = "\n".join(f"| [`{name}`](#{name}) | {purpose} |" for name, purpose in COMMANDS.items())
     return "\n".join([HEAD.format(commands=rows), *_sections()])
+
+
+def manifest_page() -> str:
+    """Make the page of the manifest, with its table from the columns themselves."""
+    text = MANIFEST_PAGE.read_text().partition(MANIFEST_TABLE)[0]
+    rows = [f"| `{c.name}` | {c.kind} | {c.unit} | {c.meaning} |\n" for c in COLUMNS]
+    return "".join([text, MANIFEST_TABLE, *rows])
 
 
 def _sections() -> Iterator[str]:
@@ -94,3 +105,4 @@ def _value(action: argparse.Action) -> str:
 
 if __name__ == "__main__":
     CLI_PAGE.write_text(cli_page())
+    MANIFEST_PAGE.write_text(manifest_page())

@@ -52,6 +52,9 @@ class Limits:
         Slices of one series: 5000 are 2.5 m at half a millimetre.
     scan_bytes : int
         Bytes of the stored words of one series, 2 a voxel: three times 5000 slices of 512 x 512.
+    header_bytes : int
+        Bytes of a file before its pixels; a slice has a few kB, 5000 frames 1.6 kB each. A flood
+        of 8 MiB of empty elements takes 6 CPU seconds and 215 MiB at worst.
     sequence_depth : int
         Sequences within sequences in a header. Real ones are five deep; Python gives up at 250.
     inflate_ratio, inflate_spare_bytes : int
@@ -73,6 +76,7 @@ class Limits:
     frames: int = 5000
     slices: int = 5000
     scan_bytes: int = 8 * GIB
+    header_bytes: int = 8 * MIB
     sequence_depth: int = 32
     inflate_ratio: int = 4
     inflate_spare_bytes: int = 16 * MIB

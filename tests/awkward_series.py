@@ -309,6 +309,28 @@ def junk() -> Fixture:
     )
 
 
+def two_series_of_empty_uids() -> Fixture:
+    """Told apart by their number; without, they would be one series with a gap."""
+
+    def numbered(number: int) -> Callable[[Any], None]:
+        def edit(ds: Any) -> None:
+            EMPTY(ds)
+            ds.SeriesNumber = number
+
+        return edit
+
+    above = STRAIGHT + np.array([0.0, 0.0, 20.0])
+    first = ct_series(WORDS, edits=dict.fromkeys(range(8), numbered(3)))
+    second = ct_series(
+        WORDS[:7] + 1, positions_mm=above, edits=dict.fromkeys(range(7), numbered(4))
+    )
+    rights = (
+        Right(hu=HU, points_mm=STRAIGHT),
+        Right(slices=7, hu=HU[:7] + 1, points_mm=above[:7]),
+    )
+    return Fixture(files={**first, **other_instances(second)}, series=rights)
+
+
 def guids() -> Fixture:
     guid = b"{3F2504E0-4F89-11D3-9A0C-0305E82C3301}"
     uid = b"1." + b"7" * (len(guid) - 2)  # pydicom writes no GUID as a UID
@@ -386,6 +408,7 @@ _MAKERS: dict[str, Callable[[], Fixture]] = {
     "radiographs beside": study_with_radiographs,
     "900 other files": junk,
     "empty UIDs": lambda: plain(edits=dict.fromkeys(range(8), EMPTY)),
+    "two series of empty UIDs": two_series_of_empty_uids,
     "GUIDs": guids,
     **{
         f"syntax {name}": lambda syntax=syntax: plain(transfer_syntax=syntax)

@@ -16,6 +16,7 @@ def kernel():
 
 def slowed_kernel():
     kernel()
+    kernel()
     return kernel()
 
 

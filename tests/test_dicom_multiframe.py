@@ -99,7 +99,7 @@ def cut_groups(ds):
 @pytest.mark.parametrize(
     ("edit", "error", "text"),
     [
-        (put(NumberOfFrames=999_999), LimitError, "999,999; the limit is 5,000"),
+        (put(NumberOfFrames=999_999), LimitError, "999,999; the limit frames is 5,000"),
         (put(NumberOfFrames=6), FormatError, "describe 5"),
         (cut_groups, FormatError, "describe 4"),
         (put(NumberOfFrames=None), MetadataError, "NumberOfFrames"),
@@ -117,7 +117,7 @@ def test_counts_that_lie_are_refused_by_arithmetic(edit, error, text):
 def test_groups_of_endless_items_are_refused_before_they_are_objects():
     blob = enhanced_file(WORDS, UPWARDS)
     item = b"\xfe\xff\x00\xe0\x00\x00\x00\x00"
-    bomb = b"\x00\x52\x30\x92SQ\x00\x00" + (400_000).to_bytes(4, "little") + item * 50_000
+    bomb = b"\x00\x52\x30\x92SQ\x00\x00" + (800_000).to_bytes(4, "little") + item * 100_000
     at = blob.index(b"\x00\x52\x30\x92SQ")
     index = index_series({"file": blob[:at] + bomb + bytes(100_000)})
     (series,) = index.series

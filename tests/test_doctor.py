@@ -58,7 +58,7 @@ def test_lines_and_json_say_the_same(tmp_path, capsys):
     found = json.loads(capsys.readouterr().out)
     for fact in found:
         assert fact["name"].removesuffix(", bytes") in lines
-        assert fact["origin"] in lines
+        assert fact["origin"] in lines, fact
 
 
 def test_a_sink_is_tried_out_and_left_as_it_was(tmp_path):

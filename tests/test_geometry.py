@@ -17,7 +17,7 @@ AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
 ORIGIN = np.array([-150.0, -120.0, -300.0])
 
 
-def stacks(positions, orientations=AXIAL, *, same=lambda _i, _j: False, **options):
+def stacks(positions, orientations=AXIAL, *, marks=lambda i: [i], **options):
     positions = np.asarray(positions, dtype=float)
     orientations = np.broadcast_to(orientations, (len(positions), 6)).astype(float)
     policy = Policy(
@@ -28,7 +28,7 @@ def stacks(positions, orientations=AXIAL, *, same=lambda _i, _j: False, **option
         orientations,
         pixel_spacing_mm=(0.7, 0.6),
         shape=(512, 400),
-        same=same,
+        marks=marks,
         policy=policy,
         **options,
     )
@@ -139,13 +139,13 @@ def test_repeated_slices_are_dropped_and_the_first_given_is_kept():
     heights = [0, 1, 1, 2, 3, 3, 3]
     asked = []
 
-    def same(i, j):
-        asked.append((i, j))
-        return True
+    def marks(i):
+        asked.append(i)
+        yield "alike"
 
-    found = stack(at(heights), same=same)
+    found = stack(at(heights), marks=marks)
     assert found.kept == (0, 1, 3, 4)
-    assert asked == [(1, 2), (4, 5), (4, 6)]  # of slices at one position, and no others
+    assert asked == [1, 2, 4, 5, 6]  # slices at one position, each once, and no others
     assert found.verdict.classes == ("duplicate",)
     assert found.verdict.numbers["duplicate_slices"] == 3
     assert found.problem is None
@@ -153,7 +153,7 @@ def test_repeated_slices_are_dropped_and_the_first_given_is_kept():
 
 
 def test_different_slices_at_one_position_are_refused_with_their_places():
-    found = stack(at([0, 1, 1, 2, 3]), same=lambda _i, _j: False)
+    found = stack(at([0, 1, 1, 2, 3]), marks=lambda i: [i])
     assert "multi_acquisition" in found.verdict.classes
     assert isinstance(found.problem, GeometryError)
     assert "-299.00 mm" in str(found.problem)
@@ -163,7 +163,7 @@ def test_different_slices_at_one_position_are_refused_with_their_places():
 def test_one_height_but_shifted_in_plane_is_no_duplicate():
     positions = at([0, 1, 2, 2, 3])
     positions[3, 0] += 5
-    found = stack(positions, same=lambda _i, _j: True)
+    found = stack(positions, marks=lambda _i: ["alike"])
     assert "multi_acquisition" in found.verdict.classes
     assert found.problem is not None
 
@@ -328,7 +328,7 @@ def test_the_first_at_each_position_is_kept_if_asked():
 
 
 def test_repeats_are_refused_if_asked():
-    found = stack(at([0, 1, 1, 2, 3]), same=lambda _i, _j: True, on_duplicate="fail")
+    found = stack(at([0, 1, 1, 2, 3]), marks=lambda _i: ["alike"], on_duplicate="fail")
     assert found.verdict.classes == ("duplicate",)
     assert "on-duplicate is fail" in str(found.problem)
 

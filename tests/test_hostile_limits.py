@@ -18,6 +18,7 @@ from fastlung.cli import main
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import ConfigError, LimitError
 from fastlung.io.dicom import index_series, list_series, load_series, read_series
+from fastlung.io.dicom.headers import read_header
 from fastlung.limits import NAMES, Limits, check_listing, limited, limits_in_force
 from fastlung.pipeline import process_scan
 from fastlung.run.engine import dry_run
@@ -171,6 +172,30 @@ def test_depth_hidden_from_the_limit_ends_in_an_error_all_the_same():
     )
 
 
+def flooded(syntax, count):
+    """A slice with so many empty elements before its geometry."""
+    blob = ct_slice(WORDS[0], transfer_syntax=syntax)
+    at = blob.find(struct.pack("<HH", 0x0018, 0x0050))
+    return blob[:at] + (b"\x09\x00\x10\x10" + b"LO\0\0" * (syntax == EXPLICIT)) * count + blob[at:]
+
+
+def test_header_bytes():
+    few, many = flooded(EXPLICIT, 20_000), flooded(EXPLICIT, 200_000)
+    with limited(header_bytes=MIB):
+        assert index_series({"few": few}).series[0].defects == ()
+        with allocating_less_than(8 * MIB):
+            assert "bytes; the limit header_bytes is 1,048,576" in problem_of({"many": many})
+    asked = []
+
+    def read(count):
+        asked.append(count)
+        return many[:count]
+
+    with limited(header_bytes=MIB):
+        read_header("many", GIB, read)
+    assert max(asked) == MIB
+
+
 def test_inflated_size():
     meta = ct_slice(WORDS[0], transfer_syntax=DEFLATED)
     # The file meta ends where the deflated bytes begin: 12 bytes after its group length's value.
@@ -181,7 +206,7 @@ def test_inflated_size():
         assert "inflates beyond" in problem_of({"bomb": bomb})
     with limited(inflate_spare_bytes=MIB), allocating_less_than(4 * MIB):
         assert "limit inflate_ratio is 4" in problem_of({"bomb": bomb})
-    with limited(inflate_spare_bytes=65 * MIB):
+    with limited(inflate_spare_bytes=65 * MIB, header_bytes=MIB):
         assert "inflates" not in str(index_series({"bomb": bomb}).skipped)
 
 

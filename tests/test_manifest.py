@@ -5,7 +5,6 @@ import io
 import json
 import re
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -20,7 +19,6 @@ from fastlung.report import manifest
 from fastlung.run.manifest import write_manifest
 from fastlung.scan import Grid, Outcome, Verdict
 
-DOCS = Path(__file__).resolve().parents[1] / "docs"
 GROUP = {
     "source": "patient-01/ct", "skipped_files": 2, "config_digest": "0" * 16, "fastlung": "0.1.0",
     "written_at": "2026-01-01T00:00:00+00:00",
@@ -184,11 +182,3 @@ def test_parquet_holds_the_same_with_types_and_units(tmp_path, monkeypatch):
     monkeypatch.setattr("fastlung.run.manifest.writes_parquet", lambda: False)
     assert write_manifest(LocalStore(tmp_path)) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]
-
-
-def test_the_reference_lists_every_column():
-    page = (DOCS / "reference" / "manifest.md").read_text()
-    table = re.findall(r"^\| `(\w+)` \| (\w+) \| (.*?) \| (.*?) \|$", page, re.MULTILINE)
-    assert table == [
-        (column.name, column.kind, column.unit, column.meaning) for column in manifest.COLUMNS
-    ]

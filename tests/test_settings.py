@@ -1,6 +1,7 @@
 """Options add up from file, environment and command line, and can be given back."""
 
 import json
+import re
 import tomllib
 
 import pytest
@@ -121,15 +122,17 @@ def test_what_is_printed_gives_the_same_digest_again(preset, spacing, order, win
     found = settings(*words, environment=environment)
     assert found.config == config
     again = tomllib.loads(as_toml(found))
-    options = {name: again[name] for name in Config.model_fields if name != "preset"}
-    assert build_config(again["preset"], **options) == config
+    assert build_config(**again) == config
     assert config.digest in as_toml(found)
 
 
 def test_config_prints_and_takes_files(tmp_path, file, capsys):
     assert main(["config", "--preset", "tutorial", "--memory-limit", "8GB"]) == 0
     first = capsys.readouterr().out
-    assert set(tomllib.loads(first)) == {*Config.model_fields, *RunOptions.model_fields}
+    assert set(tomllib.loads(first)) == {"preset", "memory_limit_bytes"}
+    every = tomllib.loads(re.sub(r"^# (?=\w+ = )", "", first, flags=re.MULTILINE))
+    assert set(every) == {*Config.model_fields, *RunOptions.model_fields}
+    assert every["window_hu"] == [-1000.0, 400.0]
     file.write_text(first)
     assert main(["config", "--config", str(file)]) == 0
     assert tomllib.loads(capsys.readouterr().out) == tomllib.loads(first)
@@ -141,6 +144,12 @@ def test_config_prints_and_takes_files(tmp_path, file, capsys):
     assert config.digest in capsys.readouterr().out
     assert main(["config", "--config", str(run_file), "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_what_follows_from_other_options_follows_from_stronger_ones(file):
+    file.write_text(as_toml(settings("--format", "nifti")))
+    assert settings("--config", file, "--window", "-1000,400").config.dtype == "float32"
+    assert settings("--config", file, "--preset", "tutorial").config.mask == "tutorial"
 
 
 def test_process_takes_file_and_environment(file, tmp_path, capsys, monkeypatch):

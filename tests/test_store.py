@@ -196,3 +196,11 @@ def test_open_store_refuses_what_it_cannot_read(tmp_path):
     for url in ("gs://bucket", "http://bucket", ""):
         with pytest.raises(ConfigError):
             open_store(url)
+
+
+def test_removing_an_object_of_the_root_leaves_the_root_and_all_above(tmp_path):
+    store = LocalStore(tmp_path / "above" / "root")
+    store.put("alone", [b"1"])
+    store.delete("alone")
+    store.delete("never there")
+    assert store.root.is_dir()

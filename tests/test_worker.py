@@ -85,7 +85,6 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
         "hu",
         "resample",
         "mask",
-        "crop",
         "normalise",
         "encode",
         "wait",

@@ -112,7 +112,8 @@ def as_toml(settings: Settings) -> str:
     Returns
     -------
     str
-        TOML; each line says where its value comes from.
+        TOML; each line says where its value comes from. What nobody has set is a comment, so that
+        what is stronger than the file still decides what follows from it.
     """
     config, options = settings.config, settings.options
     lines = [
@@ -128,8 +129,6 @@ def as_toml(settings: Settings) -> str:
 
 
 def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
-    preset = settings.config.preset
-    usual = f"preset {preset}" if name in PRESETS[preset] else "default"
     # JSON's numbers, texts, booleans and lists of them are TOML's, too; its objects are not.
     if isinstance(value, dict):
         # What is absent has no word in TOML.
@@ -137,7 +136,11 @@ def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
         text = "{ " + ", ".join(f"{key} = {one}" for key, one in given.items()) + " }"
     else:
         text = json.dumps(absent if value is None else value)
-    return f"{f'{name} = {text}':<40}# {settings.origins.get(name, usual)}"
+    if name in settings.origins:
+        return f"{f'{name} = {text}':<40}# {settings.origins[name]}"
+    preset = settings.config.preset
+    usual = f"preset {preset}" if PRESETS[preset].get(name) == value else "default"
+    return f"{f'# {name} = {text}':<40}# {usual}"
 
 
 def _add(

@@ -18,11 +18,12 @@ from fastlung.errors import GeometryError
 from fastlung.scan import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Hashable, Iterable
 
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
+    Marks = Callable[[int], Iterable[Hashable]]
 
 __all__ = ["Findings", "Places", "Steps", "distinct", "mean_axes", "named", "shifts", "steps_of"]
 
@@ -136,7 +137,7 @@ def mean_axes(orientations: Floats, findings: Findings) -> Floats:
     return np.stack([row, column, np.cross(row, column)], axis=1)
 
 
-def distinct(heights: Floats, positions_mm: Floats, same: Callable[[int, int], bool]) -> Places:
+def distinct(heights: Floats, positions_mm: Floats, marks: Marks) -> Places:
     """
     Sort slices by position and find those that repeat another one.
 
@@ -146,8 +147,8 @@ def distinct(heights: Floats, positions_mm: Floats, same: Callable[[int, int], b
         Position along the normal, in millimetres.
     positions_mm : ndarray of float64, shape (n, 3)
         Position in the patient, in millimetres.
-    same : callable
-        Whether two slices at one position are the same image.
+    marks : callable
+        Marks of a slice; two at one position that share a mark are the same image.
 
     Returns
     -------
@@ -157,17 +158,28 @@ def distinct(heights: Floats, positions_mm: Floats, same: Callable[[int, int], b
     order = np.argsort(heights, kind="stable")
     slices: list[list[int]] = []
     for run in np.split(order, np.nonzero(np.diff(heights[order]) > SAME_POSITION_MM)[0] + 1):
-        place: list[int] = []
-        for one in sorted(map(int, run)):
-            near = (
-                other
-                for other in place
-                if np.abs(positions_mm[one] - positions_mm[other]).max() <= SAME_POSITION_MM
-            )
-            if not any(same(other, one) for other in near):
-                place.append(one)
-        slices.append(place)
+        ones = sorted(map(int, run))
+        slices.append(ones if len(ones) == 1 else _different(ones, positions_mm, marks))
     return Places(slices, len(heights) - sum(map(len, slices)))
+
+
+def _different(ones: list[int], positions_mm: Floats, marks: Marks) -> list[int]:
+    """Slices that repeat none before them. Each is asked for its marks once, and no pairs made."""
+    place: list[int] = []
+    seen: dict[Hashable, int] = {}
+    for one in ones:
+        own = []
+        for mark in marks(one):
+            other = seen.get(mark, one)
+            apart = np.abs(positions_mm[one] - positions_mm[other]).max()
+            if other != one and apart <= SAME_POSITION_MM:
+                break
+            own.append(mark)
+        else:
+            place.append(one)
+        for mark in own:
+            seen.setdefault(mark, one)
+    return place
 
 
 def steps_of(along: Floats, findings: Findings) -> Steps:

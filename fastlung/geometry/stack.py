@@ -13,12 +13,12 @@ from fastlung.geometry.policy import Policy
 from fastlung.scan import Grid, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Mapping, Sequence
+    from collections.abc import Hashable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from fastlung.errors import GeometryError
-    from fastlung.geometry.checks import Places, Steps
+    from fastlung.geometry.checks import Marks, Places, Steps
 
     Floats = npt.NDArray[np.float64]
     Tells = Mapping[str, Sequence[Hashable]]
@@ -83,7 +83,7 @@ def stack_slices(
     *,
     pixel_spacing_mm: tuple[float, float],
     shape: tuple[int, int],
-    same: Callable[[int, int], bool],
+    marks: Marks,
     tells: Tells | None = None,
     thickness_mm: float | None = None,
     policy: Policy = _DEFAULT,
@@ -101,9 +101,9 @@ def stack_slices(
         Distance between rows, and between columns, in millimetres.
     shape : tuple of int
         Rows and columns.
-    same : callable
-        Whether two slices, given by index and lying at one position, are the same image. Asked
-        only of such slices.
+    marks : callable
+        Gives marks of a slice by index, the cheap ones first; two slices at one position that
+        share a mark are the same image. Asked only of slices that share a position.
     tells : mapping of str to sequence, or None
         What may tell different slices at one position apart: name -> a label for each slice. Tried
         in order.
@@ -133,19 +133,19 @@ def stack_slices(
         thickness_mm=thickness_mm,
         policy=policy,
     )
-    places = distinct(slices.heights, positions_mm, same)
+    places = distinct(slices.heights, positions_mm, marks)
     parts, how = _told_apart(slices, places, tells or {})
     if parts:
         sizes = " + ".join(str(len(part)) for part in parts)
         findings.classes.append("multi_acquisition")
         findings.actions.append(f"split by {how}: {sizes} slices stand as {len(parts)} series")
-        return tuple(stack for part in parts for stack in _part(slices, part, findings, same))
+        return tuple(stack for part in parts for stack in _part(slices, part, findings, marks))
     kept = _one_per_place(slices, places, findings)
     return _stacks(slices, kept, findings)
 
 
 def _part(
-    slices: _Slices, part: Sequence[int], findings: Findings, same: Callable[[int, int], bool]
+    slices: _Slices, part: Sequence[int], findings: Findings, marks: Marks
 ) -> tuple[Stack, ...]:
     """Stacks of one acquisition; within it slices may still repeat."""
     index = np.array(part)
@@ -154,7 +154,7 @@ def _part(
     places = distinct(
         slices.heights[index],
         slices.positions_mm[index],
-        lambda i, j: same(part[i], part[j]),
+        lambda i: marks(part[i]),
     )
     own = places._replace(slices=[[int(index[i]) for i in place] for place in places.slices])
     return _stacks(slices, _one_per_place(slices, own, findings), findings)
@@ -186,7 +186,8 @@ def _told_apart(slices: _Slices, places: Places, tells: Tells) -> tuple[list[tup
         # times do, tells nothing.
         apart = all(len({labels[one] for one in place}) == len(place) for place in places.slices)
         if apart and len(parts) == most and min(map(len, parts.values())) > 1:
-            return [tuple(part) for part in sorted(parts.values(), key=min)], name
+            # By label: what the files are called must not decide which part is the first.
+            return [tuple(parts[label]) for label in sorted(parts, key=str)], name
     if slices.policy.on_duplicate == "split":
         layers = [
             tuple(place[layer] for place in places.slices if len(place) > layer)

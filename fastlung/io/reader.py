@@ -23,7 +23,7 @@ from fastlung.windowing import recentred, windowed
 
 if TYPE_CHECKING:
     import os
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     import numpy.typing as npt
 
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
     Window = tuple[float, float]
 
-__all__ = ["open_scan"]
+__all__ = ["open_scan", "stored_scan"]
 
 
 def open_scan(
@@ -82,20 +82,47 @@ def open_scan(
     folder = _folder_of(str(path))
     store = open_store(folder)
     try:
-        metadata = _metadata(store.get(METADATA_NAME))
-    except ObjectNotFoundError:
+        scan = stored_scan(store.url.rstrip("/").rpartition("/")[2], store.get)
+    except ObjectNotFoundError as error:
+        if METADATA_NAME not in str(error):
+            raise
         raise ObjectNotFoundError(
             f"{folder}: no {METADATA_NAME} here; expected the folder of one scan, such as "
             "SINK/scans/NAME"
         ) from None
+    return scan if window is None else _normalised(scan, window, centre)
+
+
+def stored_scan(name: str, get: Callable[[str], bytes]) -> StoredScan:
+    """
+    Put a scan together from its files, as they were written.
+
+    Parameters
+    ----------
+    name : str
+        Its name in the sink.
+    get : callable
+        From the name of a file of it to the contents.
+
+    Returns
+    -------
+    StoredScan
+        Image, mask, grid and metadata.
+
+    Raises
+    ------
+    FormatError
+        If a file of it is damaged.
+    """
+    metadata = _metadata(get(METADATA_NAME))
     form = FORMATS[metadata["config"]["format"]]
     files = form.file_names(array_names(metadata["config"]["mask"]))
-    arrays = _decoded(form, {file: store.get(file) for file in files})
+    arrays = _decoded(form, {file: get(file) for file in files})
     grid = grid_from_json(metadata["grid"])
     _check_shapes(arrays, grid)
     written = metadata["window_hu"]
-    scan = StoredScan(
-        name=store.url.rstrip("/").rpartition("/")[2],
+    return StoredScan(
+        name=name,
         image=arrays["image"],
         mask=arrays.get("mask"),
         grid=grid,
@@ -103,7 +130,6 @@ def open_scan(
         zero_centre=metadata["zero_centre"],
         metadata=metadata,
     )
-    return scan if window is None else _normalised(scan, window, centre)
 
 
 def _wanted(

@@ -283,7 +283,7 @@ class LocalStore:
         except OSError as error:
             raise _store_error("object", key, "removed", error) from error
         with suppress(OSError):  # not empty
-            for folder in path.parents[: key.count("/") - 1]:
+            for folder in path.parents[: max(0, key.count("/") - 1)]:
                 folder.rmdir()
 
     def sweep(self) -> int:

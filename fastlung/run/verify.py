@@ -16,10 +16,10 @@ from typing import TYPE_CHECKING
 from isal import isal_zlib
 
 from fastlung.config import StoreOptions
-from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
-from fastlung.io.decoding import decoding_problem
+from fastlung.errors import ConfigError, FormatError, StoreError
 from fastlung.io.locate import open_source
 from fastlung.io.names import claim_key, load_names_key
+from fastlung.io.reader import stored_scan
 from fastlung.io.records import RECORDS, load_outcome, outcome_key, read_records, record_key
 from fastlung.io.store import open_store
 from fastlung.run.resume import key_fingerprint, read_run_file, source_groups
@@ -217,27 +217,26 @@ def _bad_outputs(
     sink: Store, records: Sequence[Record], sizes: Mapping[str, int], *, read_outputs: bool
 ) -> Iterator[Finding]:
     seen: set[str] = set()
-    to_read: list[tuple[Outcome, str]] = []
+    to_read: list[Outcome] = []
     for outcome in (outcome for record in records for outcome in record.outcomes):
         if outcome.status != "done":
             continue
         if not outcome.outputs:
             yield _damaged(record_key(outcome.group), "it names no output of a done scan", outcome)
             continue
-        for key in (*outcome.outputs, outcome_key(outcome.name)):
-            finding = _listing_finding(outcome, key, sizes.get(key), claimed=key in seen)
-            seen.add(key)
-            if finding is None:
-                to_read.append((outcome, key))
-            else:
-                yield finding
+        keys = (*outcome.outputs, outcome_key(outcome.name))
+        listed = [
+            _listing_finding(outcome, key, sizes.get(key), claimed=key in seen) for key in keys
+        ]
+        seen.update(keys)
+        yield from filter(None, listed)
+        if not any(listed):
+            to_read.append(outcome)
     if not read_outputs:
         return
     with ThreadPoolExecutor(min(MOST_READERS, os.cpu_count() or 1)) as readers:
-        problems = readers.map(lambda one: _content_problem(sink, *one), to_read)
-        for (outcome, key), text in zip(to_read, problems, strict=True):
-            if text:
-                yield _damaged(key, text, outcome)
+        for findings in readers.map(lambda outcome: _read_back(sink, outcome), to_read):
+            yield from findings
 
 
 def _listing_finding(
@@ -258,23 +257,37 @@ def _damaged(place: str, text: str, outcome: Outcome) -> Finding:
     return Finding(kind="damaged", place=place, text=text, group=outcome.group)
 
 
-def _content_problem(sink: Store, outcome: Outcome, key: str) -> str:
-    try:
-        data = sink.get(key)
-    except ObjectNotFoundError:
-        return "gone while it was verified; is a run at work in this sink?"
-    except StoreError:
-        return "cannot be read"
-    if key == outcome_key(outcome.name):
+def _read_back(sink: Store, outcome: Outcome) -> list[Finding]:
+    """Read all of a scan: checksums first, then whether it opens as a scan."""
+    files: dict[str, bytes] = {}
+    findings = []
+    folder = f"scans/{outcome.name}/"
+    for key, (_size, expected) in outcome.outputs.items():
         try:
-            return "" if load_outcome(data).group == outcome.group else "of another source folder"
-        except ValueError:
-            return "cannot be read as an outcome"
-    expected, found = outcome.outputs[key][1], isal_zlib.crc32(data)
-    if found != expected:
-        return f"expected CRC-32 {expected:08x}, found {found:08x}"
-    shape = outcome.grid.shape if outcome.grid else (0, 0, 0)
-    return decoding_problem(key, data, shape)
+            data = sink.get(key)
+        except StoreError:
+            findings.append(_damaged(key, "cannot be read, or went while it was verified", outcome))
+            continue
+        found = isal_zlib.crc32(data)
+        if found != expected:
+            text = f"expected CRC-32 {expected:08x}, found {found:08x}"
+            findings.append(_damaged(key, text, outcome))
+        files[key.removeprefix(folder)] = data
+    if not findings:
+        try:
+            stored_scan(outcome.name, files.__getitem__)
+        except (FormatError, KeyError) as error:
+            text = "files that its metadata names are missing from its record"
+            text = str(error) if isinstance(error, FormatError) else text
+            findings.append(_damaged(folder.rstrip("/"), text, outcome))
+    key = outcome_key(outcome.name)
+    try:
+        owner = load_outcome(sink.get(key)).group
+    except (StoreError, ValueError):
+        return [*findings, _damaged(key, "cannot be read as an outcome", outcome)]
+    if owner != outcome.group:
+        findings.append(_damaged(key, "it is of another source folder", outcome))
+    return findings
 
 
 def _orphans(

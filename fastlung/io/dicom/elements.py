@@ -224,7 +224,8 @@ def read_elements(data: bytes, size_bytes: int) -> Elements | None:
         try:
             if syntax == DEFLATED_LITTLE_ENDIAN:
                 inflated = inflate(data, meta.offset)
-                walk = _Walk(inflated, 0, len(inflated), deflated_from=meta.offset)
+                head = inflated[: limits_in_force().header_bytes]
+                walk = _Walk(head, 0, len(inflated), deflated_from=meta.offset)
             else:
                 walk = _Walk(data, meta.offset, size_bytes)
             implicit = _is_implicit(walk.data, walk.offset)

@@ -5,15 +5,13 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from fastlung.errors import FormatError, LimitError, MetadataError, TruncatedError
+from fastlung.errors import FormatError, MetadataError, TruncatedError
+from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
     from fastlung.io.dicom.elements import Elements, PixelElement
 
-__all__ = ["MAX_FRAMES", "split_frames"]
-
-#: Most frames of one file, as many as slices of a series.
-MAX_FRAMES = 5000
+__all__ = ["split_frames"]
 
 
 def split_frames(elements: Elements, pixels: PixelElement) -> list[Elements]:
@@ -30,7 +28,7 @@ def split_frames(elements: Elements, pixels: PixelElement) -> list[Elements]:
     Raises
     ------
     LimitError
-        For more than `MAX_FRAMES`, known before anything is made for any of them.
+        For too many frames, known before anything is made for any of them.
     ScanError
         Where the number of frames, their functional groups and the pixels do not agree.
     """
@@ -38,8 +36,8 @@ def split_frames(elements: Elements, pixels: PixelElement) -> list[Elements]:
     if numbers is None or numbers[0] != int(numbers[0]) or numbers[0] < 1:
         raise MetadataError("NumberOfFrames is absent or no count; a multi-frame file needs it")
     count = int(numbers[0])
-    if count > MAX_FRAMES:
-        raise LimitError(f"NumberOfFrames is {count:,}; the limit is {MAX_FRAMES:,}")
+    if count > limits_in_force().frames:
+        raise beyond("frames", f"NumberOfFrames is {count:,}")
     if len(elements.frames) != count:
         raise FormatError(
             f"NumberOfFrames is {count:,}, and functional groups describe {len(elements.frames):,}"

@@ -25,6 +25,7 @@ PIXEL_SPACING_TOLERANCE_MM = 1e-4
 #: What must be equal within a volume, in the order of `_exact`.
 _EXACT_NAMES = (
     "study",
+    "series number",
     "kind of object",
     "frame of reference",
     "matrix",
@@ -86,7 +87,7 @@ class Divided:
 def group_slices(slices: Iterable[SliceHeader]) -> list[Group]:
     """Put together slices that can share a volume; the result does not depend on their order."""
     buckets: dict[tuple[object, ...], list[Group]] = {}
-    for header in sorted(slices, key=lambda one: (one.instance_number, one.key)):
+    for header in sorted(slices, key=_by_number):
         groups = buckets.setdefault((header.series_uid, *_exact(header)), [])
         # Compared with the first slice of a group, not rounded: rounding would split a series
         # whose noise straddles a half.
@@ -164,10 +165,16 @@ def divide(groups: list[Group], policy: Policy) -> Divided:
     )
 
 
+def _by_number(header: SliceHeader) -> tuple[float, str, str]:
+    """Instance number first; what a file is called only where its content says nothing."""
+    return header.instance_number, header.instance_uid, header.key
+
+
 def _exact(header: SliceHeader) -> tuple[str | tuple[int, int], ...]:
     """What must be equal within a volume. A kernel or voltage that changes is another scan."""
     return (
         header.study_uid,
+        "" if header.series_uid else header.tells["series number"],
         header.sop_class_uid,
         header.frame_uid,
         (header.rows, header.columns),

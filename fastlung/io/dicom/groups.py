@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from pydicom.filereader import read_sequence
 
-from fastlung.errors import LimitError
 from fastlung.io.dicom.tags import FRAME_KEYWORDS, KEYWORDS, MACROS
+from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -19,9 +19,9 @@ if TYPE_CHECKING:
 
 __all__ = ["Groups"]
 
-#: Items that functional groups may hold: 5000 frames with eight groups each. Counted before an
-#: object is made for any of them.
-MAX_GROUP_ITEMS = 45_000
+#: Items that functional groups may hold for each frame allowed: itself and a dozen groups. Counted
+#: before an object is made for any of them.
+ITEMS_A_FRAME = 13
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,8 +52,9 @@ class Groups:
         if not isinstance(value, bytes):  # of undefined length: pydicom has read it, or empty
             return value or ()
         order = "<" if self.little_endian else ">"
-        if value.count(struct.pack(f"{order}HH", 0xFFFE, 0xE000)) > MAX_GROUP_ITEMS:
-            raise LimitError(f"functional groups of more than {MAX_GROUP_ITEMS:,} items")
+        count = value.count(struct.pack(f"{order}HH", 0xFFFE, 0xE000))
+        if count > ITEMS_A_FRAME * limits_in_force().frames:
+            raise beyond("frames", f"functional groups hold {count:,} items")
         items: Sequence[Dataset] = read_sequence(
             io.BytesIO(value), self.implicit, self.little_endian, len(value), "iso8859"
         )

@@ -21,7 +21,7 @@ from fastlung.errors import (
     TruncatedError,
 )
 from fastlung.io.dicom.coding import CODED_TEXT, UID, Coding, read_coding, safe_uid
-from fastlung.io.dicom.elements import Elements, read_elements
+from fastlung.io.dicom.elements import DEFLATED_LITTLE_ENDIAN, Elements, read_elements
 from fastlung.io.dicom.frames import split_frames
 from fastlung.io.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
 from fastlung.limits import beyond, limits_in_force
@@ -51,6 +51,7 @@ MULTIFRAME_CT = {"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
 #: What tells acquisitions apart that share positions: a name, and where it may stand. In the order
 #: in which they are tried.
 TELLS = {
+    "series number": ("SeriesNumber",),
     "acquisition number": ("AcquisitionNumber", "FrameAcquisitionNumber"),
     "temporal position": ("TemporalPositionIdentifier", "TemporalPositionIndex"),
     "image type": ("ImageType",),
@@ -183,7 +184,9 @@ def read_headers(
         return Skipped(key=key, reason=_EMPTY)
     elements = read_elements(read(min(HEAD_BYTES, size_bytes)), size_bytes)
     if elements is not None and elements.pixels is None and size_bytes > HEAD_BYTES:
-        elements = read_elements(read(size_bytes), size_bytes)
+        deflated = elements.transfer_syntax == DEFLATED_LITTLE_ENDIAN
+        longest = size_bytes if deflated else limits_in_force().header_bytes
+        elements = read_elements(read(min(longest, size_bytes)), size_bytes)
     if elements is None:
         nifti = key.lower().endswith((".nii", ".nii.gz"))
         return Skipped(key=key, reason=_NIFTI if nifti else _FOREIGN)
@@ -194,6 +197,9 @@ def read_headers(
     known = whole or "SeriesInstanceUID" in elements.values
     series_uid = safe_uid(elements.text("SeriesInstanceUID")) if known else None
     try:
+        cut = elements.failure is None or isinstance(elements.failure, TruncatedError)
+        if cut and elements.pixels is None and size_bytes > limits_in_force().header_bytes:
+            raise beyond("header_bytes", f"no pixels at the start of {size_bytes:,} bytes")
         if elements.failure is not None:
             raise elements.failure
         if elements.pixels is None:

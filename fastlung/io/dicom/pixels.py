@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from fastlung.io.dicom.elements import PixelElement
     from fastlung.io.dicom.series import SeriesHeaders
 
-__all__ = ["load_series", "pixel_bytes", "read_words"]
+__all__ = ["Frames", "load_series", "pixel_bytes", "read_words"]
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0"
@@ -54,11 +54,11 @@ def load_series(series: SeriesHeaders, blobs: Mapping[str, bytes | memoryview]) 
         raise ScanError("the series has no grid")
     stored = np.empty(series.grid.shape, np.uint16)
     codings: list[Coding] = []
-    opened, frames = "", _Frames(b"")
+    opened, frames = "", Frames(b"")
     for number, header in enumerate(series.headers):
         # Frames of one file mostly follow one another: it is opened once for all of them.
         if header.key != opened or not number:
-            opened, frames = header.key, _Frames(blobs[header.key])
+            opened, frames = header.key, Frames(blobs[header.key])
         try:
             if isinstance(header.coding, ScanError):
                 raise header.coding
@@ -159,10 +159,10 @@ def pixel_bytes(coding: Coding, blob: bytes | memoryview) -> bytes | memoryview:
         Where the frame is not a sequence of fragments, or a deflated file does not inflate;
         `TruncatedError` where a fragment is cut short.
     """
-    return _Frames(blob).of(coding.pixels)
+    return Frames(blob).of(coding.pixels)
 
 
-class _Frames:
+class Frames:
     """The frames of one file, inflated and cut into fragments once for all of them."""
 
     def __init__(self, blob: bytes | memoryview) -> None:
@@ -171,7 +171,14 @@ class _Frames:
         self._cut: list[list[memoryview]] | None = None
 
     def of(self, pixels: PixelElement) -> bytes | memoryview:
-        """Bytes of one frame."""
+        """
+        Bytes of one frame.
+
+        Raises
+        ------
+        FormatError
+            As `pixel_bytes`.
+        """
         data = self._blob
         if pixels.deflated_from is not None:
             if self._inflated is None:

@@ -8,29 +8,32 @@ here they are a mapping from key to bytes, or a callable (see `folder` for paths
 
 from __future__ import annotations
 
+import hashlib
 import statistics
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import partial
+from functools import lru_cache, partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from fastlung.errors import ScanError
 from fastlung.geometry import Policy, Stack, stack_slices
-from fastlung.io.dicom.elements import pydicom_silenced
+from fastlung.io.dicom.elements import PixelElement, pydicom_silenced
 from fastlung.io.dicom.grouping import Group, divide, group_slices
 from fastlung.io.dicom.headers import TELLS, Broken, Skipped, SliceHeader, read_headers
-from fastlung.io.dicom.pixels import pixel_bytes
+from fastlung.io.dicom.pixels import Frames
 from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import Grid, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
 
     import numpy.typing as npt
 
     from fastlung.errors import LimitError
+
+    Opened = Callable[[str, int], Frames]
 
 __all__ = ["SeriesHeaders", "SeriesIndex", "index_files", "index_series"]
 
@@ -38,6 +41,8 @@ __all__ = ["SeriesHeaders", "SeriesIndex", "index_files", "index_series"]
 SLICE_THICKNESS_MM = (0.05, 50.0)
 
 _DEFAULT = Policy()
+#: Where pixels lie does not matter when two codings are compared.
+_NO_PIXELS = PixelElement(offset=0, length=0, available=0)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -173,13 +178,14 @@ def index_files(
         else:
             defects.setdefault(entry.series_uid, []).append(entry)
 
-    def whole(header: SliceHeader) -> bytes:
-        return read(header.key, header.size_bytes)
+    @lru_cache(maxsize=1)  # the frames of one file follow one another
+    def opened(key: str, size_bytes: int) -> Frames:
+        return Frames(read(key, size_bytes))
 
     series: list[SeriesHeaders] = []
     for uid in sorted({*by_uid, *defects}):
         series += _series_under(
-            uid, by_uid.get(uid, []), defects.get(uid, []), whole, policy, skipped
+            uid, by_uid.get(uid, []), defects.get(uid, []), opened, policy, skipped
         )
     return SeriesIndex(series=tuple(series), skipped=skipped, broken=tuple(lost))
 
@@ -188,7 +194,7 @@ def _series_under(
     uid: str,
     groups: list[Group],
     broken: list[Broken],
-    whole: Callable[[SliceHeader], bytes],
+    opened: Opened,
     policy: Policy,
     skipped: dict[str, str],
 ) -> list[SeriesHeaders]:
@@ -201,7 +207,7 @@ def _series_under(
         for header in divided.left_out
     }
     described = [
-        one for group in divided.groups for one in _describe(group.slices, broken, whole, policy)
+        one for group in divided.groups for one in _describe(group.slices, broken, opened, policy)
     ]
     return [
         replace(
@@ -244,10 +250,10 @@ def _unreadable(uid: str, broken: list[Broken]) -> SeriesHeaders:
 def _describe(
     slices: list[SliceHeader],
     broken: list[Broken],
-    whole: Callable[[SliceHeader], bytes],
+    opened: Opened,
     policy: Policy,
 ) -> list[SeriesHeaders]:
-    stacks = _stacks(slices, whole, policy)
+    stacks = _stacks(slices, opened, policy)
     used = {index for stack in stacks for index in stack.kept}
     left_out = [slices[i] for i in range(len(slices)) if i not in used]
     described = []
@@ -290,26 +296,22 @@ def _series(
     )
 
 
-def _stacks(
-    slices: list[SliceHeader], whole: Callable[[SliceHeader], bytes], policy: Policy
-) -> tuple[Stack, ...]:
+def _stacks(slices: list[SliceHeader], opened: Opened, policy: Policy) -> tuple[Stack, ...]:
     # One UID on two files is one instance sent twice, unless somebody wrote it on every file.
     uids_tell = len({header.instance_uid for header in slices}) > 1
 
-    def same(i: int, j: int) -> bool:
-        one, other = slices[i], slices[j]
-        if isinstance(one.coding, ScanError) or isinstance(other.coding, ScanError):
-            return False
-        if uids_tell and one.instance_uid and one.instance_uid == other.instance_uid:
-            return True
-        if one.transfer_syntax != other.transfer_syntax:
-            return False
-        if replace(other.coding, pixels=one.coding.pixels) != one.coding:
-            return False
+    def marks(index: int) -> Iterator[Hashable]:
+        header = slices[index]
+        if isinstance(header.coding, ScanError):
+            return
+        if uids_tell and header.instance_uid:
+            yield header.instance_uid
         try:
-            return pixel_bytes(one.coding, whole(one)) == pixel_bytes(other.coding, whole(other))
+            frame = opened(header.key, header.size_bytes).of(header.coding.pixels)
         except ScanError:  # a frame cut short: loading says so
-            return False
+            return
+        coding = replace(header.coding, pixels=_NO_PIXELS)
+        yield header.transfer_syntax, coding, hashlib.sha256(frame).digest()
 
     missing = (np.nan,) * 6
     return stack_slices(
@@ -317,7 +319,7 @@ def _stacks(
         np.array([header.orientation or missing for header in slices], dtype=np.float64),
         pixel_spacing_mm=slices[0].pixel_spacing_mm,
         shape=(slices[0].rows, slices[0].columns),
-        same=same,
+        marks=marks,
         tells={name: [header.tells[name] for header in slices] for name in TELLS},
         thickness_mm=_thickness(slices[0]),
         policy=policy,

@@ -42,6 +42,7 @@ KEYWORDS = {
         "FrameType": 0x00089007,
         "TriggerTime": 0x00181060,
         "StudyInstanceUID": 0x0020000D,
+        "SeriesNumber": 0x00200011,
         "AcquisitionNumber": 0x00200012,
         "InstanceNumber": 0x00200013,
         "TemporalPositionIdentifier": 0x00200100,
