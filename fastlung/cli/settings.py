@@ -22,6 +22,7 @@ from fastlung.config import (
     StoreOptions,
     build_config,
     build_run_options,
+    build_store_options,
 )
 from fastlung.errors import ConfigError
 from fastlung.io.names import KEY_VARIABLE
@@ -217,7 +218,7 @@ def _from_command_line(args: Namespace) -> dict[str, tuple[Any, str]]:
         typed |= dict.fromkeys(("workers", "chunk_size"), ("auto", "--auto-tune"))
     if storage := storage_typed(args):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in storage)
-        typed["storage"] = (storage, options)
+        typed["storage"] = (build_store_options(**storage), options)
     if args.limit:
         typed["limits"] = (dict(args.limit), "--limit")
     for name in FIELDS:
