@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from fastlung import errors as errors
     from fastlung.config import Config as Config
     from fastlung.config import RunOptions as RunOptions
+    from fastlung.config import StoreOptions as StoreOptions
     from fastlung.config import build_config as build_config
     from fastlung.config import build_run_options as build_run_options
     from fastlung.geometry import Policy as Policy
@@ -56,6 +57,7 @@ __all__ = [
     "RawScan",
     "RunOptions",
     "ScanResult",
+    "StoreOptions",
     "StoredScan",
     "Verdict",
     "__version__",
@@ -76,7 +78,7 @@ __all__ = [
 
 #: Module -> public names it defines.
 _EXPORTS = {
-    "config": ("Config", "RunOptions", "build_config", "build_run_options"),
+    "config": ("Config", "RunOptions", "StoreOptions", "build_config", "build_run_options"),
     "geometry": ("Policy",),
     "io.dicom": ("list_series", "read_series"),
     "io.reader": ("open_scan",),

@@ -19,7 +19,15 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, mo
 from fastlung.errors import ConfigError
 from fastlung.limits import Limits, changed
 
-__all__ = ["PRESETS", "Config", "RunOptions", "build_config", "build_run_options"]
+__all__ = [
+    "PRESETS",
+    "Config",
+    "RunOptions",
+    "StoreOptions",
+    "build_config",
+    "build_run_options",
+    "build_store_options",
+]
 
 Model = TypeVar("Model", bound=BaseModel)
 Millimetres = Annotated[float, Field(ge=0.1, le=20.0)]
@@ -77,6 +85,9 @@ class Config(BaseModel):
         File format of image and mask: ``npy``, ``npz``, ``nifti``, ``mha`` or ``zarr``.
     names : str
         What outputs are called: ``series``, ``folder`` or ``hash``.
+    group_by : str
+        What one unit of work is: the files of one ``folder``, or of one ``series`` wherever its
+        files are, which takes a look at every header first.
     on_gap, on_duplicate, on_tilt, on_variable_spacing, on_mixed_orientation : str
         What is done about irregular series; see `fastlung.geometry.Policy`.
     min_slices : int
@@ -100,6 +111,7 @@ class Config(BaseModel):
     zero_centre: float = 0.0
     format: Literal["npy", "npz", "nifti", "mha", "zarr"] = "npy"
     names: Literal["series", "folder", "hash"] = "series"
+    group_by: Literal["folder", "series"] = "folder"
     on_gap: Literal["interpolate", "nearest", "split", "fail"] = "interpolate"
     on_duplicate: Literal["drop-identical", "first", "split", "fail"] = "drop-identical"
     on_tilt: Literal["shear", "keep", "fail"] = "shear"
@@ -146,6 +158,33 @@ class Config(BaseModel):
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 
+class StoreOptions(BaseModel):
+    """
+    How s3:// is reached, as the AWS command line spells it; local folders need none of it.
+
+    Attributes
+    ----------
+    endpoint_url : str or None
+        Address of an S3 that is not Amazon's; None takes AWS_ENDPOINT_URL, or Amazon's.
+    profile : str or None
+        Named profile of the AWS configuration.
+    region : str or None
+        Region of the buckets; None asks each bucket.
+    no_sign_request : bool
+        Send no credentials: public buckets.
+    request_payer : str or None
+        ``requester`` where whoever downloads agrees to pay for it.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+/?$")] | None = None
+    profile: Annotated[str, Field(min_length=1)] | None = None
+    region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
+    no_sign_request: bool = False
+    request_payer: Literal["requester"] | None = None
+
+
 class RunOptions(BaseModel):
     """
     How a run is carried out; never changes a voxel.
@@ -164,6 +203,8 @@ class RunOptions(BaseModel):
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    storage : StoreOptions
+        How s3:// is reached.
     limits : Limits
         The largest input that is taken; fields that differ may be given by name.
     """
@@ -176,6 +217,7 @@ class RunOptions(BaseModel):
     scan_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
     overwrite: bool = False
     retry_failed: bool = False
+    storage: StoreOptions = Field(default_factory=StoreOptions)
     limits: Limits = Limits()
 
 
@@ -228,6 +270,19 @@ def build_run_options(**options: Any) -> RunOptions:
     if isinstance(limits, Mapping):
         given["limits"] = changed(Limits(), limits)
     return _validated(RunOptions, given)
+
+
+def build_store_options(**options: Any) -> StoreOptions:
+    """
+    Check the options of how s3:// is reached.
+
+    Raises
+    ------
+    ConfigError
+        For an unknown field or a value out of range.
+    """
+    given = {name: value for name, value in options.items() if value is not None}
+    return _validated(StoreOptions, given)
 
 
 def _is_none(name: str, value: Any) -> bool:

@@ -18,7 +18,8 @@ Everything fastlung raises on purpose, one class per cause.
     │   ├── LimitError                 larger than a limit of ours; nothing was allocated
     │   └── SeveralSeriesError         one series was asked for, several are there
     ├── StoreError                     source or sink                          exit 4
-    │   └── ObjectNotFoundError        (also a FileNotFoundError)
+    │   ├── ObjectNotFoundError        (also a FileNotFoundError)
+    │   └── AccessError                no credentials, or not allowed with them
     └── ResourceError                  this machine; a later run may succeed
         ├── InsufficientMemoryError
         ├── WorkerDiedError
@@ -94,6 +95,10 @@ class StoreError(FastlungError):
 
 class ObjectNotFoundError(StoreError, FileNotFoundError):
     """An object or path that should exist does not."""
+
+
+class AccessError(StoreError):
+    """There are no credentials, or what is asked for is not allowed with them."""
 
 
 class ResourceError(FastlungError):

@@ -210,7 +210,7 @@ def test_what_cannot_be_a_run_is_refused_at_once(source, tmp_path):
         (tmp_path / "file", tmp_path / "sink", ConfigError),
         (source, tmp_path / "file", ConfigError),
         (tmp_path / "empty", tmp_path / "sink", NothingFoundError),
-        ("s3://bucket/stage1", tmp_path / "sink", ConfigError),
+        ("gs://bucket/stage1", tmp_path / "sink", ConfigError),
     ]:
         with pytest.raises(error):
             process(source_path, sink_path)
@@ -364,6 +364,8 @@ def test_killed_at_any_moment_a_rerun_completes_the_same_bytes(
             assert {key: payloads(sink)[key] for key in outputs} == {k: calm[k] for k in outputs}
     for path in sink.rglob(".*.fastlung-tmp"):
         os.utime(path, (0, 0))  # as if the kill was long ago
+    for record in list(sink.glob("records/*.json"))[:1]:
+        record.unlink()  # the kill may have come after the last commit; only a run at work sweeps
     assert process(source, sink).exit_code == 0
     assert payloads(sink) == calm
     assert not list(sink.rglob(".*"))

@@ -39,16 +39,15 @@ def test_no_dicom_says_how_many_files_were_looked_at_and_why_not(tmp_path, capsy
     assert expected in sentence
 
 
-def test_a_nifti_is_named(tmp_path, capsys):
+def test_a_nifti_that_is_none_is_named(tmp_path, capsys):
     volume = tmp_path / "nifti" / "scan.nii.gz"
     volume.parent.mkdir()
     volume.write_bytes(bytes(1000))
-    code, sentence = refused(capsys, "process", volume, tmp_path / "sink", *QUICK)
-    assert code == 2
-    assert "found NIfTI; fastlung reads the DICOM slices it was made from" in sentence
-    code, sentence = refused(capsys, "process", volume.parent, tmp_path / "sink", *QUICK)
-    assert code == 3
-    assert "(1 NIfTI, not DICOM)" in sentence
+    for source in (volume, volume.parent):
+        sink = str(tmp_path / f"sink of {source.name}")
+        assert main(["process", str(source), sink, *QUICK]) == 1
+        printed = capsys.readouterr()
+        assert "neither MetaImage nor NIfTI" in printed.out + printed.err
 
 
 def test_a_file_where_a_folder_is_expected(tmp_path, capsys):

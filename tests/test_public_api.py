@@ -12,15 +12,15 @@ import pytest
 import fastlung
 
 HEAVY = {
-    "boto3", "imagecodecs", "nibabel", "numba", "numpy", "psutil", "pydantic", "pydicom", "rich",
-    "scipy", "zarr",
+    "boto3", "imagecodecs", "nibabel", "numba", "numpy", "obstore", "psutil", "pydantic", "pydicom",
+    "rich", "scipy", "zarr",
 }  # fmt: skip
 
 PUBLIC = {
     "Config", "Crop", "Flag", "Grid", "Limits", "LungMask", "Outcome", "Policy", "RawScan",
-    "RunOptions", "ScanResult", "StoredScan", "Verdict", "__version__", "build_config",
-    "build_run_options", "errors", "inspect", "limited", "list_series", "lung_mask",
-    "open_scan", "process", "process_scan", "read_series", "resample", "to_hu",
+    "RunOptions", "ScanResult", "StoreOptions", "StoredScan", "Verdict", "__version__",
+    "build_config", "build_run_options", "errors", "inspect", "limited", "list_series",
+    "lung_mask", "open_scan", "process", "process_scan", "read_series", "resample", "to_hu",
 }  # fmt: skip
 
 

@@ -10,9 +10,11 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from store_tests import StoreTests
 
+from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
-from fastlung.io import store as store_module
+from fastlung.io import store_local as store_module
 from fastlung.io.store import LocalStore, open_store
 
 
@@ -28,6 +30,24 @@ def keys(store: LocalStore, prefix: str = "") -> list[str]:
     return [info.key for info in store.list(prefix)]
 
 
+class TestLocalStore(StoreTests):
+    @pytest.fixture
+    def options(self):
+        return StoreOptions()
+
+    @pytest.fixture
+    def store(self, tmp_path):
+        return LocalStore(tmp_path / "root")
+
+    @pytest.fixture
+    def below(self, store):
+        return lambda key: LocalStore(store.root / key)
+
+    @pytest.fixture
+    def raw_put(self, store):
+        return lambda key, data: write(store.root, {key: data})
+
+
 def hidden(root: Path) -> list[str]:
     return [path.name for path in root.rglob(".*")]
 
@@ -38,11 +58,6 @@ def test_list_gives_folders_whole_and_in_order(tmp_path):
     assert keys(store, "b") == ["b/1", "b/2", "b/c/1"]
     assert keys(store, "nowhere") == []
     assert [info.size_bytes for info in store.list("b")] == [3, 0, 1]
-
-
-def test_list_leaves_out_what_is_hidden(tmp_path):
-    store = write(tmp_path, {".git/objects/1": b"", "a/.DS_Store": b"", "a/1": b""})
-    assert keys(store) == ["a/1"]
 
 
 def test_list_ends_on_link_loops_and_stays_below_the_root(tmp_path):
@@ -109,31 +124,6 @@ def test_put_then_get_gives_the_bytes_back(tmp_path_factory, pieces):
     assert store.get("a/b") == b"".join(pieces) + b"!"
     assert keys(store) == ["a/b"]
     assert hidden(store.root) == []
-
-
-@pytest.mark.parametrize("key", ["../x", "a/../../x", "/etc/passwd", "a//b", "", "a/", ".", "a\0b"])
-def test_keys_cannot_leave_the_root(tmp_path, key):
-    store = LocalStore(tmp_path / "root")
-    for use in (store.get, store.delete, lambda key: store.put(key, [b""])):
-        with pytest.raises(StoreError, match="not a key"):
-            use(key)
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_get_can_read_the_head_of_an_object_only(tmp_path):
-    store = write(tmp_path, {"1.dcm": b"header and pixels"})
-    assert store.get("1.dcm", first_bytes=6) == b"header"
-    assert store.get("1.dcm", first_bytes=1000) == b"header and pixels"
-
-
-def test_get_notices_what_changed_since_listing(tmp_path):
-    store = write(tmp_path, {"1.dcm": b"before"})
-    (listed,) = store.list()
-    assert store.get(listed.key, etag=listed.etag) == b"before"
-    (tmp_path / "1.dcm").write_bytes(b"after!")
-    os.utime(tmp_path / "1.dcm", ns=(0, 0))
-    with pytest.raises(StoreError, match="changed since it was listed"):
-        store.get(listed.key, etag=listed.etag)
 
 
 def test_a_failed_put_leaves_the_old_object_and_no_trace(tmp_path, monkeypatch):
@@ -203,7 +193,7 @@ def test_sweep_removes_only_our_own_stale_files(tmp_path):
 def test_open_store_refuses_what_it_cannot_read(tmp_path):
     assert open_store(str(tmp_path)).root == tmp_path
     assert open_store(f"file://{tmp_path}").root == tmp_path
-    for url in ("s3://bucket/stage1", "gs://bucket", ""):
+    for url in ("gs://bucket", "http://bucket", ""):
         with pytest.raises(ConfigError):
             open_store(url)
 

@@ -39,6 +39,8 @@ class Trap:
 
     objects = ()
     unreadable = False
+    kind = "files"
+    store_url = ""
     size_bytes = 0
     digest = "0" * 16
 
@@ -49,7 +51,9 @@ class Trap:
         self.at = at
 
     def __reduce__(self):
-        names = ("id", "label", "objects", "unreadable", "size_bytes", "digest")
+        names = (
+            "id", "label", "objects", "unreadable", "kind", "store_url", "size_bytes", "digest",
+        )  # fmt: skip
         fields = {name: getattr(self, name) for name in names}
         strike = (
             "(lambda os, signal, time: lambda self: ("

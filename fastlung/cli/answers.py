@@ -13,7 +13,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastlung.cli.commands import say
-from fastlung.config import Config
+from fastlung.cli.settings import storage_typed
+from fastlung.config import Config, build_store_options
 from fastlung.io.store import open_store
 from fastlung.report.summary import count
 from fastlung.run.manifest import MANIFEST_CSV, write_manifest
@@ -53,7 +54,12 @@ def answer_verify(args: Namespace) -> int:
     FastlungError
         If source or sink cannot be looked at.
     """
-    found = verify(args.source, args.sink, read_outputs=not args.quick)
+    found = verify(
+        args.source,
+        args.sink,
+        read_outputs=not args.quick,
+        storage=build_store_options(**storage_typed(args)),
+    )
     forgotten = forget(args.sink, found) if args.forget_damaged else 0
     if args.json:
         plain = asdict(found) | {"exit_code": found.exit_code, "forgotten": forgotten}

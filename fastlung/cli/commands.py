@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.cli.listing import series_csv, series_json, series_sentence, series_table
 from fastlung.cli.progress import Bar, JsonLines
-from fastlung.cli.settings import as_toml, resolve
-from fastlung.config import build_config
+from fastlung.cli.settings import as_toml, resolve, storage_typed
+from fastlung.config import build_config, build_store_options
 from fastlung.errors import ConfigError
 from fastlung.geometry import Policy
 from fastlung.limits import limited
@@ -102,7 +102,13 @@ def inspect(args: Namespace) -> int:
     """
     policy = Policy.of(build_config(**_policies(args)))
     with limited(**dict(args.limit)):
-        found = look_at(args.source, policy, strict_like=args.strict_like)
+        found = look_at(
+            args.source,
+            policy,
+            strict_like=args.strict_like,
+            group_by=args.group_by or "folder",
+            storage=build_store_options(**storage_typed(args)),
+        )
     if args.quiet:
         problems = [f"{one.group}: {one.problem}\n" for one in found if one.problem]
         sys.stderr.writelines(problems)

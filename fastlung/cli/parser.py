@@ -55,6 +55,9 @@ examples:
       the numbers of the Kaggle DSB 2017 preprocessing tutorial, as float32
   fastlung process scans/ volumes/ --auto-tune --dry-run
       what would be done, with how many workers, and why
+  fastlung process s3://bucket/stage1/ s3://bucket/preprocessed/ --profile lab
+  fastlung process manifest.s5cmd volumes/ --no-sign-request
+  fastlung process study.zip volumes/
 
 Type the same command again to finish what is missing: scans that are done are left alone.
 
@@ -88,6 +91,12 @@ examples:
 Writes six small synthetic series (a duplicated slice, a gap, a padding circle, ...), processes
 them as `fastlung process` would, and says where things are. Takes 150 MB of disk.
 """
+
+SOURCE_HELP = (
+    "folder or s3:// prefix with DICOM series, MetaImage or NIfTI volumes, or zip and tar archives "
+    "of DICOM, searched below; or one archive or volume; or a list (.txt, .s5cmd) of such, one a "
+    "line"
+)
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
@@ -170,12 +179,15 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_inspect(described["inspect"])
     _describe_demo(described["demo"])
     describe_questions(described, _add_shown, _describe_configuration)
+    describe_storage(described["verify"])
     return parser
 
 
 def _describe_process(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="folder with DICOM series, searched below")
-    parser.add_argument("sink", metavar="SINK", help="folder for the results; made if missing")
+    _describe_source(parser)
+    parser.add_argument(
+        "sink", metavar="SINK", help="folder or s3:// prefix for the results; made if missing"
+    )
     _describe_configuration(parser)
     rerun = parser.add_argument_group("what happens to earlier results")
     rerun.add_argument(
@@ -188,6 +200,7 @@ def _describe_process(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="try scans again that failed by their own bytes (default: only other failures)",
     )
+    describe_storage(parser)
     shown = parser.add_argument_group("what is printed")
     shown.add_argument(
         "--dry-run", action="store_true", help="say what would be done, and write nothing"
@@ -206,6 +219,17 @@ def _describe_configuration(parser: argparse.ArgumentParser) -> None:
     _describe_policies(parser.add_argument_group("what is done about irregular series"))
     _add_limit(parser.add_argument_group("what is taken at all"))
     _describe_carrying_out(parser.add_argument_group("how it is carried out"))
+
+
+def _describe_source(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument(
+        "--group-by",
+        type=OneOf("folder", "series"),
+        metavar="NAME",
+        help="series: put together series whose files are spread over folders, after a look at "
+        "every header (default: folder)",
+    )
 
 
 def _describe_results(group: argparse._ArgumentGroup) -> None:
@@ -368,7 +392,7 @@ def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
 
 
 def _describe_inspect(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("source", metavar="SOURCE", help="folder with DICOM series, searched below")
+    _describe_source(parser)
     _describe_policies(parser.add_argument_group("what would be done about irregular series"))
     parser.add_argument(
         "--strict-like",
@@ -379,8 +403,39 @@ def _describe_inspect(parser: argparse.ArgumentParser) -> None:
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="a JSON list, one object a series")
     form.add_argument("--csv", action="store_true", help="CSV, one row a series")
+    describe_storage(parser)
     _add_limit(parser)
     _add_shown(parser)
+
+
+def describe_storage(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options of s3://, spelt as the AWS command line spells them.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of a command that reads or writes a store.
+    """
+    group = parser.add_argument_group("how s3:// is reached, as the AWS command line spells it")
+    group.add_argument(
+        "--endpoint-url",
+        metavar="URL",
+        help="an S3 that is not Amazon's (default: AWS_ENDPOINT_URL, or Amazon's)",
+    )
+    group.add_argument("--profile", metavar="NAME", help="profile of the AWS configuration")
+    group.add_argument(
+        "--region", metavar="NAME", help="region of the buckets (default: each is asked)"
+    )
+    group.add_argument(
+        "--no-sign-request", action="store_true", help="send no credentials: public buckets"
+    )
+    group.add_argument(
+        "--request-payer",
+        type=OneOf("requester"),
+        metavar="requester",
+        help="agree to pay for what is downloaded from a requester-pays bucket",
+    )
 
 
 def _describe_demo(parser: argparse.ArgumentParser) -> None:

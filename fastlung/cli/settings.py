@@ -15,7 +15,15 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastlung.config import PRESETS, Config, RunOptions, build_config, build_run_options
+from fastlung.config import (
+    PRESETS,
+    Config,
+    RunOptions,
+    StoreOptions,
+    build_config,
+    build_run_options,
+    build_store_options,
+)
 from fastlung.errors import ConfigError
 from fastlung.io.names import KEY_VARIABLE
 
@@ -124,7 +132,9 @@ def as_toml(settings: Settings) -> str:
 def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
     # JSON's numbers, texts, booleans and lists of them are TOML's, too; its objects are not.
     if isinstance(value, dict):
-        text = "{ " + ", ".join(f"{key} = {json.dumps(one)}" for key, one in value.items()) + " }"
+        # What is absent has no word in TOML.
+        given = {key: json.dumps(one) for key, one in value.items() if one is not None}
+        text = "{ " + ", ".join(f"{key} = {one}" for key, one in given.items()) + " }"
     else:
         text = json.dumps(absent if value is None else value)
     if name in settings.origins:
@@ -206,6 +216,9 @@ def _from_command_line(args: Namespace) -> dict[str, tuple[Any, str]]:
     typed: dict[str, tuple[Any, str]] = {}
     if args.auto_tune:
         typed |= dict.fromkeys(("workers", "chunk_size"), ("auto", "--auto-tune"))
+    if storage := storage_typed(args):
+        options = ", ".join(f"--{name.replace('_', '-')}" for name in storage)
+        typed["storage"] = (build_store_options(**storage), options)
     if args.limit:
         typed["limits"] = (dict(args.limit), "--limit")
     for name in FIELDS:
@@ -216,6 +229,24 @@ def _from_command_line(args: Namespace) -> dict[str, tuple[Any, str]]:
         if value is not None and value is not False:
             typed[name] = (value, f"--{option.replace('_', '-')}")
     return typed
+
+
+def storage_typed(args: Namespace) -> dict[str, Any]:
+    """
+    Options of s3:// that were typed.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of a command that `fastlung.cli.parser.describe_storage` described.
+
+    Returns
+    -------
+    dict
+        Fields of `StoreOptions`.
+    """
+    typed = {name: getattr(args, name, None) for name in StoreOptions.model_fields}
+    return {name: value for name, value in typed.items() if value}
 
 
 def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> None:

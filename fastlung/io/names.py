@@ -23,8 +23,8 @@ from fastlung.io.source import stable_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
-    from fastlung.io.store import LocalStore
 
 __all__ = [
     "claim_key",
@@ -170,7 +170,7 @@ def claim_key(name: str) -> str:
     return f"scans/{name}/group"
 
 
-def claim_name(sink: LocalStore, name: str, group_id: str) -> str:
+def claim_name(sink: Store, name: str, group_id: str) -> str:
     """
     Take a name in the sink for a source group.
 
@@ -179,7 +179,7 @@ def claim_name(sink: LocalStore, name: str, group_id: str) -> str:
 
     Parameters
     ----------
-    sink : LocalStore
+    sink : Store
         Where the name is to be used.
     name : str
         The name wished for.

@@ -22,8 +22,8 @@ from fastlung.scan import Flag, Grid, Outcome, Verdict
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
+    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
-    from fastlung.io.store import LocalStore
 
 __all__ = [
     "RECORDS",
@@ -205,13 +205,13 @@ def _floats(plain: dict[str, float | None]) -> dict[str, float]:
     return {name: math.nan if value is None else value for name, value in plain.items()}
 
 
-def read_records(sink: LocalStore) -> Iterator[Record]:
+def read_records(sink: Store) -> Iterator[Record]:
     """
     Commit records of a sink; a damaged one is passed over, so that its group is done again.
 
     Parameters
     ----------
-    sink : LocalStore
+    sink : Store
         A sink, or a folder that does not exist yet.
 
     Yields

@@ -2,7 +2,8 @@
 Which source groups a store holds.
 
 Covers the grouping of listed objects; opens none of them. A source group is a leaf: the objects
-directly under one folder. A series spread over several folders is several groups here.
+directly under one folder, but each archive, and each volume file, stands for itself. A series
+spread over several folders is several groups here; `crawl` joins them.
 """
 
 from __future__ import annotations
@@ -10,38 +11,66 @@ from __future__ import annotations
 import hashlib
 from dataclasses import dataclass
 from itertools import groupby
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
+
+from fastlung.io.archives import ARCHIVE_SUFFIXES
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
-    from fastlung.io.store import LocalStore, ObjectInfo
+    from fastlung.io.objects import ObjectInfo, Store
 
-__all__ = ["SourceGroup", "discover", "printable", "stable_id"]
+    Members = tuple[ObjectInfo, ...]
+
+__all__ = [
+    "DATA_SUFFIXES",
+    "HEADER_SUFFIX",
+    "VOLUME_SUFFIXES",
+    "Kind",
+    "SourceGroup",
+    "discover",
+    "group_objects",
+    "printable",
+    "stable_id",
+]
+
+#: Names of MetaImage and NIfTI volumes; a header without voxels has them in a file of its name.
+HEADER_SUFFIX = ".mhd"
+VOLUME_SUFFIXES = (HEADER_SUFFIX, ".mha", ".nii", ".nii.gz")
+DATA_SUFFIXES = (".raw", ".zraw")
+
+#: What the objects of a group are: DICOM files; one archive of them; one MetaImage or NIfTI.
+Kind = Literal["files", "archive", "volume"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SourceGroup:
     """
-    The objects directly under one folder: the unit of work.
+    The objects directly under one folder, or one archive or volume: the unit of work.
 
     Attributes
     ----------
     id : str
         Sixteen hex digits, the same for the same label in every run.
     label : str
-        Path of the folder below the source, ``.`` for the source itself; a pseudonym where
-        output names are hashed. Safe to print.
+        Path of the folder, archive or volume below the source, ``.`` for the source itself; a
+        pseudonym where output names are hashed. Safe to print.
     objects : tuple of ObjectInfo
         In order of their keys.
     unreadable : bool
         True for a folder that could not be listed; it has no objects.
+    kind : str
+        ``files``, ``archive`` or ``volume``.
+    store_url : str
+        Where the objects are, if the source names more than one place; else empty.
     """
 
     id: str
     label: str
     objects: tuple[ObjectInfo, ...]
     unreadable: bool = False
+    kind: Kind = "files"
+    store_url: str = ""
 
     @property
     def size_bytes(self) -> int:
@@ -64,22 +93,25 @@ def stable_id(text: str) -> str:
 
 
 def discover(
-    store: LocalStore,
+    store: Store,
     *,
     without: str = "",
     pseudonym: Callable[[str], str] = str,
+    place: str = "",
 ) -> Iterator[SourceGroup]:
     """
     Source groups of a store, as they are listed and in the same order every time.
 
     Parameters
     ----------
-    store : LocalStore
-        The source.
+    store : Store
+        The source, or one place of it.
     without : str
         Key of a folder to leave out: a sink inside the source. Empty for none.
     pseudonym : callable
         From the path of a folder to what is recorded of it.
+    place : str
+        Stands before every label; empty where the source is one place.
 
     Yields
     ------
@@ -89,25 +121,78 @@ def discover(
     hidden = f"{without}/"
     unreadable: list[str] = []
     listed = store.list(on_unreadable=unreadable.append)
+    url = store.url if place else ""
     for folder, objects in groupby(listed, key=lambda info: info.key.rpartition("/")[0]):
         if without and f"{folder}/".startswith(hidden):
             continue
-        yield _group(folder, tuple(objects), pseudonym)
+        yield from group_objects(folder, objects, pseudonym=pseudonym, place=place, store_url=url)
     for folder in unreadable:
-        yield _group(folder, (), pseudonym, unreadable=True)
+        label = pseudonym(_joined(place, folder))
+        yield SourceGroup(
+            id=stable_id(label), label=printable(label), objects=(), unreadable=True, store_url=url
+        )
 
 
-def _group(
+def group_objects(
     folder: str,
-    objects: tuple[ObjectInfo, ...],
-    pseudonym: Callable[[str], str],
+    objects: Iterable[ObjectInfo],
     *,
-    unreadable: bool = False,
-) -> SourceGroup:
-    label = pseudonym(folder or ".")
-    return SourceGroup(
-        id=stable_id(label), label=printable(label), objects=objects, unreadable=unreadable
-    )
+    pseudonym: Callable[[str], str] = str,
+    place: str = "",
+    store_url: str = "",
+) -> Iterator[SourceGroup]:
+    """
+    Groups of the objects directly under one folder.
+
+    Parameters
+    ----------
+    folder : str
+        Key of the folder.
+    objects : iterable of ObjectInfo
+        What is directly in it.
+    pseudonym, place
+        As in `discover`.
+    store_url : str
+        As in `SourceGroup`.
+
+    Yields
+    ------
+    SourceGroup
+        The DICOM files, then each archive, then each volume.
+    """
+    found = tuple(objects)
+    apart = tuple(_apart(found))
+    taken = {info for _, members in apart for info in members}
+    files = tuple(info for info in found if info not in taken)
+    together: tuple[tuple[Kind, Members], ...] = (("files", files),) if files else ()
+    for kind, members in (*together, *apart):
+        label = pseudonym(_joined(place, folder if kind == "files" else members[0].key))
+        yield SourceGroup(
+            id=stable_id(label),
+            label=printable(label),
+            objects=members,
+            kind=kind,
+            store_url=store_url,
+        )
+
+
+def _apart(objects: Members) -> Iterator[tuple[Kind, Members]]:
+    """Archives, and volumes with their data files."""
+    by_name = {info.key.lower(): info for info in objects}
+    for info in objects:
+        name = info.key.lower()
+        if name.endswith(ARCHIVE_SUFFIXES):
+            yield "archive", (info,)
+        elif name.endswith(HEADER_SUFFIX):
+            stem = name.removesuffix(HEADER_SUFFIX)
+            data = (by_name[stem + end] for end in DATA_SUFFIXES if stem + end in by_name)
+            yield "volume", (info, *data)
+        elif name.endswith(VOLUME_SUFFIXES):
+            yield "volume", (info,)
+
+
+def _joined(place: str, path: str) -> str:
+    return "/".join(filter(None, (place, path))) or "."
 
 
 def printable(text: str) -> str:

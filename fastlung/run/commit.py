@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 
 from isal import isal_zlib
 
-from fastlung.errors import StoreError
+from fastlung.config import StoreOptions
+from fastlung.errors import AccessError, StoreError
 from fastlung.io.names import claim_key, claim_name
 from fastlung.io.records import (
     Record,
@@ -38,8 +39,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastlung.config import Config
+    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
-    from fastlung.io.store import LocalStore
 
 __all__ = ["Job", "Storer", "Task", "committed_outcomes", "failed"]
 
@@ -67,6 +68,8 @@ class Job:
         URLs for `open_store`.
     config : Config
         What is done to a scan.
+    storage : StoreOptions
+        How both stores are reached.
     names_key : bytes
         Key of hashed names; empty unless names are hashed.
     writer : str
@@ -80,6 +83,7 @@ class Job:
     source: str
     sink: str
     config: Config
+    storage: StoreOptions = field(default_factory=StoreOptions)
     names_key: bytes = field(repr=False)
     writer: str
     share_bytes: int
@@ -128,11 +132,11 @@ class Storer:
     ----------
     job : Job
         The run.
-    sink : LocalStore
+    sink : Store
         Where everything goes.
     """
 
-    def __init__(self, job: Job, sink: LocalStore) -> None:
+    def __init__(self, job: Job, sink: Store) -> None:
         self._job = job
         self._sink = sink
         self._thread = ThreadPoolExecutor(1, "fastlung-storer")
@@ -257,7 +261,10 @@ class Storer:
             self._sink.delete(record_key(task.group.id))
 
     def _unwritten(self, outcome: Outcome, error: StoreError) -> Outcome:
-        if isinstance(error.__cause__, OSError) and error.__cause__.errno in SINK_IS_UNUSABLE:
+        cause = error.__cause__
+        if isinstance(error, AccessError) or (
+            isinstance(cause, OSError) and cause.errno in SINK_IS_UNUSABLE
+        ):
             raise error
         if outcome.status == "failed":
             return outcome
@@ -276,7 +283,7 @@ def _facts(buffers: Sequence[Buffer]) -> tuple[int, int]:
     return size, crc
 
 
-def _remove_leftovers(sink: LocalStore, task: Task, record: Record) -> None:
+def _remove_leftovers(sink: Store, task: Task, record: Record) -> None:
     kept = set(record.outputs)
     for outcome in record.outcomes:
         if outcome.outputs:
@@ -286,7 +293,7 @@ def _remove_leftovers(sink: LocalStore, task: Task, record: Record) -> None:
         sink.delete(key)
 
 
-def _put_record(sink: LocalStore, record: Record) -> None:
+def _put_record(sink: Store, record: Record) -> None:
     key = record_key(record.group)
     if sink.create(key, to_json(record)):
         return
@@ -304,7 +311,7 @@ def _put_record(sink: LocalStore, record: Record) -> None:
         )
 
 
-def committed_outcomes(sink: LocalStore, job: Job, group: SourceGroup) -> tuple[Outcome, ...]:
+def committed_outcomes(sink: Store, job: Job, group: SourceGroup) -> tuple[Outcome, ...]:
     """
     Outcomes of a source group that this run has committed already; empty if it has not.
 

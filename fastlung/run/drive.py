@@ -25,7 +25,7 @@ from fastlung.run.executors import ProcessWorker, SerialWorker, work_through
 if TYPE_CHECKING:
     from collections.abc import Generator, Sequence
 
-    from fastlung.io.store import LocalStore
+    from fastlung.io.objects import Store
     from fastlung.run.commit import Job, Task
     from fastlung.run.executors import ChunkEnd, Worker
     from fastlung.run.plan import Plan
@@ -68,7 +68,7 @@ def carry_out(
     StoreError
         If the sink takes no more writes at all.
     """
-    sink = open_store(job.sink)
+    sink = open_store(job.sink, job.storage)
     workers: list[Worker] = [ProcessWorker(plan.memory_budget_bytes) for _ in range(plan.workers)]
     workers = workers or [SerialWorker()]
     chunks = deque(_chunks(shared, plan.chunk_size))
@@ -96,7 +96,7 @@ def _chunks(tasks: Sequence[Task], size: int) -> list[tuple[Task, ...]]:
 
 
 def _sorted_out(
-    job: Job, sink: LocalStore, end: ChunkEnd
+    job: Job, sink: Store, end: ChunkEnd
 ) -> tuple[list[Outcome], list[Task], tuple[Task, ...]]:
     """Final outcomes of a chunk, groups to be tried once more alone, and groups to be redone."""
     tasks = {task.group.id: replace(task, committed=True) for task in end.tasks}
@@ -119,7 +119,7 @@ def _sorted_out(
     return final, again_alone, tuple(rest)
 
 
-def _for_good(job: Job, sink: LocalStore, end: ChunkEnd) -> Sequence[Outcome]:
+def _for_good(job: Job, sink: Store, end: ChunkEnd) -> Sequence[Outcome]:
     """Outcomes of a group that had its second chance."""
     if end.outcomes is not None:
         return end.outcomes
@@ -128,7 +128,7 @@ def _for_good(job: Job, sink: LocalStore, end: ChunkEnd) -> Sequence[Outcome]:
     return committed or (_record_loss(job, sink, task, end),)
 
 
-def _record_loss(job: Job, sink: LocalStore, task: Task, end: ChunkEnd) -> Outcome:
+def _record_loss(job: Job, sink: Store, task: Task, end: ChunkEnd) -> Outcome:
     """Commit the failure of a group whose worker cannot do so any more."""
     error: ResourceError = WorkerDiedError(
         f"its worker {end.last_words}, twice, the second time with no other scan beside it; give "

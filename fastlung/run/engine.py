@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, StoreError
+from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import load_names_key
 from fastlung.io.records import read_records
-from fastlung.io.store import LocalStore, open_store
+from fastlung.io.store import Store, open_store
 from fastlung.kernels import warm_up
 from fastlung.limits import limited
 from fastlung.report.summary import duration, nothing_found
@@ -35,19 +36,12 @@ from fastlung.run.events import (
 from fastlung.run.machine import Machine, probe
 from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.plan import Plan, plan_run, scan_bytes
-from fastlung.run.resume import (
-    Survey,
-    check_sink,
-    sink_inside,
-    source_groups,
-    survey,
-    write_run_file,
-)
+from fastlung.run.resume import Survey, check_sink, source_groups, survey, write_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
-    from fastlung.config import Config, RunOptions
+    from fastlung.config import Config, RunOptions, StoreOptions
     from fastlung.io.source import SourceGroup
     from fastlung.limits import Limits
     from fastlung.run.events import Event
@@ -83,8 +77,8 @@ class DryRun:
 class _Prepared:
     """A run that is ready to start; nothing has been written yet."""
 
-    source: LocalStore
-    sink: LocalStore
+    source: Store
+    sink: Store
     config: Config
     options: RunOptions
     names_key: bytes
@@ -108,7 +102,7 @@ def run(
     Parameters
     ----------
     source, sink : str
-        Folders; the sink is made if it does not exist.
+        Folders or s3:// prefixes; the sink is made if it does not exist.
     config : Config
         What is done to each scan.
     options : RunOptions
@@ -191,6 +185,7 @@ def process(
     scan_timeout_seconds: float | None = None,
     overwrite: bool = False,
     retry_failed: bool = False,
+    storage: StoreOptions | None = None,
     limits: Limits | Mapping[str, int] | None = None,
     on_event: Callable[[Event], None] | None = None,
     **options: Any,
@@ -201,7 +196,7 @@ def process(
     Parameters
     ----------
     source, sink : str
-        Folders; the sink is made if it does not exist.
+        Folders or s3:// prefixes; the sink is made if it does not exist.
     preset : str
         A key of `fastlung.config.PRESETS`.
     workers : int, optional
@@ -216,6 +211,8 @@ def process(
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    storage : StoreOptions, optional
+        How s3:// is reached.
     limits : Limits or mapping, optional
         The largest input that is taken, or the fields of `fastlung.Limits` that differ.
     on_event : callable, optional
@@ -246,6 +243,7 @@ def process(
         scan_timeout_seconds=scan_timeout_seconds,
         overwrite=overwrite,
         retry_failed=retry_failed,
+        storage=storage,
         limits=limits,
     )
     return run(str(source), str(sink), build_config(preset, **options), run_options, on_event)
@@ -279,17 +277,27 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
 
 
 def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Prepared:
-    source_store, sink_store = open_store(source), open_store(sink)
-    inside = sink_inside(source_store, sink_store)
+    places, sink_store = open_source(source, options.storage), open_store(sink, options.storage)
+    places.check()
+    sink_store.check_sink()
     names_key = load_names_key() if config.names == "hash" else b""
     check_sink(sink_store, config, names_key, options)
 
+    def opened(group: SourceGroup) -> Store:
+        return store_of(group, places.store, options.storage)
+
     # The listing ends before work starts, because the plan wants the largest scan. Locally that is
     # cheap: 220,000 files a second with a warm cache, 68,000 with a cold one.
-    groups = source_groups(source_store, inside, names_key)
-    left = survey(groups, sink_store, config, options)
     with limited(options.limits):
-        sizes = estimate_sizes(source_store, [task.group for task in left.tasks], config)
+        groups = source_groups(
+            places,
+            sink_store,
+            group_by=config.group_by,
+            names_key=names_key,
+            storage=options.storage,
+        )
+        left = survey(groups, sink_store, config, options)
+        sizes = estimate_sizes([task.group for task in left.tasks], config, opened)
     machine = probe()
     plan = plan_run(sizes, machine, config, options)
     needs = [scan_bytes(size, config) for size in sizes]
@@ -297,7 +305,7 @@ def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Pr
     order = sorted(range(len(needs)), key=lambda number: -needs[number])
     ordered = [(left.tasks[number], needs[number] <= plan.share_bytes) for number in order]
     return _Prepared(
-        source=source_store,
+        source=places.store,
         sink=sink_store,
         config=config,
         options=options,
@@ -338,6 +346,7 @@ def _job(prepared: _Prepared) -> Job:
         source=prepared.source.url,
         sink=prepared.sink.url,
         config=prepared.config,
+        storage=prepared.options.storage,
         names_key=prepared.names_key,
         writer=secrets.token_hex(16),
         share_bytes=prepared.plan.share_bytes,
@@ -367,7 +376,7 @@ def _limited_by(outcomes: Sequence[Outcome], machine: Machine, plan: Plan) -> st
     return f"Limited by {most} ({where})."
 
 
-def _why_nothing(source: str, sink: LocalStore, summary: RunSummary) -> str:
+def _why_nothing(source: str, sink: Store, summary: RunSummary) -> str:
     groups = {outcome.group for outcome in (*summary.outcomes, *summary.earlier)}
     files: Counter[str] = Counter()
     for record in read_records(sink):

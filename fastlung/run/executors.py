@@ -139,7 +139,7 @@ class ProcessWorker:
             1,
             mp_context=context,
             initializer=_start,
-            initargs=(self._position, self._memory_bytes),
+            initargs=(self._position, self._memory_bytes, _aws_environment()),
         )
         others = {process.pid for process in multiprocessing.active_children()}
         with _blank_main(), _safe_path():
@@ -203,6 +203,10 @@ def _blank_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
+def _aws_environment() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
+
+
 @contextmanager
 def _safe_path() -> Iterator[None]:
     """
@@ -223,9 +227,16 @@ def _safe_path() -> Iterator[None]:
             os.environ["PYTHONSAFEPATH"] = before
 
 
-def _start(position: sharedctypes.Synchronized[int], memory_bytes: int) -> None:
+def _start(
+    position: sharedctypes.Synchronized[int], memory_bytes: int, aws_environment: dict[str, str]
+) -> None:
     """Prepare a new worker process."""
     _Here.position = position
+    # The fork server keeps the environment of the first run in its life; a notebook may have
+    # chosen other credentials since.
+    for name in _aws_environment():
+        del os.environ[name]
+    os.environ.update(aws_environment)
     # Ctrl-C reaches the whole process group; the parent decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, _drop_chunk)

@@ -6,16 +6,19 @@ from collections import Counter
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from fastlung.errors import LimitError, NothingFoundError, StoreError
+from fastlung.config import StoreOptions
+from fastlung.errors import NothingFoundError, ScanError, StoreError
 from fastlung.geometry import Policy
+from fastlung.io.archives import unpack
+from fastlung.io.crawl import join_series
 from fastlung.io.dicom.headers import NOT_DICOM
-from fastlung.io.dicom.series import index_files
+from fastlung.io.dicom.series import index_files, index_series
+from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import scan_names
-from fastlung.io.source import discover, printable
-from fastlung.io.store import open_store
+from fastlung.io.source import printable
+from fastlung.io.volumes import HEAD_BYTES, index_volume
 from fastlung.limits import check_listing
 from fastlung.report.summary import nothing_found
-from fastlung.run.resume import check_source
 from fastlung.run.strict import idc_exclusions
 
 if TYPE_CHECKING:
@@ -23,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastlung.io.dicom import SeriesHeaders, SeriesIndex
+    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
-    from fastlung.io.store import LocalStore
 
 __all__ = ["SeriesSummary", "inspect"]
 
@@ -85,7 +88,12 @@ class SeriesSummary:
 
 
 def inspect(
-    source: str | os.PathLike[str], policy: Policy = _DEFAULT, *, strict_like: str | None = None
+    source: str | os.PathLike[str],
+    policy: Policy = _DEFAULT,
+    *,
+    strict_like: str | None = None,
+    group_by: str = "folder",
+    storage: StoreOptions | None = None,
 ) -> list[SeriesSummary]:
     """
     Look at every series of a source, reading headers only.
@@ -93,11 +101,15 @@ def inspect(
     Parameters
     ----------
     source : path-like
-        A folder.
+        A folder or s3:// prefix, an archive, a volume, or a list of these.
     policy : Policy
         What would be done about irregular series.
     strict_like : {"idc"} or None
         Also say which series the rules of IDC's CloudSegmentator exclude.
+    group_by : str
+        ``series`` to put together series that are spread over folders.
+    storage : StoreOptions, optional
+        How s3:// is reached.
 
     Returns
     -------
@@ -112,12 +124,20 @@ def inspect(
     StoreError
         If there is no such folder.
     """
-    store = open_store(str(source))
-    check_source(store)
+    options = storage or StoreOptions()
+    places = open_source(str(source), options)
+    places.check()
+
+    def opened(group: SourceGroup) -> Store:
+        return store_of(group, places.store, options)
+
+    groups = places.groups()
+    if group_by == "series":
+        groups = join_series(groups, opened)
     looked_at = [
         summary
-        for group in discover(store)
-        for summary in _inspect_group(store, group, policy, strict_like)
+        for group in groups
+        for summary in _inspect_group(opened(group), group, policy, strict_like)
     ]
     if not looked_at:
         raise NothingFoundError(f"{source}: no files in or below it")
@@ -134,15 +154,14 @@ def inspect(
 
 
 def _inspect_group(
-    store: LocalStore, group: SourceGroup, policy: Policy, strict_like: str | None
+    store: Store, group: SourceGroup, policy: Policy, strict_like: str | None
 ) -> list[SeriesSummary]:
     if group.unreadable:
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
     sizes = {info.key: info.size_bytes for info in group.objects}
     try:
-        check_listing(sizes.values())
-        index = index_files(sizes, lambda key, count: store.get(key, first_bytes=count), policy)
-    except (StoreError, LimitError) as error:
+        index = _index(store, group, policy)
+    except (StoreError, ScanError) as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
     skipped = dict(Counter(index.skipped.values()))  # asdict garbles a Counter
     if index.broken:
@@ -151,6 +170,19 @@ def _inspect_group(
     if not index.series:
         return [SeriesSummary(group=group.label, skipped_files=skipped)]
     return _summaries(group, index, skipped, strict_like)
+
+
+def _index(store: Store, group: SourceGroup, policy: Policy) -> SeriesIndex:
+    """What a group holds; of an archive, all of it must be read."""
+    if group.kind == "archive":
+        (archive,) = group.objects
+        return index_series(unpack(store.get(archive.key, etag=archive.etag)), policy)
+    if group.kind == "volume":
+        heads = {info.key: store.get(info.key, first_bytes=HEAD_BYTES) for info in group.objects}
+        return index_volume(heads)
+    sizes = {info.key: info.size_bytes for info in group.objects}
+    check_listing(sizes.values())
+    return index_files(sizes, lambda key, count: store.get(key, first_bytes=count), policy)
 
 
 def _summaries(
@@ -178,7 +210,7 @@ def _summary(
         group=group,
         number=number,
         series_uid=name,
-        slices=len(series.headers),
+        slices=len(series.headers) or (0 if grid is None else grid.shape[0]),
         shape=None if grid is None else grid.shape,
         spacing_mm=None if grid is None else grid.spacing_mm,
         verdict=series.verdict.classes,

@@ -16,7 +16,7 @@ from fastlung.report.manifest import manifest_csv, manifest_parquet, manifest_ro
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastlung.io.store import LocalStore
+    from fastlung.io.objects import Store
 
 __all__ = ["MANIFEST_CSV", "MANIFEST_PARQUET", "manifest_afterwards", "write_manifest"]
 
@@ -24,13 +24,13 @@ MANIFEST_CSV = "manifest.csv"
 MANIFEST_PARQUET = "manifest.parquet"
 
 
-def write_manifest(sink: LocalStore) -> int:
+def write_manifest(sink: Store) -> int:
     """
     Bring the manifest of a sink up to date.
 
     Parameters
     ----------
-    sink : LocalStore
+    sink : Store
         A sink that holds records.
 
     Returns
@@ -68,13 +68,13 @@ def write_manifest(sink: LocalStore) -> int:
 
 
 @contextmanager
-def manifest_afterwards(sink: LocalStore) -> Iterator[None]:
+def manifest_afterwards(sink: Store) -> Iterator[None]:
     """
     Bring the manifest up to date however a run ends, an interrupt included.
 
     Parameters
     ----------
-    sink : LocalStore
+    sink : Store
         Where the run writes.
 
     Raises
@@ -91,7 +91,7 @@ def manifest_afterwards(sink: LocalStore) -> Iterator[None]:
     write_manifest(sink)
 
 
-def _put_if_new(sink: LocalStore, key: str, data: bytes) -> None:
+def _put_if_new(sink: Store, key: str, data: bytes) -> None:
     """Write unless the same bytes are there: a finished sink may be read-only by now."""
     with suppress(ObjectNotFoundError):
         if sink.get(key) == data:

@@ -21,18 +21,20 @@ from fastlung.errors import (
     SinkConflictError,
     StoreError,
 )
+from fastlung.io.crawl import join_series
+from fastlung.io.locate import store_of
 from fastlung.io.names import claim_key, pseudonym
 from fastlung.io.records import RECORDS, is_done, read_records, record_key, to_json
-from fastlung.io.source import discover
 from fastlung.run.commit import Task
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastlung.config import Config, RunOptions
+    from fastlung.config import Config, RunOptions, StoreOptions
+    from fastlung.io.locate import Source
+    from fastlung.io.objects import Store
     from fastlung.io.records import Record
     from fastlung.io.source import SourceGroup
-    from fastlung.io.store import LocalStore
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
     from fastlung.scan import Outcome
@@ -41,10 +43,8 @@ __all__ = [
     "RunFile",
     "Survey",
     "check_sink",
-    "check_source",
     "key_fingerprint",
     "read_run_file",
-    "sink_inside",
     "source_groups",
     "survey",
     "write_run_file",
@@ -101,56 +101,7 @@ class RunFile:
     fastlung: str
 
 
-def check_source(source: LocalStore) -> None:
-    """
-    Refuse a source that is no folder.
-
-    Raises
-    ------
-    ConfigError
-        If it is a file.
-    ObjectNotFoundError
-        If there is nothing.
-    """
-    if not source.root.exists():
-        raise ObjectNotFoundError(
-            f"source {source.root}: no such folder; is it spelt right, and mounted here?"
-        )
-    if not source.root.is_dir():
-        nifti = source.root.name.lower().endswith((".nii", ".nii.gz"))
-        what = "NIfTI; fastlung reads the DICOM slices it was made from" if nifti else "a file"
-        raise ConfigError(
-            f"source {source.root}: expected a folder, and found {what}; give the folder that "
-            f"holds the slices{'' if nifti else f': {source.root.parent}'}"
-        )
-
-
-def sink_inside(source: LocalStore, sink: LocalStore) -> str:
-    """
-    Key of the sink's folder below the source; empty where it lies elsewhere.
-
-    Raises
-    ------
-    ConfigError
-        If both are one folder, or one of them is a file.
-    ObjectNotFoundError
-        If there is no source.
-    """
-    check_source(source)
-    if sink.root.exists() and not sink.root.is_dir():
-        raise ConfigError(
-            f"sink {sink.root}: expected a folder, or nothing yet, and found a file; name another "
-            "place for the results"
-        )
-    source_root, sink_root = source.root.resolve(), sink.root.resolve()
-    if source_root == sink_root:
-        raise ConfigError(f"source and sink are the same folder {source_root}; give another sink")
-    if sink_root.is_relative_to(source_root):
-        return sink_root.relative_to(source_root).as_posix()
-    return ""
-
-
-def check_sink(sink: LocalStore, config: Config, names_key: bytes, options: RunOptions) -> None:
+def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOptions) -> None:
     """
     Refuse a sink that was written with another configuration.
 
@@ -184,7 +135,7 @@ def check_sink(sink: LocalStore, config: Config, names_key: bytes, options: RunO
 
 
 def write_run_file(
-    sink: LocalStore,
+    sink: Store,
     *,
     config: Config,
     names_key: bytes,
@@ -209,7 +160,7 @@ def write_run_file(
     sink.put(RUN_FILE, [to_json(facts)])
 
 
-def read_run_file(sink: LocalStore) -> RunFile:
+def read_run_file(sink: Store) -> RunFile:
     """
     Read what the last run in a sink was.
 
@@ -241,18 +192,24 @@ def read_run_file(sink: LocalStore) -> RunFile:
         ) from None
 
 
-def source_groups(source: LocalStore, inside: str, names_key: bytes) -> tuple[SourceGroup, ...]:
+def source_groups(
+    source: Source, sink: Store, *, group_by: str, names_key: bytes, storage: StoreOptions
+) -> tuple[SourceGroup, ...]:
     """
-    List what a source holds.
+    List what a source holds, as a run takes it.
 
     Parameters
     ----------
-    source : LocalStore
-        The source.
-    inside : str
-        Key of a sink below it, as `sink_inside` says; left out.
+    source : Source
+        Where to look.
+    sink : Store
+        Left out where it lies in the source.
+    group_by : str
+        As in `Config`.
     names_key : bytes
         Key of hashed names; empty where names are not hashed.
+    storage : StoreOptions
+        How s3:// is reached.
 
     Returns
     -------
@@ -261,24 +218,33 @@ def source_groups(source: LocalStore, inside: str, names_key: bytes) -> tuple[So
 
     Raises
     ------
+    ConfigError
+        If the sink is the source, or one of them cannot be one.
     NothingFoundError
         If there are no files at all.
+    StoreError
+        If one of them cannot be reached, or the source cannot be listed.
     """
+    source.check()
+    sink.check_sink()
 
     def shown(path: str) -> str:
         return pseudonym(names_key, path) if names_key else path
 
-    groups = tuple(discover(source, without=inside, pseudonym=shown))
-    if not groups:
+    groups = source.groups(sink=sink, pseudonym=shown)
+    if group_by == "series":
+        groups = join_series(groups, lambda one: store_of(one, source.store, storage), shown)
+    found = tuple(groups)
+    if not found:
         raise NothingFoundError(
-            f"{source.url}: expected CT slices, and found no files in or below it; hidden files do "
-            "not count"
+            f"{source.store.url}: expected CT slices, and found no files in or below it; hidden "
+            "files do not count"
         )
-    return groups
+    return found
 
 
 def survey(
-    groups: Sequence[SourceGroup], sink: LocalStore, config: Config, options: RunOptions
+    groups: Sequence[SourceGroup], sink: Store, config: Config, options: RunOptions
 ) -> Survey:
     """
     Sort source groups into done and not done.
@@ -287,7 +253,7 @@ def survey(
     ----------
     groups : sequence of SourceGroup
         What the source holds now.
-    sink : LocalStore
+    sink : Store
         Where results are; may not exist yet.
     config : Config
         What is asked for.
@@ -328,7 +294,7 @@ def survey(
 
 
 def _leftovers(
-    sink: LocalStore, sizes: Mapping[str, int], done: Mapping[str, Record]
+    sink: Store, sizes: Mapping[str, int], done: Mapping[str, Record]
 ) -> dict[str, list[str]]:
     """
     Keys under names that no finished group owns, by the group that claims the name.

@@ -15,19 +15,21 @@ from typing import TYPE_CHECKING
 
 from isal import isal_zlib
 
+from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, FormatError, StoreError
+from fastlung.io.locate import open_source
 from fastlung.io.names import claim_key, load_names_key
 from fastlung.io.reader import stored_scan
 from fastlung.io.records import RECORDS, load_outcome, outcome_key, read_records, record_key
 from fastlung.io.store import open_store
-from fastlung.run.resume import key_fingerprint, read_run_file, sink_inside, source_groups
+from fastlung.run.resume import key_fingerprint, read_run_file, source_groups
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
+    from fastlung.io.objects import Store
     from fastlung.io.records import Record
     from fastlung.io.source import SourceGroup
-    from fastlung.io.store import LocalStore
     from fastlung.run.resume import RunFile
     from fastlung.scan import Outcome
 
@@ -91,7 +93,9 @@ class Verification:
         return int(bool(self.findings))
 
 
-def verify(source: str, sink: str, *, read_outputs: bool = True) -> Verification:
+def verify(
+    source: str, sink: str, *, read_outputs: bool = True, storage: StoreOptions | None = None
+) -> Verification:
     """
     Compare a sink with the source it was made from.
 
@@ -102,6 +106,8 @@ def verify(source: str, sink: str, *, read_outputs: bool = True) -> Verification
     read_outputs : bool
         Whether outputs are read, their CRC-32 recomputed and decoded; otherwise only sizes are
         compared.
+    storage : StoreOptions, optional
+        How s3:// is reached.
 
     Returns
     -------
@@ -115,10 +121,16 @@ def verify(source: str, sink: str, *, read_outputs: bool = True) -> Verification
     StoreError
         If source or sink cannot be listed.
     """
-    source_store, sink_store = open_store(source), open_store(sink)
+    options = storage or StoreOptions()
+    places, sink_store = open_source(source, options), open_store(sink, options)
     run_file = read_run_file(sink_store)
-    inside = sink_inside(source_store, sink_store)
-    groups = source_groups(source_store, inside, _names_key(run_file))
+    groups = source_groups(
+        places,
+        sink_store,
+        group_by=run_file.config.get("group_by", "folder"),
+        names_key=_names_key(run_file),
+        storage=options,
+    )
     records = {record.group: record for record in read_records(sink_store)}
     sizes = {info.key: info.size_bytes for info in sink_store.list("scans")}
     unread = {info.key for info in sink_store.list(RECORDS)} - set(map(record_key, records))
@@ -202,7 +214,7 @@ def _not_done(
 
 
 def _bad_outputs(
-    sink: LocalStore, records: Sequence[Record], sizes: Mapping[str, int], *, read_outputs: bool
+    sink: Store, records: Sequence[Record], sizes: Mapping[str, int], *, read_outputs: bool
 ) -> Iterator[Finding]:
     seen: set[str] = set()
     to_read: list[Outcome] = []
@@ -245,7 +257,7 @@ def _damaged(place: str, text: str, outcome: Outcome) -> Finding:
     return Finding(kind="damaged", place=place, text=text, group=outcome.group)
 
 
-def _read_back(sink: LocalStore, outcome: Outcome) -> list[Finding]:
+def _read_back(sink: Store, outcome: Outcome) -> list[Finding]:
     """Read all of a scan: checksums first, then whether it opens as a scan."""
     files: dict[str, bytes] = {}
     findings = []
@@ -279,7 +291,7 @@ def _read_back(sink: LocalStore, outcome: Outcome) -> list[Finding]:
 
 
 def _orphans(
-    sink: LocalStore,
+    sink: Store,
     groups: Sequence[SourceGroup],
     records: Mapping[str, Record],
     sizes: Mapping[str, int],

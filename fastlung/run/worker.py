@@ -28,10 +28,13 @@ from fastlung.errors import (
     StoreError,
 )
 from fastlung.geometry import Policy
+from fastlung.io.archives import unpack
 from fastlung.io.dicom import index_series, load_series
+from fastlung.io.locate import store_of
 from fastlung.io.names import pseudonym, recorded_uid, scan_names
 from fastlung.io.source import printable
 from fastlung.io.store import open_store
+from fastlung.io.volumes import index_volume, load_volume
 from fastlung.io.writer import encode
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
@@ -46,7 +49,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastlung.io.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.io.store import LocalStore
+    from fastlung.io.objects import Store
+    from fastlung.io.source import SourceGroup
     from fastlung.run.commit import Job, Task
 
     Blobs = dict[str, bytes]
@@ -110,7 +114,7 @@ def run_chunk(
     StoreError
         If the sink takes no more writes at all.
     """
-    source, sink = open_store(job.source), open_store(job.sink)
+    source, sink = open_store(job.source, job.storage), open_store(job.sink, job.storage)
     committed = []
     with (
         limited(job.limits),
@@ -134,28 +138,36 @@ def run_chunk(
     return outcomes
 
 
-def _fetch(job: Job, source: LocalStore, task: Task) -> Blobs:
+def _fetch(job: Job, source: Store, task: Task) -> Blobs:
     """Read all objects of a group, under keys that may be recorded."""
     group = task.group
     if group.unreadable:
-        raise StoreError(f"folder {group.label} cannot be listed; check its permissions")
-    with limited(job.limits):  # the reader is a thread of its own
-        check_listing([info.size_bytes for info in group.objects])
+        raise StoreError(
+            f"folder {group.label} cannot be listed, or holds nothing; check that it is there, and "
+            "its permissions"
+        )
+    if group.kind == "files":
+        with limited(job.limits):  # the reader is a thread of its own
+            check_listing([info.size_bytes for info in group.objects])
     if group.size_bytes > job.share_bytes:
         raise InsufficientMemoryError(
             f"the folder holds {byte_size(group.size_bytes)} in {len(group.objects)} files and a "
             f"worker may use {byte_size(job.share_bytes)}; give every series a folder of its own, "
             "or raise the memory limit"
         )
+    store = store_of(group, source, job.storage)
     blobs = {}
     for info in group.objects:
         key = info.key
         if job.config.names == "hash":
             key = pseudonym(job.names_key, info.key)
         try:
-            blobs[key] = source.get(info.key, etag=info.etag)
+            blobs[key] = store.get(info.key, etag=info.etag)
         except StoreError as error:
             raise type(error)(str(error).replace(info.key, key)) from None
+    if group.kind == "archive":
+        (archive,) = blobs.values()
+        return unpack(archive, memory_bytes=job.share_bytes - len(archive))
     return blobs
 
 
@@ -167,7 +179,7 @@ def _run_group(
     try:
         blobs = fetch.result()
         with clock("read"):
-            index = index_series(blobs, Policy.of(job.config))
+            index = _indexed(job, group, blobs)
         _refuse_broken(index, len(blobs))
     except (KeyboardInterrupt, SystemExit):
         raise
@@ -195,8 +207,15 @@ def _run_group(
     return storer.commit(task, outcomes, skipped)
 
 
+def _indexed(job: Job, group: SourceGroup, blobs: Blobs) -> SeriesIndex:
+    if group.kind == "volume":
+        return index_volume(blobs)
+    return index_series(blobs, Policy.of(job.config))
+
+
 def _files_of(series: SeriesHeaders) -> set[str]:
-    return {header.key for header in series.headers}
+    # A volume has no slices, and wants all its files.
+    return {header.key for header in series.headers} or set(series.keys)
 
 
 def _run_series(
@@ -215,7 +234,8 @@ def _run_series(
     try:
         _check_memory(job, task, series)
         with clock("read"):
-            raw = load_series(series, blobs)
+            load = load_volume if task.group.kind == "volume" else load_series
+            raw = load(series, blobs)
         blobs.clear()
         result = process_scan(raw, job.config, clock)
         with clock("encode"):
