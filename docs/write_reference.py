@@ -10,7 +10,8 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.cli.parser import COMMANDS, OneOf, build_parser
+from fastlung.cli.parser import COMMANDS, build_parser
+from fastlung.cli.values import OneOf
 from fastlung.report.manifest import COLUMNS
 
 if TYPE_CHECKING:

@@ -12,7 +12,8 @@ import sys
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastlung.cli.parser import COMMANDS, OneOf, build_parser
+from fastlung.cli.parser import COMMANDS, build_parser
+from fastlung.cli.values import OneOf
 
 if TYPE_CHECKING:
     from argparse import Namespace

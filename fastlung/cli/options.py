@@ -1,0 +1,276 @@
+"""
+Groups of options that commands share, with their help.
+
+Each function adds one group to a parser. Which command takes which is `fastlung.cli.parser`'s.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from fastlung.cli.values import (
+    OneOf,
+    count,
+    limit,
+    number,
+    number_or_auto,
+    size,
+    spacing,
+    window,
+)
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = [
+    "add_limit",
+    "add_shown",
+    "describe_configuration",
+    "describe_policies",
+    "describe_source",
+    "describe_storage",
+]
+
+SOURCE_HELP = (
+    "folder or s3:// prefix with DICOM series, MetaImage or NIfTI volumes, or zip and tar archives "
+    "of DICOM, searched below; or one archive or volume; or a list (.txt, .s5cmd) of such, one a "
+    "line"
+)
+
+
+def describe_configuration(parser: argparse.ArgumentParser) -> None:
+    """Everything that decides what a run does and how, and where it may be read from."""
+    parser.add_argument_group("where options come from").add_argument(
+        "--config",
+        metavar="FILE",
+        help="TOML with options by the names that `fastlung config` prints, or the run.json of a "
+        "sink; FASTLUNG_ variables and options below are stronger",
+    )
+    _describe_results(parser.add_argument_group("what is written"))
+    describe_policies(parser.add_argument_group("what is done about irregular series"))
+    add_limit(parser.add_argument_group("what is taken at all"))
+    _describe_carrying_out(parser.add_argument_group("how it is carried out"))
+
+
+def describe_source(parser: argparse.ArgumentParser) -> None:
+    """SOURCE, and what counts as one unit of work in it."""
+    parser.add_argument("source", metavar="SOURCE", help=SOURCE_HELP)
+    parser.add_argument(
+        "--group-by",
+        type=OneOf("folder", "series"),
+        metavar="NAME",
+        help="series: put together series whose files are spread over folders, after a look at "
+        "every header (default: folder)",
+    )
+
+
+def _describe_results(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--preset",
+        type=OneOf("hu", "tutorial"),
+        metavar="NAME",
+        help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
+        "options below override it",
+    )
+    group.add_argument(
+        "--spacing",
+        type=spacing,
+        metavar="MM",
+        help="distance between voxels in mm, one number or Z,Y,X (default: 1)",
+    )
+    group.add_argument(
+        "--order",
+        type=int,
+        choices=(0, 1, 3),
+        help="interpolation: 0 nearest, 1 linear, 3 cubic spline (default: 3)",
+    )
+    group.add_argument(
+        "--mask",
+        type=OneOf("default", "tutorial", "none"),
+        metavar="NAME",
+        help="default: right lung 1, left lung 2, without airways; tutorial: the tutorial's; "
+        "none (default: the preset's)",
+    )
+    group.add_argument(
+        "--no-mask", dest="mask", action="store_const", const="none", help="the same as --mask none"
+    )
+    group.add_argument(
+        "--crop",
+        type=OneOf("none", "body", "lungs"),
+        metavar="NAME",
+        help="keep only the box around the body or the lungs; a scan without is kept whole and "
+        "flagged (default: none)",
+    )
+    group.add_argument(
+        "--margin",
+        type=number,
+        metavar="MM",
+        help="left around what is cropped to, in mm (default: 5)",
+    )
+    group.add_argument(
+        "--window",
+        type=window,
+        metavar="LOW,HIGH",
+        help="HU that become 0 and 1, clipped outside, as in -1000,400; none keeps HU (default: "
+        "the preset's)",
+    )
+    group.add_argument(
+        "--dtype",
+        type=OneOf("int16", "float32", "uint8"),
+        metavar="NAME",
+        help="int16: HU (default without a window); float32: fractions of the window (default with "
+        "one), or HU; uint8: the window as 0 to 255",
+    )
+    group.add_argument(
+        "--zero-centre",
+        type=number,
+        metavar="X",
+        help="subtracted after the window (default: 0; tutorial: 0.25)",
+    )
+    group.add_argument(
+        "--format",
+        type=OneOf("npy", "npz", "nifti", "mha", "zarr"),
+        metavar="NAME",
+        help="npy, npz, nifti, mha or zarr (default: npy)",
+    )
+    group.add_argument(
+        "--names",
+        type=OneOf("series", "folder", "hash"),
+        metavar="NAME",
+        help="what results are called: series (SeriesInstanceUID), folder (path below SOURCE) or "
+        "hash (default: series)",
+    )
+
+
+def describe_policies(group: argparse._ArgumentGroup) -> None:
+    """What is done about irregular series."""
+    group.add_argument(
+        "--on-gap",
+        type=OneOf("interpolate", "nearest", "split", "fail"),
+        metavar="NAME",
+        help="slices missing: interpolate across (default), nearest slice, split into series, fail",
+    )
+    group.add_argument(
+        "--on-duplicate",
+        type=OneOf("drop-identical", "first", "split", "fail"),
+        metavar="NAME",
+        help="several slices at one position: drop-identical (default; acquisitions become "
+        "series), first by instance number, split by instance number, fail",
+    )
+    group.add_argument(
+        "--on-tilt",
+        type=OneOf("shear", "keep", "fail"),
+        metavar="NAME",
+        help="tilted gantry: shear to where slices lie (default), keep them stacked straight, fail",
+    )
+    group.add_argument(
+        "--on-variable-spacing",
+        type=OneOf("true-positions", "fail"),
+        metavar="NAME",
+        help="steps of several sizes: interpolate at true-positions (default), fail",
+    )
+    group.add_argument(
+        "--on-mixed-orientation",
+        type=OneOf("largest", "split", "fail"),
+        metavar="NAME",
+        help="several orientations in a series: largest stack (default), split into series, fail",
+    )
+    group.add_argument(
+        "--min-slices",
+        type=count,
+        metavar="N",
+        help="fewest slices that make a volume (default: 3)",
+    )
+    group.add_argument(
+        "--force",
+        action="store_const",
+        const=True,
+        help="read files without DICOM preamble or file meta, too",
+    )
+
+
+def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
+    group.add_argument(
+        "--workers",
+        type=number_or_auto,
+        metavar="N",
+        help="worker processes; 0 works in this process (default: auto, from CPUs and memory)",
+    )
+    group.add_argument(
+        "--chunk-size",
+        type=number_or_auto,
+        metavar="N",
+        help="folders of scans handed to a worker at once (default: auto)",
+    )
+    group.add_argument(
+        "--memory-limit",
+        type=size,
+        metavar="SIZE",
+        help="memory for all workers together, such as 8GiB (default: what this machine or its "
+        "container allows)",
+    )
+    group.add_argument(
+        "--auto-tune",
+        action="store_true",
+        help="choose workers and chunk size from this machine's CPUs and memory and the size of "
+        "the scans, and print each choice with its reason; this version plans before the run and "
+        "does not adjust it while it runs",
+    )
+    group.add_argument(
+        "--scan-timeout",
+        type=number,
+        metavar="SECONDS",
+        help="give up a scan after this many seconds (default: 1800)",
+    )
+
+
+def describe_storage(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options of s3://, spelt as the AWS command line spells them.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of a command that reads or writes a store.
+    """
+    group = parser.add_argument_group("how s3:// is reached, as the AWS command line spells it")
+    group.add_argument(
+        "--endpoint-url",
+        metavar="URL",
+        help="an S3 that is not Amazon's (default: AWS_ENDPOINT_URL, or Amazon's)",
+    )
+    group.add_argument("--profile", metavar="NAME", help="profile of the AWS configuration")
+    group.add_argument(
+        "--region", metavar="NAME", help="region of the buckets (default: each is asked)"
+    )
+    group.add_argument(
+        "--no-sign-request", action="store_true", help="send no credentials: public buckets"
+    )
+    group.add_argument(
+        "--request-payer",
+        type=OneOf("requester"),
+        metavar="requester",
+        help="agree to pay for what is downloaded from a requester-pays bucket",
+    )
+
+
+def add_limit(group: argparse._ActionsContainer) -> None:
+    """The largest input that is taken."""
+    group.add_argument(
+        "--limit",
+        type=limit,
+        action="append",
+        default=[],
+        metavar="NAME=N",
+        help="take larger input, or only smaller one: object_bytes (default: 1GiB), group_objects "
+        "(50000), rows_columns (4096), frames (5000), slices (5000), scan_bytes (8GiB), "
+        "header_bytes (8MiB), sequence_depth (32), inflate_ratio (4), inflate_spare_bytes (16MiB), "
+        "output_voxels (4e9); may be given several times; --retry-failed tries again what an "
+        "earlier limit refused",
+    )
+
+
+def add_shown(group: argparse._ActionsContainer) -> None:
+    """How much is printed."""
+    group.add_argument("--quiet", action="store_true", help="print failures and errors only")
+    group.add_argument("--debug", action="store_true", help="show the traceback of an error")
