@@ -105,6 +105,23 @@ def test_the_command_line_reaches_a_bucket_with_the_aws_options(s3, folder, caps
     assert f"Results: {sink}/scans" in out.out
     assert CANARY not in out.out + out.err
     assert os.environ["AWS_SECRET_ACCESS_KEY"] not in out.out + out.err
+    for question in (["status", sink], ["manifest", sink], ["verify", source, sink]):
+        assert main([*question, *reach]) == 0
+    said = capsys.readouterr().out
+    assert f"{SCANS} scans done, 0 failed" in said
+    assert f"{SCANS} rows in {sink}/manifest.csv" in said
+    assert main(["doctor", sink, *reach]) == 0
+    assert "wrote an object and removed it" in capsys.readouterr().out
+
+
+def test_a_scan_is_read_back_from_a_bucket(s3, folder, calm):
+    sink = f"s3://{s3.bucket}/out"
+    process(folder, sink, storage=s3.options)
+
+    scan = fastlung.open_scan(f"{sink}/scans/1.2.3.0", storage=s3.options)
+
+    assert scan.image.tobytes() == calm["scans/1.2.3.0/image.npy"][-scan.image.nbytes :]
+    assert scan.mask is not None
 
 
 @pytest.mark.parametrize(

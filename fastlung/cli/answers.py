@@ -54,13 +54,14 @@ def answer_verify(args: Namespace) -> int:
     FastlungError
         If source or sink cannot be looked at.
     """
+    storage = build_store_options(**storage_typed(args))
     found = verify(
         args.source,
         args.sink,
         read_outputs=not args.quick,
-        storage=build_store_options(**storage_typed(args)),
+        storage=storage,
     )
-    forgotten = forget(args.sink, found) if args.forget_damaged else 0
+    forgotten = forget(args.sink, found, storage) if args.forget_damaged else 0
     if args.json:
         plain = asdict(found) | {"exit_code": found.exit_code, "forgotten": forgotten}
         sys.stdout.write(json.dumps(plain, indent=1) + "\n")
@@ -92,7 +93,7 @@ def answer_status(args: Namespace) -> int:
     FastlungError
         If the sink is none, or cannot be read.
     """
-    status = sink_status(args.sink)
+    status = sink_status(args.sink, build_store_options(**storage_typed(args)))
     if args.json:
         plain = asdict(status) | {"groups_left": status.groups_left}
         sys.stdout.write(json.dumps(plain, indent=1) + "\n")
@@ -120,7 +121,7 @@ def answer_manifest(args: Namespace) -> int:
     FastlungError
         If the sink is none, or cannot be read or written.
     """
-    sink = open_store(args.sink)
+    sink = open_store(args.sink, build_store_options(**storage_typed(args)))
     read_run_file(sink)  # refuses a folder that is no sink
     rows = write_manifest(sink)
     if not args.quiet:

@@ -9,6 +9,8 @@ from itertools import groupby
 from typing import TYPE_CHECKING
 
 from fastlung.cli.commands import say
+from fastlung.cli.settings import storage_typed
+from fastlung.config import build_store_options
 from fastlung.report.summary import byte_size
 from fastlung.run.doctor import examine
 
@@ -37,7 +39,7 @@ def answer_doctor(args: Namespace) -> int:
     int
         0 if nothing would keep a run from working, else 1.
     """
-    facts = examine(args.sink)
+    facts = examine(args.sink, build_store_options(**storage_typed(args)))
     problems = [f"{_name(fact)}: {fact.problem}" for fact in facts if fact.problem]
     if args.json:
         sys.stdout.write(json.dumps([asdict(fact) for fact in facts], indent=1) + "\n")

@@ -177,7 +177,8 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_inspect(described["inspect"])
     _describe_demo(described["demo"])
     describe_questions(described, add_shown, describe_configuration)
-    describe_storage(described["verify"])
+    for name in ("verify", "status", "manifest", "doctor"):
+        describe_storage(described[name])
     return parser
 
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlung.config import PRESETS
+from fastlung.config import PRESETS, StoreOptions
 from fastlung.errors import ConfigError, FormatError, ObjectNotFoundError
 from fastlung.io.formats import FORMATS
 from fastlung.io.records import grid_from_json
@@ -40,6 +40,7 @@ def open_scan(
     *,
     normalise: str | tuple[float, float] | None = None,
     zero_centre: float | None = None,
+    storage: StoreOptions | None = None,
 ) -> StoredScan:
     """
     Read a scan that `process` has written, in whatever format.
@@ -54,6 +55,8 @@ def open_scan(
     zero_centre : float, optional
         Subtracted after `normalise`: a constant of the data set, never the mean of one image. By
         default the preset's, or 0.
+    storage : StoreOptions, optional
+        How s3:// is reached; by default as the AWS command line would.
 
     Returns
     -------
@@ -80,7 +83,7 @@ def open_scan(
     """
     window, centre = _wanted(normalise, zero_centre)
     folder = _folder_of(str(path))
-    store = open_store(folder)
+    store = open_store(folder, storage or StoreOptions())
     try:
         scan = stored_scan(store.url.rstrip("/").rpartition("/")[2], store.get)
     except ObjectNotFoundError as error:

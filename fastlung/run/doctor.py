@@ -21,7 +21,7 @@ import boto3
 import imagecodecs
 from botocore.config import Config as ClientConfig
 
-from fastlung.config import Config
+from fastlung.config import Config, StoreOptions
 from fastlung.errors import FastlungError
 from fastlung.io.dicom.codecs import CODECS, is_installed
 from fastlung.io.store import LocalStore, open_store
@@ -77,7 +77,7 @@ class Fact:
     problem: str = ""
 
 
-def examine(sink: str | None = None) -> tuple[Fact, ...]:
+def examine(sink: str | None = None, storage: StoreOptions | None = None) -> tuple[Fact, ...]:
     """
     Look at everything a run depends on.
 
@@ -85,6 +85,8 @@ def examine(sink: str | None = None) -> tuple[Fact, ...]:
     ----------
     sink : str, optional
         A place for results that is to be tried out. An object is written there and removed.
+    storage : StoreOptions, optional
+        How s3:// is reached.
 
     Returns
     -------
@@ -92,7 +94,7 @@ def examine(sink: str | None = None) -> tuple[Fact, ...]:
         In order of their topics.
     """
     facts = [*_processors(), *_memory(), *_decoders(), *_kernels(), *_versions(), _aws()]
-    return tuple(facts if sink is None else [*facts, *_sink(sink)])
+    return tuple(facts if sink is None else [*facts, *_sink(sink, storage or StoreOptions())])
 
 
 def _processors() -> Iterator[Fact]:
@@ -251,9 +253,9 @@ def _aws_fact(value: str, origin: str) -> Fact:
     return Fact(topic="aws", name="identity", value=value, origin=origin)
 
 
-def _sink(url: str) -> Iterator[Fact]:
+def _sink(url: str, storage: StoreOptions) -> Iterator[Fact]:
     try:
-        store = open_store(url)
+        store = open_store(url, storage)
         if isinstance(store, LocalStore):
             yield _space(store.root)
             if not store.root.exists():

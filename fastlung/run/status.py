@@ -6,6 +6,7 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
+from fastlung.config import StoreOptions
 from fastlung.io.records import read_records
 from fastlung.io.store import open_store
 from fastlung.run.resume import read_run_file
@@ -65,7 +66,7 @@ class SinkStatus:
         return None if self.groups_total is None else max(0, self.groups_total - self.groups)
 
 
-def sink_status(sink: str) -> SinkStatus:
+def sink_status(sink: str, storage: StoreOptions | None = None) -> SinkStatus:
     """
     Sum up a sink from its records; no source and no output is opened.
 
@@ -73,6 +74,8 @@ def sink_status(sink: str) -> SinkStatus:
     ----------
     sink : str
         A sink of `fastlung.process`.
+    storage : StoreOptions, optional
+        How s3:// is reached.
 
     Raises
     ------
@@ -81,7 +84,7 @@ def sink_status(sink: str) -> SinkStatus:
     StoreError
         If it cannot be read.
     """
-    store = open_store(sink)
+    store = open_store(sink, storage or StoreOptions())
     run_file = read_run_file(store)
     series: Counter[str] = Counter()
     failures: Counter[str] = Counter()

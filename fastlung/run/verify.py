@@ -150,7 +150,7 @@ def verify(
     )
 
 
-def forget(sink: str, verification: Verification) -> int:
+def forget(sink: str, verification: Verification, storage: StoreOptions | None = None) -> int:
     """
     Remove the records of damaged source groups, so that the next run does them again.
 
@@ -162,6 +162,8 @@ def forget(sink: str, verification: Verification) -> int:
         As verified.
     verification : Verification
         What was found there.
+    storage : StoreOptions, optional
+        How s3:// is reached.
 
     Returns
     -------
@@ -173,7 +175,7 @@ def forget(sink: str, verification: Verification) -> int:
     StoreError
         If one cannot be removed.
     """
-    store = open_store(sink)
+    store = open_store(sink, storage or StoreOptions())
     damaged = {f.group for f in verification.findings if f.group and f.kind != "orphaned"}
     keys = {record_key(group) for group in damaged} & {info.key for info in store.list(RECORDS)}
     for key in keys:
