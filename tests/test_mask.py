@@ -139,6 +139,55 @@ def test_a_table_or_cropped_field_does_not_hide_outside_air(chest, lungs):
     assert dice(lung_mask(cropped, chest.grid).mask > 0, lungs.mask > 0) > 0.999
 
 
+@pytest.mark.compiled
+def test_a_tracheostomy_loses_no_lung(chest, lungs):
+    """Air from the trachea to the outside: in its slices only the trachea goes with it."""
+    opened = chest.hu.copy()
+    x = slice(82, 88)
+    front = int(np.argmax(chest.hu[112, :, 85] > -200))
+    opened[112:116, front - 2 : 80, x] = -1000
+
+    found = lung_mask(opened, chest.grid)
+
+    assert dice(found.mask > 0, lungs.mask > 0) > 0.999
+
+
+@pytest.mark.compiled
+def test_a_field_that_cuts_the_body_keeps_the_lungs(chest, lungs):
+    """Outside the circle there is nothing, and the body touches it all around."""
+    y, x = np.indices(chest.hu.shape[1:])
+    circle = (y - 78) ** 2 + (x - 84.5) ** 2 < 72**2
+    cut = np.where(circle, chest.hu, -1024).astype(np.int16)
+
+    found = lung_mask(cut, chest.grid)
+
+    inside = circle & (lungs.mask > 0)
+    assert inside.sum() > 0.9 * np.count_nonzero(lungs.mask)
+    assert dice(found.mask > 0, inside) > 0.97
+
+
+@pytest.mark.compiled
+def test_an_abdomen_with_gas_has_no_lung(chest):
+    lowest = int(np.flatnonzero((chest.labels > 0).any(axis=(1, 2)))[0])
+    volume = np.concatenate([chest.hu[:lowest]] * 3)
+    volume[4:14, 65:85, 105:125] = -1000  # a bubble of 32 mL
+    grid = replace(chest.grid, shape=volume.shape)
+
+    found = lung_mask(volume, grid)
+
+    assert [flag.name for flag in found.flags] == ["no_lung"]
+
+
+@pytest.mark.compiled
+def test_lungs_of_a_child_are_found_and_flagged(chest):
+    small = replace(chest.grid, spacing_mm=(1.2, 1.2, 1.2))
+
+    found = lung_mask(chest.hu, small)
+
+    assert [flag.name for flag in found.flags] == ["implausible_volume"]
+    assert found.litres_right == pytest.approx(chest.litres(RIGHT_LUNG) * 0.6**3, rel=0.05)
+
+
 @pytest.mark.parametrize("value", [-1024, 0, 3071])
 def test_no_lung_is_a_flag_never_an_error(value):
     grid = Grid(shape=(3, 8, 8), spacing_mm=(1.0, 1.0, 1.0), origin_mm=(0.0, 0.0, 0.0))
