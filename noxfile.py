@@ -11,6 +11,8 @@ nox.options.sessions = ["lint", "docs", "tests"]
 nox.options.default_venv_backend = "uv|virtualenv"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
+#: Tests that run kernels on small arrays; the others see the same lines compiled.
+ABOUT_KERNELS = ("tests/kernels", "tests/test_resampling.py", "tests/test_pipeline.py")
 
 
 def group(name):
@@ -38,7 +40,7 @@ def tests(session):
         session.run("pytest", *session.posargs)
         return
     plain = {"NUMBA_DISABLE_JIT": "1"}
-    session.run("pytest", "--cov", "--cov-report=", "--cov-fail-under=0", env=plain)
+    session.run("pytest", *ABOUT_KERNELS, "--cov", "--cov-report=", "--cov-fail-under=0", env=plain)
     small = {"FASTLUNG_BENCH_SCALE": "4"}
     session.run("pytest", "bench", "-q", env=small)  # once each, untimed, so that none rots
     session.run("pytest", "--cov", "--cov-append", "--cov-report=term:skip-covered")
