@@ -8,16 +8,12 @@ is a pool of its own. What a chunk is, and what becomes of a lost one, is decide
 
 from __future__ import annotations
 
-import logging
 import multiprocessing
 import os
-import resource
 import signal
 import sys
-import threading
 import time
 import types
-import warnings
 from concurrent.futures import (
     FIRST_COMPLETED,
     BrokenExecutor,
@@ -27,12 +23,13 @@ from concurrent.futures import (
 )
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from multiprocessing import connection, sharedctypes
+from multiprocessing import sharedctypes
 from typing import TYPE_CHECKING, Protocol
 
 import psutil
 
 from fastlung.errors import StoreError
+from fastlung.run.inside import aws_variables, run_in_worker, start_worker
 from fastlung.run.worker import run_chunk
 
 if TYPE_CHECKING:
@@ -130,7 +127,7 @@ class ProcessWorker:
         self._position.value = -1
         if self._pool is not None:
             try:
-                return self._pool.submit(_run, job, tasks)
+                return self._pool.submit(run_in_worker, job, tasks)
             except BrokenExecutor:
                 self.last_words()  # it was killed while it had nothing to do
         context = multiprocessing.get_context("forkserver")
@@ -138,12 +135,12 @@ class ProcessWorker:
         self._pool = ProcessPoolExecutor(
             1,
             mp_context=context,
-            initializer=_start,
-            initargs=(self._position, self._memory_bytes, _aws_environment()),
+            initializer=start_worker,
+            initargs=(self._position, self._memory_bytes, aws_variables()),
         )
         others = {process.pid for process in multiprocessing.active_children()}
         with _blank_main(), _safe_path():
-            future = self._pool.submit(_run, job, tasks)
+            future = self._pool.submit(run_in_worker, job, tasks)
         started = [p for p in multiprocessing.active_children() if p.pid not in others]
         self._process = started[0] if started else None
         self._peak_bytes = 0
@@ -203,10 +200,6 @@ def _blank_main() -> Iterator[None]:
         sys.modules["__main__"] = main
 
 
-def _aws_environment() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith("AWS_")}
-
-
 @contextmanager
 def _safe_path() -> Iterator[None]:
     """
@@ -225,62 +218,6 @@ def _safe_path() -> Iterator[None]:
             del os.environ["PYTHONSAFEPATH"]
         else:
             os.environ["PYTHONSAFEPATH"] = before
-
-
-def _start(
-    position: sharedctypes.Synchronized[int], memory_bytes: int, aws_environment: dict[str, str]
-) -> None:
-    """Prepare a new worker process."""
-    _Here.position = position
-    # The fork server keeps the environment of the first run in its life; a notebook may have
-    # chosen other credentials since.
-    for name in _aws_environment():
-        del os.environ[name]
-    os.environ.update(aws_environment)
-    # Ctrl-C reaches the whole process group; the parent decides what becomes of the workers.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, _drop_chunk)
-    threading.Thread(target=_end_with_parent, daemon=True, name="fastlung-parent").start()
-    # Foreign warnings and logs quote values of tags; nobody reads them here.
-    warnings.simplefilter("ignore")
-    logging.getLogger().addHandler(logging.NullHandler())
-    _limit_memory(memory_bytes)
-
-
-class _Here:
-    """What a worker process knows of itself."""
-
-    position: sharedctypes.Synchronized[int]
-
-
-def _run(job: Job, tasks: Sequence[Task]) -> list[Outcome]:
-    """Run a chunk in a worker process."""
-
-    def begin(number: int) -> None:
-        _Here.position.value = number
-
-    return run_chunk(job, tasks, begin)
-
-
-def _drop_chunk(_signal: int, _frame: object) -> None:
-    sys.exit(128 + signal.SIGTERM)
-
-
-def _end_with_parent() -> None:
-    # PR_SET_PDEATHSIG would tell of the fork server's end, not of the parent's. Measured: gone
-    # within 0.05 s of the parent's SIGKILL.
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
-
-
-def _limit_memory(memory_bytes: int) -> None:
-    """Turn an allocation that would exceed the budget of the whole run into a MemoryError."""
-    limit = psutil.Process().memory_info().vms + memory_bytes
-    soft, hard = resource.getrlimit(resource.RLIMIT_AS)
-    if soft == resource.RLIM_INFINITY or limit < soft:
-        resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
