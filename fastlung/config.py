@@ -299,8 +299,10 @@ def _validated(model: type[Model], fields: dict[str, Any]) -> Model:
         return model.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        where = first["loc"][0] if first["loc"] else "configuration"
-        raise ConfigError(f"{where}: {first['msg']} (given: {first['input']!r})") from None
+        said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        if not first["loc"]:  # fields that do not go together; the sentence names them
+            raise ConfigError(said) from None
+        raise ConfigError(f"{first['loc'][0]}: {said} (given: {first['input']!r})") from None
 
 
 def _unknown(kind: str, name: str, known: Any) -> str:

@@ -331,6 +331,18 @@ def test_a_script_without_a_main_guard_works(source, calm, script, tmp_path):
     assert payloads(tmp_path / "sink") == calm
 
 
+def test_results_are_never_taken_for_patients(source, calm, tmp_path):
+    """Sinks of other runs may lie below the source; NIfTI in them is input elsewhere."""
+    patients = tmp_path / "patients"
+    shutil.copytree(source, patients)
+    process(patients, patients / "nifti", format="nifti")
+
+    summary = process(patients, tmp_path / "sink")
+
+    assert [outcome.status for outcome in summary.outcomes].count("done") == SCANS
+    assert payloads(tmp_path / "sink") == calm
+
+
 def test_workers_import_nothing_from_the_current_folder(source, calm, script, tmp_path):
     """A checkout, or results, in a folder that is called as a module of ours."""
     here = tmp_path / "here"

@@ -132,7 +132,10 @@ def answer_manifest(args: Namespace) -> int:
 def _verify_lines(found: Verification, forgotten: int, args: Namespace) -> list[str]:
     how = "sizes compared" if args.quick else "every output read and its checksum recomputed"
     sound = _counts(found.series, found.failures)
-    lines = [f"{count(found.groups, 'folder')} in {args.source}, {how}.", f"All well: {sound}."]
+    lines = [
+        f"{count(found.groups, 'folder')} in {args.source}, {how}.",
+        f"Accounted for: {sound}.",
+    ]
     if not found.findings:
         return [*lines, "Nothing is missing, damaged, stale or orphaned."]
     kinds = Counter(finding.kind for finding in found.findings)

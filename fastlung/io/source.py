@@ -34,6 +34,9 @@ __all__ = [
     "stable_id",
 ]
 
+#: A folder with both holds what fastlung made of a scan. Taken for a source, the same patient would
+#: turn up twice in the training data.
+_RESULT_FILES = {"metadata.json", "outcome.json"}
 #: Names of MetaImage and NIfTI volumes; a header without voxels has them in a file of its name.
 HEADER_SUFFIX = ".mhd"
 VOLUME_SUFFIXES = (HEADER_SUFFIX, ".mha", ".nii", ".nii.gz")
@@ -122,8 +125,11 @@ def discover(
     unreadable: list[str] = []
     listed = store.list(on_unreadable=unreadable.append)
     url = store.url if place else ""
-    for folder, objects in groupby(listed, key=lambda info: info.key.rpartition("/")[0]):
+    for folder, found in groupby(listed, key=lambda info: info.key.rpartition("/")[0]):
         if without and f"{folder}/".startswith(hidden):
+            continue
+        objects = list(found)
+        if {info.key.rpartition("/")[2] for info in objects} >= _RESULT_FILES:
             continue
         yield from group_objects(folder, objects, pseudonym=pseudonym, place=place, store_url=url)
     for folder in unreadable:

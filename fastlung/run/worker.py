@@ -319,8 +319,9 @@ def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcom
 def _refuse_broken(index: SeriesIndex, count: int) -> None:
     if index.broken:
         raise FormatError(
-            f"{len(index.broken)} of {count} files may be slices and cannot be read "
-            f"({index.skipped[index.broken[0]]}); fetch them again or move them away"
+            f"{len(index.broken)} of {count} files may be slices and cannot be read; fetch them "
+            f"again or move them away; the first: {printable(index.broken[0].rpartition('/')[2])}: "
+            f"{index.skipped[index.broken[0]]}"
         )
 
 

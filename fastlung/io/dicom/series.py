@@ -23,6 +23,7 @@ from fastlung.io.dicom.elements import PixelElement, pydicom_silenced
 from fastlung.io.dicom.grouping import Group, divide, group_slices
 from fastlung.io.dicom.headers import TELLS, Broken, Skipped, SliceHeader, read_headers
 from fastlung.io.dicom.pixels import Frames
+from fastlung.io.source import printable
 from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import Grid, Verdict
 
@@ -243,7 +244,9 @@ def _unreadable(uid: str, broken: list[Broken]) -> SeriesHeaders:
         transfer_syntaxes={},
         keys=tuple(entry.key for entry in broken),
         defects=tuple(entry.error for entry in broken),
-        problem=_first_defect([str(b.error) for b in broken], broken[0].error, len(broken)),
+        problem=_first_defect(
+            [f"{_named(b.key)}: {b.error}" for b in broken], broken[0].error, len(broken)
+        ),
     )
 
 
@@ -272,9 +275,9 @@ def _series(
     for number, header in enumerate([*kept, *left_out], start=1):
         if isinstance(header.coding, ScanError):
             place = f"slice {number} of {len(kept)}: " if number <= len(kept) else ""
-            texts.append(f"{place}{header.coding}")
+            texts.append(f"{place}{_named(header.key)}: {header.coding}")
             defects.append(header.coding)
-    texts += [str(entry.error) for entry in broken]
+    texts += [f"{_named(entry.key)}: {entry.error}" for entry in broken]
     defects += [entry.error for entry in broken]
     problem: ScanError | None = _over_limit(kept)
     if problem is None and defects:
@@ -345,7 +348,15 @@ def _over_limit(kept: tuple[SliceHeader, ...]) -> LimitError | None:
 
 def _first_defect(texts: list[str], first: ScanError, total: int) -> ScanError:
     """Make one error of all defects: the class and text of the first, and how many there are."""
-    return type(first)(f"{len(texts)} of {total} files cannot be used; the first: {texts[0]}")
+    return type(first)(
+        f"{len(texts)} of {total} files cannot be used; fetch them again or move them away; the "
+        f"first: {texts[0]}"
+    )
+
+
+def _named(key: str) -> str:
+    """A file by the end of its key; with hashed names, keys are pseudonyms already."""
+    return printable(key.rpartition("/")[2])
 
 
 def _shared_acquisition(headers: tuple[SliceHeader, ...]) -> dict[str, str | float]:
