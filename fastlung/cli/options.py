@@ -65,6 +65,7 @@ def describe_source(parser: argparse.ArgumentParser) -> None:
 
 
 def _describe_results(group: argparse._ArgumentGroup) -> None:
+    """Which voxels are made; then what their numbers and files are."""
     group.add_argument(
         "--preset",
         type=OneOf("hu", "tutorial"),
@@ -107,6 +108,11 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
         metavar="MM",
         help="left around what is cropped to, in mm (default: 5)",
     )
+    _describe_values(group)
+
+
+def _describe_values(group: argparse._ArgumentGroup) -> None:
+    """What the numbers of a result are, and how it is stored and named."""
     group.add_argument(
         "--window",
         type=window,
