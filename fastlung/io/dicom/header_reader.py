@@ -7,9 +7,10 @@ differs is looked at: 0.03 ms a slice where walking and interpreting take 0.14 t
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastlung.io.dicom.elements import Elements
 from fastlung.io.dicom.headers import HEAD_BYTES, Broken, Skipped, slices_of, walk
 from fastlung.io.dicom.layout import Layout, has_layout
 from fastlung.io.dicom.slice_header import SliceHeader, next_slice
@@ -17,7 +18,6 @@ from fastlung.io.dicom.slice_header import SliceHeader, next_slice
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from fastlung.io.dicom.elements import Elements
     from fastlung.io.dicom.layout import Recognised
 
     Answer = list[SliceHeader] | Skipped | Broken
@@ -75,7 +75,12 @@ class HeaderReader:
 
     def _recognised(self, kind: _Kind, key: str, size_bytes: int, found: Recognised) -> Answer:
         known = kind.layout.elements
-        elements = replace(known, values={**known.values, **found.values}, pixels=found.pixels)
+        # A header with a layout is whole, little-endian and of one frame, as Elements are anyway.
+        elements = Elements(
+            values={**known.values, **found.values},
+            transfer_syntax=known.transfer_syntax,
+            pixels=found.pixels,
+        )
         if kind.slice_header is not None:
             header = next_slice(kind.slice_header, key, size_bytes, elements, found.values.keys())
             if header is not None:
