@@ -46,7 +46,7 @@ def serving(kind="c7i.4xlarge", *, lets_in=True, delay_seconds=0.0):
     with ThreadingHTTPServer(("127.0.0.1", 0), Metadata) as server:
         server.type, server.lets_in, server.delay_seconds = kind, lets_in, delay_seconds
         server.handle_error = lambda *_: None  # a client that hung up
-        thread = Thread(target=server.serve_forever)
+        thread = Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
         thread.start()
         endpoint = f"http://127.0.0.1:{server.server_address[1]}/"
         try:

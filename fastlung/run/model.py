@@ -39,8 +39,8 @@ Route = Literal["network", "disk"]
 #: Requests that one worker may have under way, to choose from.
 REQUESTS = (4, 8, 16, 32, 64)
 #: Source bytes held ahead, in usual scans, to choose from. One keeps the next scan coming; two
-#: keep on when a small scan is followed by a large one.
-AHEAD_SCANS = (1.0, 2.0)
+#: keep on when a small scan is followed by a large one; less is for machines of little memory.
+AHEAD_SCANS = (0.0, 0.5, 1.0, 2.0)
 #: Workers beyond what the model asks for where they wait for transfers: scans differ, and a worker
 #: that waits longer than the usual one leaves a gap that another one fills.
 SPARE_WORKERS = 1.15
@@ -157,7 +157,7 @@ class _Bound:
     words: str
 
 
-def mean_cost(costs: Sequence[ScanCost]) -> ScanCost:
+def mean_cost(costs: Sequence[ScanCost], counts: Sequence[int] | None = None) -> ScanCost:
     """
     Average scans: in a long run rates depend on means only.
 
@@ -165,13 +165,28 @@ def mean_cost(costs: Sequence[ScanCost]) -> ScanCost:
     ----------
     costs : sequence of ScanCost
         At least one; all over the same routes.
+    counts : sequence of int, optional
+        How many there are of each; one of each if not given.
+
+    Returns
+    -------
+    ScanCost
+        Means over scans; of memory the mean over processor time, since large scans hold theirs
+        for longer.
     """
+    weights = [1] * len(costs) if counts is None else counts
+    total = sum(weights)
+    weighted = list(zip(costs, weights, strict=True))
     first = costs[0]
-    numbers = [one.name for one in fields(first) if one.name not in ("source", "sink")]
     means: dict[str, Any] = {
-        name: math.fsum(getattr(cost, name) for cost in costs) / len(costs) for name in numbers
+        one.name: math.fsum(getattr(cost, one.name) * weight for cost, weight in weighted) / total
+        for one in fields(first)
+        if one.name not in ("source", "sink", "memory_bytes")
     }
-    return replace(first, **means)
+    seconds = math.fsum(cost.cpu_seconds * weight for cost, weight in weighted)
+    held = math.fsum(cost.memory_bytes * cost.cpu_seconds * n for cost, n in weighted)
+    memory_bytes = held / seconds if seconds else max(cost.memory_bytes for cost in costs)
+    return replace(first, **means, memory_bytes=memory_bytes)
 
 
 def worker_bytes(cost: ScanCost, setting: Setting) -> float:
@@ -387,7 +402,7 @@ def _own_bound(cost: ScanCost, resources: Resources, setting: Setting, threads: 
     seconds = worker_seconds(cost, setting, threads)
     each = worker_bytes(cost, setting)
     # A scan waits until it fits, so on average so many workers have one.
-    fitting = max(1.0, resources.memory_bytes / each) if each else math.inf
+    fitting = resources.memory_bytes / each if each else math.inf
     if fitting < setting.workers + 1:
         return _Bound(
             scans_per_second=min(fitting, setting.workers) / seconds,
