@@ -28,7 +28,7 @@ from fastlung.kernels import hu
 from fastlung.report.summary import byte_size
 from fastlung.run.disk import probe_disk
 from fastlung.run.machine import probe
-from fastlung.run.plan import ScanSize, output_voxels, scan_bytes
+from fastlung.run.need import ScanSize, output_voxels, scan_bytes
 from fastlung.run.resume import RECORDED_PACKAGES
 
 if TYPE_CHECKING:
@@ -106,6 +106,7 @@ def examine(sink: str | None = None, storage: StoreOptions | None = None) -> tup
 
 def _processors(machine: Machine) -> Iterator[Fact]:
     topic = "processors"
+    yield Fact(topic=topic, name="model", value=machine.cpu_model or None, origin="/proc/cpuinfo")
     yield Fact(topic=topic, name="usable", value=machine.cpus, origin=machine.cpus_origin)
     yield Fact(topic=topic, name="hardware threads", value=machine.cpus_logical, origin="kernel")
     yield Fact(topic=topic, name="cores", value=machine.cpus_physical, origin="/proc/cpuinfo")

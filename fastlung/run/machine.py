@@ -64,6 +64,8 @@ class Machine:
         EC2 type; None elsewhere.
     instance_origin : str
         Where that is known from.
+    cpu_model : str
+        What the processor calls itself; empty where it does not.
     """
 
     cpus_logical: int
@@ -81,6 +83,7 @@ class Machine:
     link_origin: str = "not looked at"
     instance_type: str | None = None
     instance_origin: str = "not asked"
+    cpu_model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -147,6 +150,7 @@ def probe(root: Path = Path("/")) -> Machine:
         link_origin=link_origin,
         instance_type=instance,
         instance_origin=instance_origin,
+        cpu_model=_cpu_model(root),
     )
 
 
@@ -215,6 +219,14 @@ def _address_space() -> list[MemoryBound]:
             limit_bytes=limit, available_bytes=limit - used, origin="resource limit (ulimit -v)"
         )
     ]
+
+
+def _cpu_model(root: Path) -> str:
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return " ".join(value.split())
+    return ""  # ARM processors name numbers only
 
 
 def _open_files() -> int | None:
