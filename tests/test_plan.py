@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import InsufficientMemoryError
-from fastlung.run.cost import Calibration, Routes
+from fastlung.run.calibration import Calibration, Routes
 from fastlung.run.machine import Machine
 from fastlung.run.need import (
     ScanSize,

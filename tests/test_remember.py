@@ -8,7 +8,7 @@ import pytest
 from test_plan import machine
 
 from fastlung.config import build_config
-from fastlung.run.cost import LOCAL, Calibration, Routes
+from fastlung.run.calibration import LOCAL, Calibration, Routes
 from fastlung.run.remember import forget_all, recall, remember
 
 MEASURED = Calibration(cpu=1.3, requests=0.4, stored=0.9, network_bytes_per_second=2e8, scans=40)

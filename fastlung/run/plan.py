@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from fastlung.errors import InsufficientMemoryError
 from fastlung.report.summary import byte_size
-from fastlung.run.cost import ASSUMED, LOCAL, Calibration, Routes, usual_cost
+from fastlung.run.calibration import ASSUMED, LOCAL, Calibration, Routes, usual_cost
 from fastlung.run.model import (
     REQUESTS,
     Binding,

@@ -17,16 +17,16 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from fastlung.run.cost import Calibration
+from fastlung.run.calibration import Calibration
 
 if TYPE_CHECKING:
     from fastlung.config import Config
-    from fastlung.run.cost import Routes
+    from fastlung.run.calibration import Routes
     from fastlung.run.machine import Machine
 
 __all__ = ["forget_all", "machine_kind", "recall", "remember"]
 
-#: Of the file's layout and of what is assumed in `fastlung.run.cost`: a calibration is a ratio to
+#: Of the file's layout and of what `fastlung.run.calibration` assumes: a calibration is a ratio to
 #: that, and means nothing once it changes.
 VERSION = 1
 #: Entries kept; the one used longest ago goes first.
