@@ -93,7 +93,7 @@ def inspect(args: Namespace) -> int:
     Returns
     -------
     int
-        Exit code.
+        0, or 1 where `process` would fail for a series.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def inspect(args: Namespace) -> int:
         sys.stdout.write(series_csv(found))
     else:
         say(series_table(found), series_sentence(found))
-    return 0
+    return int(any(one.problem for one in found))
 
 
 def print_config(args: Namespace) -> int:

@@ -88,6 +88,7 @@ examples:
   fastlung inspect scans/ --json | jq '.[] | select(.verdict != ["regular"])'
 
 Reads headers only. Nothing is written, and no patient data is shown.
+Exit code: 0 if all of it can be processed by its headers, 1 otherwise.
 """
 
 DEMO_EPILOG = """\
