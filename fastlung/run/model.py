@@ -26,6 +26,7 @@ __all__ = [
     "best_setting",
     "mean_cost",
     "predict",
+    "request_seconds",
     "worker_bytes",
     "worker_seconds",
 ]
@@ -228,6 +229,31 @@ def worker_seconds(cost: ScanCost, setting: Setting, threads: int = 1) -> float:
     return max(compute, held * fetch, _store_seconds(cost, setting)) + (1 - held) * fetch
 
 
+def request_seconds(cost: ScanCost, way: Literal["fetch", "store"]) -> float:
+    """
+    Time that the requests of a scan take one after another.
+
+    Parameters
+    ----------
+    cost : ScanCost
+        The scan.
+    way : str
+        ``fetch`` or ``store``.
+
+    Returns
+    -------
+    float
+        Wall seconds; 0 for a local disk.
+    """
+    if way == "fetch":
+        requests, count, route = cost.fetch_requests, cost.fetch_bytes, cost.source
+    else:
+        requests, count, route = cost.store_requests, cost.store_bytes, cost.sink
+    if route == "disk":
+        return 0.0
+    return requests * cost.first_byte_seconds + count / cost.connection_bytes_per_second
+
+
 def predict(cost: ScanCost, resources: Resources, setting: Setting, threads: int = 1) -> Prediction:
     """
     Say how fast a run goes with a setting, and what binds.
@@ -308,7 +334,16 @@ def best_setting(
     rates = [predict(cost, resources, one, threads).scans_per_second for one in tried]
     enough = (1 - EQUAL) * max(rates)
     equals = [one for one, rate in zip(tried, rates, strict=True) if rate >= enough]
-    return min(equals, key=lambda one: (one.workers * worker_bytes(cost, one), one.requests))
+
+    def price(one: Setting) -> tuple[bool, float, int]:
+        # A whole scan ahead where it costs nothing: the model knows no unusual scans.
+        return (
+            one.ahead_bytes < cost.fetch_bytes,
+            one.workers * worker_bytes(cost, one),
+            one.requests,
+        )
+
+    return min(equals, key=price)
 
 
 def _workers_for(
@@ -338,23 +373,12 @@ def _fetch_seconds(cost: ScanCost, setting: Setting) -> float:
     # Requests of the scan after the next may be under way too, where its bytes may be held.
     scans = max(1.0, setting.ahead_bytes / cost.fetch_bytes) if cost.fetch_bytes else 1.0
     at_once = max(1.0, min(setting.requests, scans * cost.fetch_requests))
-    return max(cost.fetch_cpu_seconds, _request_seconds(cost, "fetch") / at_once)
+    return max(cost.fetch_cpu_seconds, request_seconds(cost, "fetch") / at_once)
 
 
 def _store_seconds(cost: ScanCost, setting: Setting) -> float:
     at_once = max(1.0, min(setting.requests, cost.store_requests))
-    return max(cost.store_cpu_seconds, _request_seconds(cost, "store") / at_once)
-
-
-def _request_seconds(cost: ScanCost, way: Literal["fetch", "store"]) -> float:
-    """Seconds of all requests of a scan one after another."""
-    if way == "fetch":
-        requests, count, route = cost.fetch_requests, cost.fetch_bytes, cost.source
-    else:
-        requests, count, route = cost.store_requests, cost.store_bytes, cost.sink
-    if route == "disk":
-        return 0.0
-    return requests * cost.first_byte_seconds + count / cost.connection_bytes_per_second
+    return max(cost.store_cpu_seconds, request_seconds(cost, "store") / at_once)
 
 
 def _demands(cost: ScanCost, resources: Resources) -> Iterator[tuple[Binding, str, float, float]]:
