@@ -3,7 +3,7 @@ What a run is asked to do: `Config`, its presets, and its digest.
 
 `Config` holds what changes voxels or names, and nothing else: its digest says whether two runs
 would write the same bytes. How a run is carried out (workers, chunk size, memory) is `RunOptions`
-and never enters the digest. The only module that knows pydantic.
+and never enters the digest.
 """
 
 from __future__ import annotations

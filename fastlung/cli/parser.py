@@ -178,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_inspect(described["inspect"])
     _describe_demo(described["demo"])
     describe_questions(described, add_shown, describe_configuration)
-    for name in ("verify", "status", "manifest", "doctor"):
+    for name in ("plan", "verify", "status", "manifest", "doctor"):
         describe_storage(described[name])
     return parser
 
