@@ -70,6 +70,8 @@ class Config(BaseModel):
         ``tutorial``: truncated, stored -2000 becomes stored 0.
     mask : str
         Which lung mask: ``default``, ``tutorial`` or ``none``.
+    airway : bool
+        Trachea and main bronchi as label 3 of the default mask; otherwise they are background.
     crop : str
         ``body`` or ``lungs``: keep only their bounding box; ``none``: the whole volume.
     margin_mm : float
@@ -104,6 +106,7 @@ class Config(BaseModel):
     align: Literal["centred", "corners"] = "centred"
     hu_rule: Literal["standard", "tutorial"] = "standard"
     mask: Literal["default", "tutorial", "none"] = "default"
+    airway: bool = False
     crop: Literal["none", "body", "lungs"] = "none"
     margin_mm: Annotated[float, Field(ge=0.0, le=200.0)] = 0.0
     window_hu: tuple[float, float] | None = None
@@ -147,6 +150,8 @@ class Config(BaseModel):
             raise ValueError("dtype uint8 holds no fractions; leave zero_centre at 0")
         if self.crop == "none" and self.margin_mm:
             raise ValueError("margin_mm needs a crop: body or lungs")
+        if self.airway and self.mask != "default":
+            raise ValueError("airway needs the default mask; no other one knows the airway")
         if self.crop == "lungs" and self.mask == "none":
             raise ValueError("a crop to the lungs needs a mask to find them")
         return self
