@@ -88,6 +88,7 @@ examples:
   fastlung inspect scans/ --json | jq '.[] | select(.verdict != ["regular"])'
 
 Reads headers only. Nothing is written, and no patient data is shown.
+Exit code: 0 if all of it can be processed by its headers, 1 otherwise.
 """
 
 DEMO_EPILOG = """\
@@ -177,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_inspect(described["inspect"])
     _describe_demo(described["demo"])
     describe_questions(described, add_shown, describe_configuration)
-    for name in ("verify", "status", "manifest", "doctor"):
+    for name in ("plan", "verify", "status", "manifest", "doctor"):
         describe_storage(described[name])
     return parser
 
@@ -239,8 +240,8 @@ def _joined(argv: Sequence[str]) -> list[str]:
     """Attach a window such as ``-1000,400`` to its option: argparse takes it for an option."""
     joined: list[str] = []
     for argument in argv:
-        if joined and joined[-1] == "--window" and re.match(r"-[\d.]", argument):
-            joined[-1] = f"--window={argument}"
+        if joined and joined[-1] in ("--window", "--standardise") and re.match(r"-[\d.]", argument):
+            joined[-1] = f"{joined[-1]}={argument}"
         else:
             joined.append(argument)
     return joined
