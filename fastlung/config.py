@@ -35,6 +35,14 @@ Millimetres = Annotated[float, Field(ge=0.1, le=20.0)]
 #: Left around what a volume is cropped to, in millimetres: room for a mask that is a little short.
 DEFAULT_MARGIN_MM = 5.0
 
+#: How pydantic says what is wrong -> how we do.
+PLAINER = {
+    "Input should be greater than or equal to": "expected at least",
+    "Input should be greater than": "expected more than",
+    "Input should be less than or equal to": "expected at most",
+    "Input should be": "expected",
+}
+
 #: What each preset sets; anything else stays at the default, and options override both.
 PRESETS: dict[str, dict[str, Any]] = {
     "hu": {},
@@ -299,7 +307,9 @@ def _validated(model: type[Model], fields: dict[str, Any]) -> Model:
         return model.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        said = first["msg"].removeprefix("Value error, ")
+        for words, plainer in PLAINER.items():
+            said = said.replace(words, plainer)
         if not first["loc"]:  # fields that do not go together; the sentence names them
             raise ConfigError(said) from None
         raise ConfigError(f"{first['loc'][0]}: {said} (given: {first['input']!r})") from None

@@ -88,6 +88,7 @@ examples:
   fastlung inspect scans/ --json | jq '.[] | select(.verdict != ["regular"])'
 
 Reads headers only. Nothing is written, and no patient data is shown.
+Exit code: 0 if all of it can be processed by its headers, 1 otherwise.
 """
 
 DEMO_EPILOG = """\
@@ -177,7 +178,7 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_inspect(described["inspect"])
     _describe_demo(described["demo"])
     describe_questions(described, add_shown, describe_configuration)
-    for name in ("verify", "status", "manifest", "doctor"):
+    for name in ("plan", "verify", "status", "manifest", "doctor"):
         describe_storage(described[name])
     return parser
 
