@@ -99,11 +99,14 @@ def draw_bars(title: str, subtitle: str, panels: Sequence[Panel]) -> str:
         stacked = list(dict.fromkeys(name for bar in panel.bars for name in bar.parts))
         body += _panel(panel, top, colours, stacked)
         top += _height(panel, stacked)
+    opening = (
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" '
+        f'width="{WIDTH}" height="{top:.0f}" role="img" '
+        'font-family="Helvetica, Arial, DejaVu Sans, sans-serif">'
+    )
     return "\n".join(
         (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {top:.0f}" '
-            f'width="{WIDTH}" height="{top:.0f}" role="img" '
-            'font-family="Helvetica, Arial, DejaVu Sans, sans-serif">',
+            opening,
             f"<title>{escape(title)}</title>",
             f'<rect width="{WIDTH}" height="{top:.0f}" fill="white"/>',
             *body,

@@ -22,8 +22,7 @@ if TYPE_CHECKING:
 __all__ = ["NOISE_RULE", "Compared", "compare", "compare_svg", "compare_text", "within_noise"]
 
 #: Ranges of two machines are widened by this part before they are laid on each other: rounds that
-#: followed at once differ less than those of another day. Rounds an hour apart, on a machine that
-#: others use too, differed by up to 2 % in their median.
+#: follow at once differ less than those of another day. Chosen, not measured.
 WIDENED = 0.02
 NOISE_RULE = (
     "~ within noise of the best: the ranges of their rounds, each widened by "

@@ -51,6 +51,8 @@ STAGES = {
 UNKNOWN_SPREAD = 0.05
 #: CPUs count as what binds from this part of their time on; the rest is start, end and noise.
 BUSY = 0.85
+#: Wall seconds for each processor second of computing from which on other processes are in the way.
+CROWDED = 1.2
 
 Text = Annotated[str, Field(max_length=200)]
 Seconds = Annotated[float, Field(ge=0, le=1e7)]
@@ -224,9 +226,19 @@ class SizeMeasured(Part):
 
     @property
     def binds(self) -> str:
-        """What kept the rate from being higher: cpu, memory, reading, writing or workers."""
+        """
+        What kept the rate from being higher.
+
+        ``cpu``, ``memory``, ``reading``, ``writing``, ``workers`` where there are fewer than CPUs,
+        or ``others``: stages that only compute took much longer than their processor time.
+        """
         if self.cpu_share >= BUSY:
             return "cpu"
+        computing = [self.stage(name) for name in STAGES if name not in ("fetch", "store")]
+        if math.fsum(one.wall_seconds for one in computing) > CROWDED * math.fsum(
+            one.cpu_seconds for one in computing
+        ):
+            return "others"
         if self.plan_limit == "memory":
             return "memory"
         waits = {"reading": self.stage("fetch"), "writing": self.stage("store")}

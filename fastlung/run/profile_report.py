@@ -129,7 +129,8 @@ def stage_bytes(profile: ProfileFile, stage: str) -> float:
 def _machine_lines(profile: ProfileFile) -> Iterator[str]:
     machine, sample = profile.machine, profile.sample
     caches = ", ".join(f"{name} {byte_size(size)}" for name, size in machine.caches.items())
-    yield f"{machine.ec2_type or 'not an EC2 instance'}: {machine.cpu_model}, {machine.architecture}"
+    kind = machine.ec2_type or "not an EC2 instance"
+    yield f"{kind}: {machine.cpu_model}, {machine.architecture}"
     yield (
         f"{count(machine.vcpu, 'vCPU')} on {count(machine.cores, 'core')}, "
         f"{machine.memory_bytes / GIB:.1f} GiB, {caches or 'caches unknown'}, kernel "
