@@ -33,8 +33,8 @@ __all__ = ["answer_compare_instances"]
 
 GIB = 2**30
 CPU_SPEED = (
-    "CPU speed: that of the closest profile given, or assumed; 'other CPU' and 'other architecture' "
-    "are taken to be as fast, so profile an instance of a family before renting many. Of a core "
+    "CPU speed: that of the closest profile given, or assumed; other CPUs and architectures are "
+    "taken to be as fast, so profile an instance of a family before renting many. Of a core "
     "with two threads one counts, unless the profile used both. Hours leave out the time that an "
     "instance takes to start."
 )

@@ -27,6 +27,8 @@ COLOURS = ("#56b4e9", "#0072b2", "#009e73", "#e69f00", "#d55e00", "#999999", "#c
 #: Steps of an axis: one of these times a power of ten.
 STEPS = (1.0, 2.0, 2.5, 5.0, 10.0)
 TICKS = 5
+#: Nothing that is measured is shorter; the axis is then that of an empty panel.
+TINY = 1e-12
 #: Characters that fit beside a bar.
 LABEL_LENGTH, NOTE_LENGTH = 30, 42
 
@@ -178,7 +180,7 @@ def _legend(top: float, colours: Mapping[str, str]) -> Iterator[str]:
 
 def _step(longest: float) -> float:
     """Find a round step that divides an axis into about `TICKS` parts."""
-    if longest <= 0:
+    if longest < TINY:
         return 1.0
     raw = longest / TICKS
     power = 10.0 ** math.floor(math.log10(raw))
