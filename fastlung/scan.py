@@ -258,7 +258,7 @@ class Crop:
     Attributes
     ----------
     offset : tuple of int
-        Index ``(z, y, x)`` of its first voxel in the whole volume.
+        Index ``(z, y, x)`` of its first voxel in the whole volume; negative where it was padded.
     full_shape : tuple of int
         Shape ``(z, y, x)`` of the whole volume.
     """
@@ -285,6 +285,9 @@ class ScanResult:
         Hounsfield units that became 0 and 1, or 0 and 255; None where the image is in HU.
     zero_centre : float
         Constant subtracted after the window was applied; 0 where none was.
+    standardise : tuple of float or None
+        Mean and standard deviation, in Hounsfield units, of the data set: the image is
+        ``(HU clipped to the window - mean) / sd`` then.
     figures : mapping of str to float
         Measurements of the whole volume: HU percentiles, litres, padding. Units stand in the
         names.
@@ -299,6 +302,7 @@ class ScanResult:
     grid: Grid
     window_hu: tuple[float, float] | None = None
     zero_centre: float = 0.0
+    standardise: tuple[float, float] | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
     crop: Crop | None = None

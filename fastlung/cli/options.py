@@ -14,8 +14,10 @@ from fastlung.cli.values import (
     limit,
     number,
     number_or_auto,
+    pair,
     size,
     spacing,
+    voxels,
     window,
 )
 
@@ -69,10 +71,11 @@ def describe_results(group: argparse._ArgumentGroup) -> None:
     """Which voxels are made; then what their numbers and files are."""
     group.add_argument(
         "--preset",
-        type=OneOf("hu", "tutorial"),
+        type=OneOf("hu", "tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "nnunet-ct"),
         metavar="NAME",
         help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
-        "options below override it",
+        "grt123: its winner's bytes; luna16-monai, sybil, lungmask: what those networks take; "
+        "nnunet-ct: with --window and --standardise of your data set; options below override it",
     )
     group.add_argument(
         "--spacing",
@@ -88,9 +91,9 @@ def describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--mask",
-        type=OneOf("default", "tutorial", "none"),
+        type=OneOf("default", "tutorial", "grt123", "none"),
         metavar="NAME",
-        help="default: right lung 1, left lung 2, without airways; tutorial: the tutorial's; "
+        help="default: right lung 1, left lung 2, without airways; tutorial, grt123: theirs; "
         "none (default: the preset's)",
     )
     group.add_argument(
@@ -108,6 +111,12 @@ def describe_results(group: argparse._ArgumentGroup) -> None:
         type=number,
         metavar="MM",
         help="left around what is cropped to, in mm (default: 5)",
+    )
+    group.add_argument(
+        "--size",
+        type=voxels,
+        metavar="Z,Y,X",
+        help="crop or pad every result to so many voxels, around its middle (sybil: 200,256,256)",
     )
     _describe_values(group)
 
@@ -133,6 +142,13 @@ def _describe_values(group: argparse._ArgumentGroup) -> None:
         type=number,
         metavar="X",
         help="subtracted after the window (default: 0; tutorial: 0.25)",
+    )
+    group.add_argument(
+        "--standardise",
+        type=pair,
+        metavar="MEAN,SD",
+        help="after clipping to the window, subtract a mean and divide by a standard deviation, "
+        "both in HU and of the data set",
     )
     group.add_argument(
         "--format",

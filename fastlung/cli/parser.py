@@ -244,8 +244,8 @@ def _joined(argv: Sequence[str]) -> list[str]:
     """Attach a window such as ``-1000,400`` to its option: argparse takes it for an option."""
     joined: list[str] = []
     for argument in argv:
-        if joined and joined[-1] == "--window" and re.match(r"-[\d.]", argument):
-            joined[-1] = f"--window={argument}"
+        if joined and joined[-1] in ("--window", "--standardise") and re.match(r"-[\d.]", argument):
+            joined[-1] = f"{joined[-1]}={argument}"
         else:
             joined.append(argument)
     return joined

@@ -21,10 +21,12 @@ __all__ = [
     "limit",
     "number",
     "number_or_auto",
+    "pair",
     "size",
     "spacing",
     "speed",
     "suggestion",
+    "voxels",
     "window",
 ]
 
@@ -100,6 +102,26 @@ def window(text: str) -> tuple[float, float] | str:
             f"expected two numbers in HU as LOW,HIGH, such as -1000,400, and found {text!r}"
         )
     return numbers[0], numbers[1]
+
+
+def pair(text: str) -> tuple[float, float]:
+    """Two numbers."""
+    numbers = _numbers(text)
+    if len(numbers) != 2:  # noqa: PLR2004 - mean, standard deviation
+        raise argparse.ArgumentTypeError(
+            f"expected two numbers in HU as MEAN,SD, such as -158.6,324.7, and found {text!r}"
+        )
+    return numbers[0], numbers[1]
+
+
+def voxels(text: str) -> tuple[int, int, int]:
+    """A shape, in voxels along (z, y, x)."""
+    if re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4}){2}", text) is None:
+        raise argparse.ArgumentTypeError(
+            f"expected three whole numbers as Z,Y,X, such as 200,256,256, and found {text!r}"
+        )
+    z, y, x = map(int, text.split(","))
+    return z, y, x
 
 
 def number_or_auto(text: str) -> int | str:

@@ -2,7 +2,19 @@
 
 import numpy as np
 
-from fastlung.kernels import hu, intensity, labels, morphology, padding, resample, runs, threshold
+from fastlung.kernels import (
+    hu,
+    intensity,
+    labels,
+    morphology,
+    nearer,
+    padding,
+    planes,
+    resample,
+    runs,
+    threshold,
+    zoom,
+)
 
 __all__ = ["warm_up"]
 
@@ -18,6 +30,7 @@ def warm_up() -> None:
     _warm_intensities()
     _warm_resampling()
     _warm_masks()
+    _warm_grt123()
 
 
 def _warm_intensities() -> None:
@@ -65,3 +78,14 @@ def _warm_masks() -> None:
     runs.paint_coarse(everything, np.ones(found.size, np.uint8), (2, 2, 2))
     runs.paint(everything, np.ones(found.size, np.uint8), np.zeros((3, 3, 3), np.uint8))
     morphology.close(everything, morphology.ball(1.0, (1.0, 1.0, 1.0)))
+
+
+def _warm_grt123() -> None:
+    volume, out = np.zeros((3, 4, 4), np.int16), np.zeros((3, 4, 4), np.uint8)
+    planes.smoothed_below(volume, np.ones(3), -600.0, np.zeros(3, np.bool_), out)
+    everything = threshold.runs_at_most(volume, 0)
+    found, count = labels.label_slices(everything, 8)
+    planes.eccentricities(everything, found, count)
+    planes.slice_hulls(everything)
+    nearer.share(out, (1.0, 1.0, 1.0))
+    zoom.zoom_bytes(out, np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((1, 1, 1), np.uint8))
