@@ -41,8 +41,13 @@ OFF_CENTRE_MM = 45.0
 BRONCHI_MM, BRONCHI_DEPTH_MM = 70.0, 60.0
 #: A trachea is followed at least this far; the tips of the lungs and gas in the gullet are not.
 SHORTEST_MM = 30.0
-#: Where it ends there are lungs: air in the slice, in square millimetres. Sinuses end without.
+#: Air in a slice from which it shows lungs, in square millimetres; sinuses have half of that.
 LUNGS_MM2 = 3000.0
+#: The trachea begins no further than this below the tips of the lungs, and ends where there are
+#: lungs. Between heart and diaphragm lung may look like it, in the skull sinuses do.
+BELOW_TIPS_MM = 60.0
+#: Where the scan cuts the lungs off above, it cuts the trachea too, which may be short then.
+CUT_TIPS_MM, CUT_SHORTEST_MM = 5.0, 10.0
 #: Slice to slice a branch may grow by this factor and this much before it counts as lung.
 GROWTH, GROWTH_MM2 = 1.5, 40.0
 
@@ -119,6 +124,12 @@ def _choose(
     low, high = TRACHEA_AREA_MM2
     with np.errstate(invalid="ignore"):
         central = np.abs(regions.x_mm - middle_mm) < OFF_CENTRE_MM
+    lungs = np.flatnonzero(air_mm2 > LUNGS_MM2)
+    if not lungs.size:
+        return chosen
+    cut = lungs[-1] == air_mm2.size - 1
+    below_mm, shortest_mm = (CUT_TIPS_MM, CUT_SHORTEST_MM) if cut else (BELOW_TIPS_MM, SHORTEST_MM)
+    highest = lungs[-1] - below_mm / grid.spacing_mm[0]
     candidates = np.flatnonzero(central & (regions.area_mm2 > low) & (regions.area_mm2 < high))
     # From the head down: the trachea is followed from its highest region.
     for seed in candidates[np.argsort(-regions.z[candidates], kind="stable")].tolist():
@@ -126,12 +137,12 @@ def _choose(
             continue
         trunk = _trunk(seed, regions)
         visited[trunk] = True
-        length_mm = (regions.z[trunk[0]] - regions.z[trunk[-1]]) * grid.spacing_mm[0]
-        lungs_mm2 = air_mm2[int(regions.z[trunk[-1]])]
-        # The first such one wins: deeper ones are vessels of air within the lung or bowel.
-        if length_mm > SHORTEST_MM and lungs_mm2 > LUNGS_MM2:
+        top, bottom = regions.z[trunk[0]], regions.z[trunk[-1]]
+        length_mm = (top - bottom) * grid.spacing_mm[0]
+        # The first such one wins: deeper ones are vessels of air within the lung.
+        if length_mm > shortest_mm and bottom <= lungs[-1] and top >= highest:
             chosen[trunk] = True
-            lowest = regions.z[trunk[-1]] - BRONCHI_DEPTH_MM / grid.spacing_mm[0]
+            lowest = bottom - BRONCHI_DEPTH_MM / grid.spacing_mm[0]
             _mark_branches(trunk[-1], regions, lowest, chosen)
             break
     return chosen
