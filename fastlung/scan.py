@@ -346,6 +346,10 @@ class Outcome:
         Key in the sink -> (bytes, CRC-32).
     seconds : mapping of str to float
         Wall seconds per stage: read, hu, resample, mask, crop, normalise, encode, store.
+    cpu_seconds : mapping of str to float
+        Processor seconds of the same stages, those of their own thread only; ``process`` is what
+        all threads of the worker took since it began this scan, reading the next one and writing
+        the last one included; those of a chunk add up to all of it.
     peak_rss_bytes : int
         Highest resident memory of the worker up to the end of this scan.
     transient : bool
@@ -366,5 +370,6 @@ class Outcome:
     flags: tuple[Flag, ...] = ()
     outputs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_rss_bytes: int = 0
     transient: bool = False

@@ -72,6 +72,7 @@ def _warm_masks() -> None:
     for dtype in (np.uint8, np.int16, np.float32):
         mask = threshold.runs_at_most(np.ones((3, 3, 3), dtype), 0)
     everything = runs.complement(mask)
+    labels.label(everything, 6)
     found, count = labels.label(everything, 26)
     labels.label_slices(everything, 8)
     labels.fill_holes(everything)
