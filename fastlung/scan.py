@@ -339,7 +339,8 @@ class Outcome:
     outputs : mapping of str to (int, int)
         Key in the sink -> (bytes, CRC-32).
     seconds : mapping of str to float
-        Wall seconds per stage: read, hu, resample, mask, crop, normalise, encode, store.
+        Wall seconds per stage: read, hu, resample, mask, crop, normalise, encode, picture,
+        store.
     peak_rss_bytes : int
         Highest resident memory of the worker up to the end of this scan.
     transient : bool

@@ -37,6 +37,7 @@ CARRIED_OUT_BY = {
     "process": ("commands", "process"),
     "inspect": ("commands", "inspect"),
     "demo": ("demo", "demo"),
+    "preview": ("preview", "draw"),
     "verify": ("answers", "answer_verify"),
     "status": ("answers", "answer_status"),
     "manifest": ("answers", "answer_manifest"),

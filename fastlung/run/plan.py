@@ -41,6 +41,8 @@ MASK_SCRATCH_BYTES = {"default": 3.5, "tutorial": 1.0, "grt123": 7.0, "none": 0.
 VOXEL_BYTES = {"int16": 2, "float32": 4, "uint8": 1}
 #: Scratch memory of finding what to crop to, in bytes per output voxel: tables of runs.
 CROP_SCRATCH_BYTES = {"none": 0.0, "body": 1.0, "lungs": 0.5}
+#: Scratch memory of a picture: planes as float32, a canvas and its bytes.
+PICTURE_BYTES = 12 * MB
 #: Chunks each worker should get: more, and reading and writing overlap less with computing (twelve
 #: scans on two workers took 14.0 s in chunks of 1 and 11.5 s in chunks of 6); fewer, and the last
 #: worker keeps the others waiting.
@@ -147,7 +149,10 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
     acquired, out = size.acquired_voxels, size.output_voxels
     image = VOXEL_BYTES[config.dtype] * out
     mask = 0 if config.mask == "none" else out
-    scratch = int(MASK_SCRATCH_BYTES[config.mask] * out)
+    # grt123's recipe finds its mask, and paints, in the acquired frame.
+    segmented = acquired if config.recipe == "grt123" else out
+    found = 0 if config.mask == "none" else segmented
+    scratch = int(MASK_SCRATCH_BYTES[config.mask] * segmented)
     held = RESERVED_BYTES + 2 * size.group_bytes + image + mask
     stored = hu = turned = 2 * acquired  # words as read, int16 HU, and a copy where axes turn
     volume = 2 * out
@@ -155,14 +160,16 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
     # How much a crop takes away is known only once lungs or body are found: as if nothing.
     part = 0 if config.crop == "none" else volume + mask
     search = int(CROP_SCRATCH_BYTES[config.crop] * out)
+    views = PICTURE_BYTES + (out if config.mask == "none" else 0)
     compressed = 0 if config.format == "npy" else image + mask
     return {
         "hu": held + stored + hu,
         "resample": held + stored + hu + turned + volume,
-        "mask": held + stored + hu + volume + mask + scratch,
+        "mask": held + stored + hu + volume + found + scratch,
         "crop": held + stored + hu + volume + mask + search + part,
         "normalise": held + stored + hu + volume + mask + part + windowed,
         "encode": held + image + mask + compressed,
+        "picture": held + image + mask + compressed + (0 if config.preview == "none" else views),
     }
 
 
