@@ -3,7 +3,7 @@ What a run is asked to do: `Config`, its presets, and its digest.
 
 `Config` holds what changes voxels or names, and nothing else: its digest says whether two runs
 would write the same bytes. How a run is carried out (workers, chunk size, memory) is `RunOptions`
-and never enters the digest. The only module that knows pydantic.
+and never enters the digest.
 """
 
 from __future__ import annotations
@@ -35,6 +35,14 @@ Voxels = Annotated[int, Field(ge=1, le=4096)]
 
 #: Left around what a volume is cropped to, in millimetres: room for a mask that is a little short.
 DEFAULT_MARGIN_MM = 5.0
+
+#: How pydantic says what is wrong -> how we do.
+PLAINER = {
+    "Input should be greater than or equal to": "expected at least",
+    "Input should be greater than": "expected more than",
+    "Input should be less than or equal to": "expected at most",
+    "Input should be": "expected",
+}
 
 #: What each preset sets; anything else stays at the default, and options override both.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -382,7 +390,9 @@ def _validated(model: type[Model], fields: dict[str, Any]) -> Model:
         return model.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        said = first["msg"].removeprefix("Value error, ")
+        for words, plainer in PLAINER.items():
+            said = said.replace(words, plainer)
         if not first["loc"]:  # fields that do not go together; the sentence names them
             raise ConfigError(said) from None
         raise ConfigError(f"{first['loc'][0]}: {said} (given: {first['input']!r})") from None

@@ -90,6 +90,7 @@ examples:
   fastlung inspect scans/ --json | jq '.[] | select(.verdict != ["regular"])'
 
 Reads headers only. Nothing is written, and no patient data is shown.
+Exit code: 0 if all of it can be processed by its headers, 1 otherwise.
 """
 
 DEMO_EPILOG = """\
@@ -198,7 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_demo(described["demo"])
     _describe_preview(described["preview"])
     describe_questions(described, add_shown, describe_configuration)
-    for name in ("verify", "status", "manifest", "doctor"):
+    for name in ("plan", "verify", "status", "manifest", "doctor"):
         describe_storage(described[name])
     return parser
 

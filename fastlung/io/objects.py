@@ -45,6 +45,11 @@ class Store(Protocol):
     """Objects below one root: a local folder, or a prefix of a bucket."""
 
     @property
+    def requests_at_once(self) -> int:
+        """How many objects to ask for at once where nothing is known of the run yet."""
+        ...
+
+    @property
     def url(self) -> str:
         """What `open_store` reopens this store from, in another process too."""
         ...
@@ -120,6 +125,19 @@ class Store(Protocol):
             As listed; anything else there now is an error.
         first_bytes : int
             Read at most so many bytes; all of them if negative.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it has changed since it was listed, or cannot be read.
+        """
+        ...
+
+    def read(self, key: str, *, etag: str) -> memoryview:
+        """
+        Read a whole object as `get` does, without a copy where the store allows it.
 
         Raises
         ------

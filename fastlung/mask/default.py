@@ -42,8 +42,6 @@ __all__ = ["lung_mask"]
 
 #: Half way between lung (-850 HU) and soft tissue (50 HU).
 AIR_HU = -400.0
-#: Smaller dark regions within a slice are noise or bronchi.
-SPECK_MM2 = 12.0
 #: Smaller dark components are dropped; a lobe cut off by consolidation is larger.
 PIECE_LITRES = 0.02
 #: Gas in the bowel averages below, lungs with severe emphysema above.
@@ -108,11 +106,8 @@ def _find_lungs(volume: npt.NDArray[Any], grid: Grid) -> tuple[Runs, Runs]:
     """Right and left lung of a canonical volume, finished."""
     dark = runs_at_most(volume, AIR_HU)
     air = _inner_air(dark)
-    regions, count = label_slices(air, 4)
-    area = sizes(air, regions, count) * (grid.spacing_mm[1] * grid.spacing_mm[2])
-    regions = np.where(area[regions] > SPECK_MM2, regions, 0).astype(np.int32)
     middle_mm = _middle_mm(complement(dark), grid)
-    airway = select(air, find_airway(air, regions, count, grid, middle_mm)[regions])
+    airway = find_airway(air, grid, middle_mm)
     lumen = morphology.dilate(airway, morphology.ball(WALL_MM, grid.spacing_mm))
     pieces = _lung_pieces(difference(air, lumen), volume, grid)
     right, left = split_sides(pieces, grid, middle_mm)
