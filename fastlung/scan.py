@@ -237,17 +237,23 @@ class LungMask:
     Attributes
     ----------
     mask : ndarray of uint8, shape (z, y, x)
-        0 background, 1 right lung, 2 left lung.
+        0 background, 1 right lung, 2 left lung; 3 airway, where it was asked for.
     litres_right, litres_left : float
         Volume of each lung, in litres.
     flags : tuple of Flag
         Why the mask should not be trusted; empty if nothing was seen.
+    confidence : float
+        From 0 to 1; at most 0.5 where a flag says that something is wrong with the mask.
+    figures : mapping of str to float
+        What the confidence was made from; units stand in the names.
     """
 
     mask: npt.NDArray[np.uint8]
     litres_right: float
     litres_left: float
     flags: tuple[Flag, ...] = ()
+    confidence: float = 0.0
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

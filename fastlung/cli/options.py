@@ -100,6 +100,12 @@ def describe_results(group: argparse._ArgumentGroup) -> None:
         "--no-mask", dest="mask", action="store_const", const="none", help="the same as --mask none"
     )
     group.add_argument(
+        "--airway",
+        action="store_const",
+        const=True,
+        help="trachea and main bronchi as label 3 of the default mask",
+    )
+    group.add_argument(
         "--crop",
         type=OneOf("none", "body", "lungs"),
         metavar="NAME",

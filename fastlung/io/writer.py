@@ -32,6 +32,7 @@ LABELS = {
     "tutorial": {"0": "background", "1": "lungs"},
     "grt123": {"0": "background", "1": "right lung", "2": "left lung"},
 }
+AIRWAY_LABEL = {"3": "trachea and main bronchi"}
 #: What an image's numbers are, by its dtype, where a window was applied.
 WINDOWED_UNITS = {
     "float32": "fraction of the window",
@@ -82,7 +83,7 @@ def encode(
     arrays = {"image": result.image}
     if result.mask is not None:
         arrays["mask"] = result.mask
-    labels = LABELS.get(config.mask, {})
+    labels = LABELS.get(config.mask, {}) | (AIRWAY_LABEL if config.airway else {})
     meanings = {
         "image": _image_meaning(result),
         "mask": ", ".join(f"{number} {label}" for number, label in labels.items()),
