@@ -12,7 +12,7 @@ from fastlung.kernels.bits import bits_of_runs
 from fastlung.kernels.runs import Runs, complement, select, union
 from fastlung.kernels.words import bits_set, lowest_bit
 
-__all__ = ["fill_holes", "label", "label_slices"]
+__all__ = ["fill_holes", "label", "label_slices", "on_volume_border"]
 
 #: Neighbouring rows already seen, as (dz, dy, reach): two runs touch if they overlap after one of
 #: them has grown by `reach` voxels at both ends.
@@ -75,11 +75,12 @@ def fill_holes(runs: Runs, connectivity: int = 6) -> Runs:
     """
     outside = complement(runs)
     labels, count = label(outside, connectivity)
-    open_ = _on_volume_border(outside, labels, count)
+    open_ = on_volume_border(outside, labels, count)
     return union(runs, select(outside, ~open_[labels]))
 
 
-def _on_volume_border(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
+def on_volume_border(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
+    """Which labels touch the border of the volume; ndarray of bool, shape (count + 1,)."""
     depth, height, width = runs.shape
     row = np.repeat(np.arange(runs.offsets.size - 1), np.diff(runs.offsets))
     z, y = np.divmod(row, height)
