@@ -3,7 +3,7 @@ Lung CT DICOM in, training-ready volumes and lung masks out.
 
 Many scans: `process`, `inspect`; `open_scan` reads back what was written. One scan: `list_series`,
 `read_series`, then `process_scan`, or its steps `to_hu`, `resample`, `lung_mask`; `assess_mask`
-judges a mask. Arrays are NumPy, ordered ``(z, y, x)``.
+judges a mask, `preview` draws it. Arrays are NumPy, ordered ``(z, y, x)``.
 
 Names are loaded when they are first used, so that ``import fastlung`` costs milliseconds and
 imports neither Numba nor a DICOM reader.
@@ -35,6 +35,8 @@ if TYPE_CHECKING:
     from fastlung.resampling import resample as resample
     from fastlung.run.engine import process as process
     from fastlung.run.inspect import inspect as inspect
+    from fastlung.run.preview import Picture as Picture
+    from fastlung.run.preview import preview as preview
     from fastlung.scan import Crop as Crop
     from fastlung.scan import Flag as Flag
     from fastlung.scan import Grid as Grid
@@ -54,6 +56,7 @@ __all__ = [
     "Limits",
     "LungMask",
     "Outcome",
+    "Picture",
     "Policy",
     "RawScan",
     "RunOptions",
@@ -71,6 +74,7 @@ __all__ = [
     "list_series",
     "lung_mask",
     "open_scan",
+    "preview",
     "process",
     "process_scan",
     "read_series",
@@ -92,6 +96,7 @@ _EXPORTS = {
     "resampling": ("resample",),
     "run.engine": ("process",),
     "run.inspect": ("inspect",),
+    "run.preview": ("Picture", "preview"),
     "scan": ("Crop", "Flag", "Grid", "LungMask", "Outcome", "RawScan", "ScanResult", "Verdict"),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
