@@ -78,3 +78,13 @@ def campaign(session):
     """A run killed at fifty moments, each time verified and completed; some minutes."""
     session.install(".", *group("test"))
     session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "50"})
+
+
+@nox.session(default=False)
+def simulate(session):
+    """The scheduler on 144 machines in virtual time, some minutes; --table prints every one."""
+    session.install(".", *group("test"))
+    if "--table" in session.posargs:
+        session.run("python", "-m", "simulation.table", env={"PYTHONPATH": "tests"})
+        return
+    session.run("pytest", "tests/simulation", *session.posargs, env={"FASTLUNG_SIMULATE": "whole"})
