@@ -88,3 +88,15 @@ def simulate(session):
         session.run("python", "-m", "simulation.table", env={"PYTHONPATH": "tests"})
         return
     session.run("pytest", "tests/simulation", *session.posargs, env={"FASTLUNG_SIMULATE": "whole"})
+
+
+@nox.session(default=False)
+def profile(session):
+    """This machine measured small, as JSON and picture; arguments go to ``fastlung profile``."""
+    session.install(".")
+    folder = session.create_tmp()
+    found = f"{folder}/profile.json"
+    small = ["--scans", "2", "--rounds", "2", "--output", found, "--svg", f"{folder}/profile.svg"]
+    session.run("fastlung", "profile", *small, *session.posargs)
+    session.run("fastlung", "profile", "compare", found, "--svg", f"{folder}/compared.svg")
+    session.log(f"{folder} has the profile and its pictures")
