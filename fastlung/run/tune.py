@@ -49,6 +49,9 @@ MUCH_SLOWER, EARLY_GROWTH = 1.5, 2.0
 SHRINK = 0.8
 #: Part of the processors from which on they count as busy: more workers gain nothing.
 BUSY = 0.92
+#: Computing for longer than this many times all processor seconds means waiting for processors:
+#: more workers than processors, or other programs beside them, such as the store itself.
+CROWDED = 1.15
 #: What a network is taken to carry beyond what it was seen to carry when it bound.
 MARGIN = 1.05
 #: Memory that stays free whatever happens, as a part of the budget.
@@ -330,7 +333,7 @@ class Tuner:
         gain = promised / now.scans_per_second
         if gain >= WORTH_TRYING:
             why = f"trying {_words(best, self.setting)}: {now.sentence}"
-        elif self._cpu_used(window) < BUSY:
+        elif not self._is_busy(window):
             # Processors are idle and the model does not know why: scans differ, after all.
             best = self._probe(window)
             why = f"trying {_words(best, self.setting)}: processors are idle"
@@ -361,10 +364,10 @@ class Tuner:
             self.why = f"{words}: {gain - 1:+.0%}"
             return
         self._wait, self._patience = self._patience, min(2 * self._patience, LONGEST_PATIENCE)
-        cpu = self._cpu_used(window)
-        if cpu < BUSY:
+        if not self._is_busy(window):
             self._learn_network(window)
-        self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {cpu:.0%} busy")
+        cpu = self._cpu_used(window)
+        self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {cpu:.0%} used")
 
     def _learn_network(self, window: _Window) -> None:
         """More was asked of it than it carries, or of the store behind it."""
@@ -409,6 +412,11 @@ class Tuner:
         each = max(1.0, worker_bytes(self._cost, self.setting))
         more = max(0, int((progress.memory_available_bytes - spare) // each))
         return max(1, min(self._most_workers, self.setting.workers + more))
+
+    def _is_busy(self, window: _Window) -> bool:
+        """Whether no processor is idle, be it others that use some of them."""
+        crowded = window.grown("compute_seconds") > CROWDED * window.grown("cpu_seconds")
+        return crowded or self._cpu_used(window) >= BUSY
 
     def _cpu_used(self, window: _Window) -> float:
         seconds = max(1e-9, window.grown("seconds"))
