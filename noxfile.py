@@ -81,6 +81,16 @@ def campaign(session):
 
 
 @nox.session(default=False)
+def simulate(session):
+    """The scheduler on 144 machines in virtual time, some minutes; --table prints every one."""
+    session.install(".", *group("test"))
+    if "--table" in session.posargs:
+        session.run("python", "-m", "simulation.table", env={"PYTHONPATH": "tests"})
+        return
+    session.run("pytest", "tests/simulation", *session.posargs, env={"FASTLUNG_SIMULATE": "whole"})
+
+
+@nox.session(default=False)
 def profile(session):
     """This machine measured small, as JSON and picture; arguments go to ``fastlung profile``."""
     session.install(".")
