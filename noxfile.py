@@ -78,3 +78,11 @@ def campaign(session):
     """A run killed at fifty moments, each time verified and completed; some minutes."""
     session.install(".", *group("test"))
     session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "50"})
+
+
+@nox.session(default=False)
+def nemesis(session):
+    """300 scans from a bucket to a bucket while everything goes wrong; NEMESIS_SEED repeats one."""
+    session.install(".", *group("test"))
+    arguments = session.posargs or ["-k", "nemesis"]
+    session.run("pytest", "tests/test_faults.py", *arguments, env={"NEMESIS_SCANS": "300"})
