@@ -86,3 +86,14 @@ def nemesis(session):
     session.install(".", *group("test"))
     arguments = session.posargs or ["-k", "nemesis"]
     session.run("pytest", "tests/test_faults.py", *arguments, env={"NEMESIS_SCANS": "300"})
+
+
+def profile(session):
+    """This machine measured small, as JSON and picture; arguments go to ``fastlung profile``."""
+    session.install(".")
+    folder = session.create_tmp()
+    found = f"{folder}/profile.json"
+    small = ["--scans", "2", "--rounds", "2", "--output", found, "--svg", f"{folder}/profile.svg"]
+    session.run("fastlung", "profile", *small, *session.posargs)
+    session.run("fastlung", "profile", "compare", found, "--svg", f"{folder}/compared.svg")
+    session.log(f"{folder} has the profile and its pictures")

@@ -78,7 +78,7 @@ def _compare_64(_context, row, x, threshold):  # noqa: ARG001
 
 
 @overload(bits_set, inline="always")
-def _compiled_bits_set(word):  # noqa: ARG001 -- numba wants the names to agree
+def _compiled_bits_set(word):  # noqa: ARG001 -- Numba compares the names
     return lambda word: _ctpop(word)  # noqa: PLW0108 -- an overload must be a Python function
 
 
