@@ -91,6 +91,14 @@ def simulate(session):
 
 
 @nox.session(default=False)
+def nemesis(session):
+    """300 scans from a bucket to a bucket while everything goes wrong; NEMESIS_SEED repeats one."""
+    session.install(".", *group("test"))
+    arguments = session.posargs or ["-k", "nemesis"]
+    session.run("pytest", "tests/test_faults.py", *arguments, env={"NEMESIS_SCANS": "300"})
+
+
+@nox.session(default=False)
 def profile(session):
     """This machine measured small, as JSON and picture; arguments go to ``fastlung profile``."""
     session.install(".")
