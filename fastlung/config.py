@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -123,6 +124,15 @@ class Config(BaseModel):
         in the acquired frame, all but the lungs painted over, then bytes interpolated.
     mask : str
         Which lung mask: ``default``, ``tutorial``, ``grt123`` or ``none``.
+    mask_command : str or None
+        A command that finds the lungs where our own mask is flagged. ``{image}`` and ``{mask}`` in
+        it become the paths of a NIfTI file to read and one to write.
+    mask_function : str or None
+        The same by a Python function, as ``package.module:name``.
+    mask_on : str
+        Which scans these are asked about: ``flagged`` or ``all``.
+    mask_timeout_seconds : float
+        A command that takes longer is killed, in seconds.
     crop : str
         ``body`` or ``lungs``: keep only their bounding box; ``none``: the whole volume.
     margin_mm : float
@@ -167,6 +177,10 @@ class Config(BaseModel):
     hu_rule: Literal["standard", "tutorial"] = "standard"
     recipe: Literal["standard", "grt123"] = "standard"
     mask: Literal["default", "tutorial", "grt123", "none"] = "default"
+    mask_command: Annotated[str, Field(min_length=1)] | None = None
+    mask_function: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
+    mask_on: Literal["flagged", "all"] = "flagged"
+    mask_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     crop: Literal["none", "body", "lungs"] = "none"
     margin_mm: Annotated[float, Field(ge=0.0, le=200.0)] = 0.0
     window_hu: tuple[float, float] | None = None
@@ -228,7 +242,25 @@ class Config(BaseModel):
                 "foreground_intensity_properties_per_channel of its dataset_fingerprint.json"
             )
         self._check_recipe()
+        self._check_segmenter()
         return self
+
+    def _check_segmenter(self) -> None:
+        named = [self.mask_command, self.mask_function]
+        if all(named):
+            raise ValueError("mask_command and mask_function: give one of them")
+        if any(named) and self.mask == "none":
+            raise ValueError("mask_command and mask_function need a mask of ours to fall back on")
+        if self.mask_command is not None:
+            try:
+                words = shlex.split(self.mask_command)
+            except ValueError:
+                raise ValueError("mask_command has a quote that is never closed") from None
+            if not all(any(place in word for word in words) for place in ("{image}", "{mask}")):
+                raise ValueError(
+                    "mask_command needs the places {image} and {mask} for the files that it reads "
+                    "and writes, as in 'lungmask {image} {mask}'"
+                )
 
     def _check_recipe(self) -> None:
         fixed = {"order": 1, "align": "corners", "dtype": "uint8"}

@@ -33,6 +33,7 @@ LABELS = {
     "tutorial": {"0": "background", "1": "lungs"},
     "grt123": {"0": "background", "1": "right lung", "2": "left lung"},
 }
+OUTSIDE_LABELS = LABELS["default"] | {"3": "airway"}
 #: What an image's numbers are, by its dtype, where a window was applied.
 WINDOWED_UNITS = {
     "float32": "fraction of the window",
@@ -84,6 +85,8 @@ def encode(
     if result.mask is not None:
         arrays["mask"] = result.mask
     labels = LABELS.get(config.mask, {})
+    if config.mask_command or config.mask_function:
+        labels = OUTSIDE_LABELS
     meanings = {
         "image": _image_meaning(result),
         "mask": ", ".join(f"{number} {label}" for number, label in labels.items()),

@@ -8,6 +8,7 @@ rows, and never raise on odd anatomy: they say so in flags.
 
 from fastlung.mask.default import lung_mask
 from fastlung.mask.grt123 import grt123_mask
+from fastlung.mask.outside import outside_labels
 from fastlung.mask.tutorial import tutorial_mask
 
-__all__ = ["grt123_mask", "lung_mask", "tutorial_mask"]
+__all__ = ["grt123_mask", "lung_mask", "outside_labels", "tutorial_mask"]
