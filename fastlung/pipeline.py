@@ -20,7 +20,7 @@ from fastlung.grt123 import only_lungs
 from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, to_hu, tutorial_hu
 from fastlung.kernels.padding import blank, extend
 from fastlung.limits import beyond, limits_in_force
-from fastlung.mask import grt123_mask, lung_mask, outside_labels, tutorial_mask
+from fastlung.mask import assess_mask, grt123_mask, lung_mask, outside_labels, tutorial_mask
 from fastlung.orientation import canonical_grid, orientation_of, ras_corner, turned
 from fastlung.quality import hu_percentiles
 from fastlung.resampling import (
@@ -168,7 +168,7 @@ def _segmented(
     volume: npt.NDArray[np.int16], grid: Grid, config: Config, segment: Segmenter | None
 ) -> Segmented:
     """Mask, litres and flags: our own, or an outside segmenter's."""
-    own = _own_mask(volume, grid, config.mask)
+    own = _own_mask(volume, grid, config)
     if segment is None or (config.mask_on == "flagged" and not own[2]):
         return own
     return _second_opinion(own, volume, grid, segment)
@@ -177,7 +177,7 @@ def _segmented(
 def _second_opinion(
     own: Segmented, volume: npt.NDArray[np.int16], grid: Grid, segment: Segmenter
 ) -> Segmented:
-    mask, litres, flags = own
+    mask, figures, flags = own
     try:
         labels = outside_labels(segment, volume, grid)
     except MemoryError:
@@ -187,25 +187,30 @@ def _second_opinion(
         ours = isinstance(error, SegmenterError)
         cause = str(error) if ours else f"it raised {type(error).__name__}"
         text = f"the outside segmenter gave no mask: {cause}; this mask is our own"
-        return mask, litres, (*flags, Flag(name="mask_command_failed", value=1.0, text=text))
-    litres = {
+        return mask, figures, (*flags, Flag(name="mask_command_failed", value=1.0, text=text))
+    figures = {
         f"litres_{side}": int(np.count_nonzero(labels == label)) * grid.voxel_litres
         for label, side in ((1, "right"), (2, "left"))
     }
+    trust = assess_mask(volume, grid, labels)
     why = ", ".join(flag.name for flag in flags)
     text = "the mask is an outside segmenter's" + (f"; ours was flagged {why}" if why else "")
-    return labels, litres, (Flag(name="mask_replaced", value=float(len(flags)), text=text),)
+    replaced = Flag(name="mask_replaced", value=float(len(flags)), text=text)
+    return labels, figures | dict(trust.figures), (replaced, *trust.flags)
 
 
-def _own_mask(volume: npt.NDArray[np.int16], grid: Grid, which: str) -> Segmented:
-    if which == "none":
+def _own_mask(volume: npt.NDArray[np.int16], grid: Grid, config: Config) -> Segmented:
+    if config.mask == "none":
         return None, {}, ()
-    if which == "tutorial":
+    if config.mask == "tutorial":
         mask = tutorial_mask(volume)
         return mask, {"litres": int(np.count_nonzero(mask)) * grid.voxel_litres}, ()
-    lungs = grt123_mask(volume, grid) if which == "grt123" else lung_mask(volume, grid)
+    if config.mask == "grt123":
+        lungs = grt123_mask(volume, grid)
+    else:
+        lungs = lung_mask(volume, grid, label_airway=config.airway)
     litres = {"litres_right": lungs.litres_right, "litres_left": lungs.litres_left}
-    return lungs.mask, litres, lungs.flags
+    return lungs.mask, litres | dict(lungs.figures), lungs.flags
 
 
 def _by_grt123(raw: RawScan, config: Config, stage: Stage, segment: Segmenter | None) -> ScanResult:

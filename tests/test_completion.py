@@ -29,7 +29,7 @@ def test_every_command_and_option_is_there(shell, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["pro"], {"process"}),
+        (["pro"], {"process", "profile"}),
         ([""], set(COMMANDS)),
         (["process", "--sp"], {"--spacing"}),
         (["process", "--preset", "l"], {"luna16-monai", "lungmask"}),

@@ -30,6 +30,7 @@ __all__ = [
     "add_shown",
     "describe_configuration",
     "describe_policies",
+    "describe_results",
     "describe_source",
     "describe_storage",
 ]
@@ -49,7 +50,7 @@ def describe_configuration(parser: argparse.ArgumentParser) -> None:
         help="TOML with options by the names that `fastlung config` prints, or the run.json of a "
         "sink; FASTLUNG_ variables and options below are stronger",
     )
-    _describe_results(parser.add_argument_group("what is written"))
+    describe_results(parser.add_argument_group("what is written"))
     describe_policies(parser.add_argument_group("what is done about irregular series"))
     add_limit(parser.add_argument_group("what is taken at all"))
     _describe_carrying_out(parser.add_argument_group("how it is carried out"))
@@ -67,7 +68,7 @@ def describe_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _describe_results(group: argparse._ArgumentGroup) -> None:
+def describe_results(group: argparse._ArgumentGroup) -> None:
     """Which voxels are made; then what their numbers and files are."""
     add_preset(group)
     group.add_argument(
@@ -93,6 +94,12 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
         "--no-mask", dest="mask", action="store_const", const="none", help="the same as --mask none"
     )
     _describe_segmenter(group)
+    group.add_argument(
+        "--airway",
+        action="store_const",
+        const=True,
+        help="trachea and main bronchi as label 3 of the default mask",
+    )
     group.add_argument(
         "--crop",
         type=OneOf("none", "body", "lungs"),

@@ -12,6 +12,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from fastlung.cli.measuring import PROFILE_EPILOG, describe_profile, describe_renting
 from fastlung.cli.options import (
     add_limit,
     add_preset,
@@ -34,6 +35,7 @@ COMMANDS = {
     "process": "turn CT series into isotropic volumes and lung masks",
     "inspect": "list the CT series in a folder and say what their geometry is",
     "demo": "make a small synthetic cohort and process it",
+    "profile": "measure this machine at several sizes, or compare such profiles",
     "preview": "draw one scan, of a sink or still to be processed, as a PNG",
     **QUESTIONS,
 }
@@ -182,7 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     epilogs = {"process": PROCESS_EPILOG, "inspect": INSPECT_EPILOG, "demo": DEMO_EPILOG}
-    epilogs |= {"preview": PREVIEW_EPILOG, **QUESTION_EPILOGS}
+    epilogs |= {"profile": PROFILE_EPILOG, "preview": PREVIEW_EPILOG, **QUESTION_EPILOGS}
     described = {
         name: commands.add_parser(
             name,
@@ -199,7 +201,9 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_demo(described["demo"])
     _describe_preview(described["preview"])
     describe_questions(described, add_shown, describe_configuration)
-    for name in ("plan", "verify", "status", "manifest", "doctor"):
+    describe_profile(described["profile"], add_shown)
+    describe_renting(described["plan"])
+    for name in ("profile", "plan", "verify", "status", "manifest", "doctor"):
         describe_storage(described[name])
     return parser
 

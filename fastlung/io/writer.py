@@ -33,7 +33,7 @@ LABELS = {
     "tutorial": {"0": "background", "1": "lungs"},
     "grt123": {"0": "background", "1": "right lung", "2": "left lung"},
 }
-OUTSIDE_LABELS = LABELS["default"] | {"3": "airway"}
+AIRWAY_LABEL = {"3": "trachea and main bronchi"}
 #: What an image's numbers are, by its dtype, where a window was applied.
 WINDOWED_UNITS = {
     "float32": "fraction of the window",
@@ -84,9 +84,9 @@ def encode(
     arrays = {"image": result.image}
     if result.mask is not None:
         arrays["mask"] = result.mask
-    labels = LABELS.get(config.mask, {})
+    labels = LABELS.get(config.mask, {}) | (AIRWAY_LABEL if config.airway else {})
     if config.mask_command or config.mask_function:
-        labels = OUTSIDE_LABELS
+        labels = LABELS["default"] | AIRWAY_LABEL
     meanings = {
         "image": _image_meaning(result),
         "mask": ", ".join(f"{number} {label}" for number, label in labels.items()),

@@ -217,6 +217,8 @@ def _words(result: ScanResult, letters: int) -> list[tuple[str, int]]:
     sides = {"right": "litres_right", "left": "litres_left", "lungs": "litres"}
     litres = {side: result.figures[key] for side, key in sides.items() if key in result.figures}
     figures = [f"{side} {value:.2f} L" for side, value in litres.items()]
+    if "mask_confidence" in result.figures:
+        figures.append(f"confidence {result.figures['mask_confidence']:.2f}")
     figures += [f"window {window_hu[0]:g} to {window_hu[1]:g} HU"]
     lines = [(text, INK) for text in textwrap.wrap("   ".join(figures), letters)]
     for flag in result.flags:
