@@ -88,6 +88,7 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
         "mask",
         "normalise",
         "encode",
+        "picture",
         "wait",
         "store",
     ]
@@ -145,9 +146,9 @@ def test_one_group_is_read_ahead_and_never_two(job, monkeypatch):
         log.append(key.split("/")[0])
         return get(store, key, **options)
 
-    def computing(raw, *rest):
+    def computing(raw, *rest, **options):
         log.append(f"compute {raw.series_uid}")
-        return process_scan(raw, *rest)
+        return process_scan(raw, *rest, **options)
 
     monkeypatch.setattr(LocalStore, "get", reading)
     monkeypatch.setattr(worker, "process_scan", computing)

@@ -35,6 +35,7 @@ from fastlung.run.events import (
 )
 from fastlung.run.machine import Machine, probe
 from fastlung.run.manifest import manifest_afterwards, write_manifest
+from fastlung.run.outside import reference_to, segmenter_of
 from fastlung.run.plan import Plan, plan_run, scan_bytes
 from fastlung.run.resume import Survey, check_sink, source_groups, survey, write_run_file
 
@@ -218,7 +219,8 @@ def process(
     on_event : callable, optional
         Told what happens, as it happens.
     **options
-        Fields of `fastlung.Config`, such as ``spacing_mm=1.5``.
+        Fields of `fastlung.Config`, such as ``spacing_mm=1.5``; `mask_function` may be the function
+        itself.
 
     Returns
     -------
@@ -246,6 +248,8 @@ def process(
         storage=storage,
         limits=limits,
     )
+    if options.get("mask_function") is not None:
+        options["mask_function"] = reference_to(options["mask_function"])
     return run(str(source), str(sink), build_config(preset, **options), run_options, on_event)
 
 
@@ -279,6 +283,7 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
 def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Prepared:
     places, sink_store = open_source(source, options.storage), open_store(sink, options.storage)
     places.check()
+    segmenter_of(config)  # refused here, not once a scan
     sink_store.check_sink()
     names_key = load_names_key() if config.names == "hash" else b""
     check_sink(sink_store, config, names_key, options)

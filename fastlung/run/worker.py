@@ -41,6 +41,7 @@ from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
 from fastlung.report.summary import byte_size
 from fastlung.run.commit import Storer
+from fastlung.run.outside import segmenter_of
 from fastlung.run.plan import ScanSize, output_voxels, scan_bytes
 from fastlung.scan import Outcome
 
@@ -257,7 +258,7 @@ def _run_series(
             load = load_volume if task.group.kind == "volume" else load_series
             raw = load(series, blobs)
         blobs.clear()
-        result = process_scan(raw, job.config, clock)
+        result = process_scan(raw, job.config, clock, segment=segmenter_of(job.config))
         with clock("encode"):
             files = encode(
                 result,
