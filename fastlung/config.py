@@ -123,6 +123,8 @@ class Config(BaseModel):
         in the acquired frame, all but the lungs painted over, then bytes interpolated.
     mask : str
         Which lung mask: ``default``, ``tutorial``, ``grt123`` or ``none``.
+    airway : bool
+        Trachea and main bronchi as label 3 of the default mask; otherwise they are background.
     crop : str
         ``body`` or ``lungs``: keep only their bounding box; ``none``: the whole volume.
     margin_mm : float
@@ -141,6 +143,8 @@ class Config(BaseModel):
         Shape ``(z, y, x)`` that every result is cropped or padded to, around its middle.
     format : str
         File format of image and mask: ``npy``, ``npz``, ``nifti``, ``mha`` or ``zarr``.
+    preview : str
+        ``png``: a picture beside every scan; or ``none``.
     names : str
         What outputs are called: ``series``, ``folder`` or ``hash``.
     group_by : str
@@ -165,6 +169,7 @@ class Config(BaseModel):
     hu_rule: Literal["standard", "tutorial"] = "standard"
     recipe: Literal["standard", "grt123"] = "standard"
     mask: Literal["default", "tutorial", "grt123", "none"] = "default"
+    airway: bool = False
     crop: Literal["none", "body", "lungs"] = "none"
     margin_mm: Annotated[float, Field(ge=0.0, le=200.0)] = 0.0
     window_hu: tuple[float, float] | None = None
@@ -173,6 +178,7 @@ class Config(BaseModel):
     standardise: tuple[float, Annotated[float, Field(gt=0.0)]] | None = None
     size: tuple[Voxels, Voxels, Voxels] | None = None
     format: Literal["npy", "npz", "nifti", "mha", "zarr"] = "npy"
+    preview: Literal["png", "none"] = "png"
     names: Literal["series", "folder", "hash"] = "series"
     group_by: Literal["folder", "series"] = "folder"
     on_gap: Literal["interpolate", "nearest", "split", "fail"] = "interpolate"
@@ -210,8 +216,6 @@ class Config(BaseModel):
             raise ValueError("dtype uint8 holds no fractions; leave zero_centre at 0")
         if self.crop == "none" and self.margin_mm:
             raise ValueError("margin_mm needs a crop: body or lungs")
-        if self.crop == "lungs" and self.mask == "none":
-            raise ValueError("a crop to the lungs needs a mask to find them")
         if self.standardise is not None and (
             self.window_hu is None or self.dtype != "float32" or self.zero_centre
         ):
@@ -224,8 +228,15 @@ class Config(BaseModel):
                 "percentile_99_5) and standardise (mean, std), from "
                 "foreground_intensity_properties_per_channel of its dataset_fingerprint.json"
             )
+        self._check_mask()
         self._check_recipe()
         return self
+
+    def _check_mask(self) -> None:
+        if self.airway and self.mask != "default":
+            raise ValueError("airway needs the default mask; no other one knows the airway")
+        if self.crop == "lungs" and self.mask == "none":
+            raise ValueError("a crop to the lungs needs a mask to find them")
 
     def _check_recipe(self) -> None:
         fixed = {"order": 1, "align": "corners", "dtype": "uint8"}

@@ -79,7 +79,7 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     with stage("resample"):
         volume, grid = _resampled(hu, raw, config)
     with stage("mask"):
-        mask, litres, flags = _segmented(volume, grid, config.mask)
+        mask, litres, flags = _segmented(volume, grid, config)
     padding = {"padding_fraction": padded / hu.size}
     result = ScanResult(
         image=volume,
@@ -151,17 +151,20 @@ def _measured_only(
 
 
 def _segmented(
-    volume: npt.NDArray[np.int16], grid: Grid, which: str
+    volume: npt.NDArray[np.int16], grid: Grid, config: Config
 ) -> tuple[npt.NDArray[np.uint8] | None, dict[str, float], tuple[Flag, ...]]:
-    """Mask, litres and flags of the mask asked for."""
-    if which == "none":
+    """Mask, figures and flags of the mask asked for."""
+    if config.mask == "none":
         return None, {}, ()
-    if which == "tutorial":
+    if config.mask == "tutorial":
         mask = tutorial_mask(volume)
         return mask, {"litres": int(np.count_nonzero(mask)) * grid.voxel_litres}, ()
-    lungs = grt123_mask(volume, grid) if which == "grt123" else lung_mask(volume, grid)
+    if config.mask == "grt123":
+        lungs = grt123_mask(volume, grid)
+    else:
+        lungs = lung_mask(volume, grid, label_airway=config.airway)
     litres = {"litres_right": lungs.litres_right, "litres_left": lungs.litres_left}
-    return lungs.mask, litres, lungs.flags
+    return lungs.mask, litres | dict(lungs.figures), lungs.flags
 
 
 def _by_grt123(raw: RawScan, config: Config, stage: Stage) -> ScanResult:
@@ -172,7 +175,7 @@ def _by_grt123(raw: RawScan, config: Config, stage: Stage) -> ScanResult:
         hu = np.ascontiguousarray(turned(hu, orientation))
     grid = canonical_grid(acquired, orientation)
     with stage("mask"):
-        mask, litres, flags = _segmented(hu, grid, config.mask)
+        mask, litres, flags = _segmented(hu, grid, config)
     with stage("resample"):
         result = only_lungs(hu, mask, grid, config)
     return replace(result, figures=hu_percentiles(hu) | litres, flags=(*flags, *result.flags))

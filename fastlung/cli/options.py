@@ -26,9 +26,11 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_limit",
+    "add_preset",
     "add_shown",
     "describe_configuration",
     "describe_policies",
+    "describe_results",
     "describe_source",
     "describe_storage",
 ]
@@ -48,7 +50,7 @@ def describe_configuration(parser: argparse.ArgumentParser) -> None:
         help="TOML with options by the names that `fastlung config` prints, or the run.json of a "
         "sink; FASTLUNG_ variables and options below are stronger",
     )
-    _describe_results(parser.add_argument_group("what is written"))
+    describe_results(parser.add_argument_group("what is written"))
     describe_policies(parser.add_argument_group("what is done about irregular series"))
     add_limit(parser.add_argument_group("what is taken at all"))
     _describe_carrying_out(parser.add_argument_group("how it is carried out"))
@@ -66,16 +68,9 @@ def describe_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _describe_results(group: argparse._ArgumentGroup) -> None:
+def describe_results(group: argparse._ArgumentGroup) -> None:
     """Which voxels are made; then what their numbers and files are."""
-    group.add_argument(
-        "--preset",
-        type=OneOf("hu", "tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "nnunet-ct"),
-        metavar="NAME",
-        help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
-        "grt123: its winner's bytes; luna16-monai, sybil, lungmask: what those networks take; "
-        "nnunet-ct: with --window and --standardise of your data set; options below override it",
-    )
+    add_preset(group)
     group.add_argument(
         "--spacing",
         type=spacing,
@@ -97,6 +92,12 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--no-mask", dest="mask", action="store_const", const="none", help="the same as --mask none"
+    )
+    group.add_argument(
+        "--airway",
+        action="store_const",
+        const=True,
+        help="trachea and main bronchi as label 3 of the default mask",
     )
     group.add_argument(
         "--crop",
@@ -156,11 +157,30 @@ def _describe_values(group: argparse._ArgumentGroup) -> None:
         help="npy, npz, nifti, mha or zarr (default: npy)",
     )
     group.add_argument(
+        "--no-preview",
+        dest="preview",
+        action="store_const",
+        const="none",
+        help="write no picture beside each scan",
+    )
+    group.add_argument(
         "--names",
         type=OneOf("series", "folder", "hash"),
         metavar="NAME",
         help="what results are called: series (SeriesInstanceUID), folder (path below SOURCE) or "
         "hash (default: series)",
+    )
+
+
+def add_preset(group: argparse._ActionsContainer) -> None:
+    """The preset."""
+    group.add_argument(
+        "--preset",
+        type=OneOf("hu", "tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "nnunet-ct"),
+        metavar="NAME",
+        help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
+        "grt123: its winner's bytes; luna16-monai, sybil, lungmask: what those networks take; "
+        "nnunet-ct: with --window and --standardise of your data set; options below override it",
     )
 
 

@@ -8,6 +8,8 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from fastlung.cli.commands import asked_for, say
+from fastlung.cli.renting import answer_compare_instances
+from fastlung.errors import ConfigError
 from fastlung.report.summary import byte_size, count, duration
 from fastlung.run.forecast import forecast, imagined
 
@@ -39,6 +41,11 @@ def answer_plan(args: Namespace) -> int:
     FastlungError
         If the source cannot be listed, or no scan would fit into memory.
     """
+    if args.compare_instances:
+        return answer_compare_instances(args)
+    for option in ("deadline", "measured", "all", "catalogue", "refresh"):
+        if getattr(args, option):
+            raise ConfigError(f"--{option}: goes with --compare-instances")
     config, options = asked_for(args)
     machine = imagined(
         instance=args.instance,

@@ -50,6 +50,11 @@ class Store(Protocol):
         ...
 
     @property
+    def throttled(self) -> int:
+        """How often this process was told to ask this store less often."""
+        ...
+
+    @property
     def url(self) -> str:
         """What `open_store` reopens this store from, in another process too."""
         ...
@@ -183,6 +188,17 @@ class Store(Protocol):
         ------
         StoreError
             If it is there and cannot be removed.
+        """
+        ...
+
+    def enforces_create(self) -> bool:
+        """
+        Try whether `create` really has one winner here.
+
+        Raises
+        ------
+        StoreError
+            If nothing can be written.
         """
         ...
 

@@ -56,6 +56,11 @@ class LocalStore:
     requests_at_once = 4
 
     @property
+    def throttled(self) -> int:
+        """Never: a folder refuses nobody."""
+        return 0
+
+    @property
     def url(self) -> str:
         """What `open_store` reopens this store from, in another process too."""
         return str(self.root.absolute())
@@ -308,6 +313,10 @@ class LocalStore:
         with suppress(OSError):  # not empty
             for folder in path.parents[: max(0, key.count("/") - 1)]:
                 folder.rmdir()
+
+    def enforces_create(self) -> bool:
+        """Yes: the file system does."""
+        return True
 
     def sweep(self) -> int:
         """

@@ -23,15 +23,17 @@ if TYPE_CHECKING:
 
     Buffers = Sequence[Buffer]
 
-__all__ = ["METADATA_NAME", "array_names", "encode", "file_names"]
+__all__ = ["METADATA_NAME", "PREVIEW_NAME", "array_names", "encode", "file_names"]
 
 METADATA_NAME = "metadata.json"
+PREVIEW_NAME = "preview.png"
 
 LABELS = {
     "default": {"0": "background", "1": "right lung", "2": "left lung"},
     "tutorial": {"0": "background", "1": "lungs"},
     "grt123": {"0": "background", "1": "right lung", "2": "left lung"},
 }
+AIRWAY_LABEL = {"3": "trachea and main bronchi"}
 #: What an image's numbers are, by its dtype, where a window was applied.
 WINDOWED_UNITS = {
     "float32": "fraction of the window",
@@ -82,7 +84,7 @@ def encode(
     arrays = {"image": result.image}
     if result.mask is not None:
         arrays["mask"] = result.mask
-    labels = LABELS.get(config.mask, {})
+    labels = LABELS.get(config.mask, {}) | (AIRWAY_LABEL if config.airway else {})
     meanings = {
         "image": _image_meaning(result),
         "mask": ", ".join(f"{number} {label}" for number, label in labels.items()),

@@ -3,16 +3,20 @@
 import numpy as np
 
 from fastlung.kernels import (
+    compare,
+    field,
     hu,
     intensity,
     labels,
     morphology,
     nearer,
+    noise,
     padding,
     planes,
     resample,
     runs,
     threshold,
+    views,
     zoom,
 )
 
@@ -31,6 +35,7 @@ def warm_up() -> None:
     _warm_resampling()
     _warm_masks()
     _warm_grt123()
+    _warm_pictures()
 
 
 def _warm_intensities() -> None:
@@ -69,6 +74,7 @@ def _warm_masks() -> None:
     for dtype in (np.uint8, np.int16, np.float32):
         mask = threshold.runs_at_most(np.ones((3, 3, 3), dtype), 0)
     everything = runs.complement(mask)
+    labels.label(everything, 6)
     found, count = labels.label(everything, 26)
     labels.label_slices(everything, 8)
     labels.fill_holes(everything)
@@ -78,6 +84,12 @@ def _warm_masks() -> None:
     runs.paint_coarse(everything, np.ones(found.size, np.uint8), (2, 2, 2))
     runs.paint(everything, np.ones(found.size, np.uint8), np.zeros((3, 3, 3), np.uint8))
     morphology.close(everything, morphology.ball(1.0, (1.0, 1.0, 1.0)))
+    compare.boxes(everything, found, count)
+    compare.overlap(everything, everything)
+    compare.overlaps(everything, found)
+    volume = np.zeros((3, 3, 3), np.int16)
+    field.on_field_edge(everything, field.field_of_view(volume, 0.0))
+    noise.noise_hu(volume, everything)
 
 
 def _warm_grt123() -> None:
@@ -89,3 +101,12 @@ def _warm_grt123() -> None:
     planes.slice_hulls(everything)
     nearer.share(out, (1.0, 1.0, 1.0))
     zoom.zoom_bytes(out, np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((1, 1, 1), np.uint8))
+
+
+def _warm_pictures() -> None:
+    mask, counts = np.zeros((1, 1, 1), np.uint8), np.zeros(1, np.int64)
+    views.plane_areas(mask, 1, 2, counts, counts, counts)
+    for dtype in (np.int16, np.float32, np.uint8):
+        views.brightest_along_y(np.zeros((1, 1, 1), dtype), mask, np.zeros((1, 1), dtype))
+    place, plane = np.zeros(1, np.float32), np.zeros((1, 1), np.float32)
+    views.grey_levels(plane, place, place, -1350.0, 150.0, 64, mask[0])

@@ -28,10 +28,11 @@ if TYPE_CHECKING:
     from fastlung.config import Config, RunOptions
     from fastlung.io.locate import Source
     from fastlung.io.source import SourceGroup
+    from fastlung.run.instances import Instance
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
 
-__all__ = ["Forecast", "forecast", "imagined", "with_known_network"]
+__all__ = ["Forecast", "forecast", "imagined", "machine_of", "with_known_network"]
 
 #: Memory of a machine that is free before a run starts, where it is not ours to look at: kernel
 #: and services take a few hundred megabytes.
@@ -143,19 +144,7 @@ def imagined(
     """
     machine = probe()
     if instance is not None:
-        found = find_instance(load_catalogue(), instance)
-        machine = _with_memory(
-            _with_cpus(machine, found.vcpu, instance), found.memory_bytes, instance
-        )
-        machine = replace(
-            machine,
-            link_bytes_per_second=found.network_baseline_bytes_per_second,
-            link_origin=f"baseline of {instance}",
-            instance_type=instance,
-            instance_origin="as asked for",
-            cpu_model=found.cpu_model or "",
-            open_files=None,
-        )
+        machine = machine_of(find_instance(load_catalogue(), instance), machine)
     if cpus is not None:
         machine = _with_cpus(machine, cpus, "as asked for")
     if memory_bytes is not None:
@@ -165,6 +154,30 @@ def imagined(
             machine, link_bytes_per_second=network_bytes_per_second, link_origin="as asked for"
         )
     return with_known_network(machine)
+
+
+def machine_of(instance: Instance, machine: Machine) -> Machine:
+    """
+    Describe an EC2 instance.
+
+    Parameters
+    ----------
+    instance : Instance
+        What the catalogue says of it.
+    machine : Machine
+        Any; what the catalogue does not say is taken from it.
+    """
+    name = instance.name
+    described = _with_memory(_with_cpus(machine, instance.vcpu, name), instance.memory_bytes, name)
+    return replace(
+        described,
+        link_bytes_per_second=instance.network_baseline_bytes_per_second,
+        link_origin=f"baseline of {name}",
+        instance_type=name,
+        instance_origin="as asked for",
+        cpu_model=instance.cpu_model or "",
+        open_files=None,
+    )
 
 
 def with_known_network(machine: Machine) -> Machine:

@@ -33,9 +33,10 @@ from fastlung.io.dicom import index_series, load_series
 from fastlung.io.names import pseudonym, recorded_uid, scan_names
 from fastlung.io.source import printable
 from fastlung.io.volumes import index_volume, load_volume
-from fastlung.io.writer import encode
+from fastlung.io.writer import PREVIEW_NAME, encode
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
+from fastlung.report.picture import picture
 from fastlung.report.summary import byte_size
 from fastlung.run.need import ScanSize, computing_bytes, output_voxels
 from fastlung.scan import Outcome
@@ -78,12 +79,14 @@ class MoreMemoryError(BaseException):
 
 class Stopwatch:
     """
-    Wall seconds of each step; entered around it by name.
+    Wall and processor seconds of each step; entered around it by name.
 
     Attributes
     ----------
     seconds : dict of str to float
         Step -> wall seconds of this series.
+    cpu_seconds : dict of str to float
+        Step -> processor seconds of the thread that entered it, for this series.
     total : dict of str to float
         Step -> wall seconds of all series.
     stage : str
@@ -91,25 +94,35 @@ class Stopwatch:
     """
 
     def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
         self.total: dict[str, float] = {}
         self.stage = "fetch"
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin another series: its own seconds start at nothing, the totals go on."""
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+        self._process_started = time.process_time()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Time one step."""
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.thread_time()
         self.stage = stage
         try:
             yield
         finally:
             elapsed = time.perf_counter() - started
+            cpu = time.thread_time() - cpu_started
             self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
             self.total[stage] = self.total.get(stage, 0.0) + elapsed
+            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + cpu
 
-    def restart(self) -> None:
-        """Begin another series: its own seconds start at nothing, the totals go on."""
-        self.seconds = {}
+    def all_cpu_seconds(self) -> dict[str, float]:
+        """Processor seconds of the steps, and of the whole process since this series began."""
+        # Clients of stores have threads of their own, which no clock of ours can be entered around.
+        process = time.process_time() - self._process_started
+        return {**self.cpu_seconds, "process": process}
 
 
 def check_group(job: Job, group: SourceGroup, allowed_bytes: int) -> None:
@@ -305,6 +318,9 @@ class GroupRun:
                     acquisition=raw.acquisition,
                     config=job.config,
                 )
+            if job.config.preview != "none":
+                with clock("picture"):
+                    files[PREVIEW_NAME] = [picture(result)]
         except (KeyboardInterrupt, SystemExit, MoreMemoryError):
             raise
         except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)
@@ -315,7 +331,8 @@ class GroupRun:
             grid=result.grid,
             figures=result.figures,
             flags=result.flags,
-            seconds=dict(clock.seconds),
+            seconds=clock.seconds,
+            cpu_seconds=clock.all_cpu_seconds(),
             peak_rss_bytes=_peak_rss_bytes(),
         )
         return outcome, files
@@ -403,7 +420,8 @@ def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcom
         status="failed",
         error=name,
         message=message,
-        seconds=dict(clock.seconds),
+        seconds=clock.seconds,
+        cpu_seconds=clock.all_cpu_seconds(),
         peak_rss_bytes=_peak_rss_bytes(),
         transient=not isinstance(error, ScanError),
     )

@@ -42,9 +42,9 @@ REQUESTS = (4, 8, 16, 32, 64)
 #: Source bytes held ahead, in usual scans, to choose from. One keeps the next scan coming; two
 #: keep on when a small scan is followed by a large one; less is for machines of little memory.
 AHEAD_SCANS = (0.0, 0.5, 1.0, 2.0)
-#: Workers beyond what the model asks for where they wait for transfers: scans differ, and a worker
-#: that waits longer than the usual one leaves a gap that another one fills.
-SPARE_WORKERS = 1.15
+#: How much slower transfers are taken to be when a setting is chosen: scans differ and stores have
+#: slow moments, and what only just keeps up on average leaves processors idle (simulated: a tenth).
+HASTE = 1.5
 #: Settings whose predicted rates differ by less count as equal; the cheaper one is taken.
 EQUAL = 0.01
 
@@ -321,6 +321,11 @@ def best_setting(
     Setting
         At least one worker, even if its memory does not fit.
     """
+    slow = replace(
+        cost,
+        first_byte_seconds=HASTE * cost.first_byte_seconds,
+        connection_bytes_per_second=cost.connection_bytes_per_second / HASTE,
+    )
     tried = []
     for ahead in AHEAD_SCANS:
         for requests in REQUESTS:
@@ -329,19 +334,16 @@ def best_setting(
                 ahead_bytes=math.ceil(ahead * cost.fetch_bytes),
                 requests=min(requests, most_requests),
             )
-            workers = _workers_for(cost, resources, one, most_workers, threads)
+            workers = _workers_for(slow, resources, one, most_workers, threads)
             tried.append(replace(one, workers=workers))
-    rates = [predict(cost, resources, one, threads).scans_per_second for one in tried]
+    rates = [predict(slow, resources, one, threads).scans_per_second for one in tried]
     enough = (1 - EQUAL) * max(rates)
     equals = [one for one, rate in zip(tried, rates, strict=True) if rate >= enough]
 
     def price(one: Setting) -> tuple[bool, float, int]:
         # A whole scan ahead where it costs nothing: the model knows no unusual scans.
-        return (
-            one.ahead_bytes < cost.fetch_bytes,
-            one.workers * worker_bytes(cost, one),
-            one.requests,
-        )
+        short = one.ahead_bytes < cost.fetch_bytes
+        return short, one.workers * worker_bytes(cost, one), one.requests
 
     return min(equals, key=price)
 
@@ -351,11 +353,10 @@ def _workers_for(
 ) -> int:
     """Workers that use up what is shared, within memory."""
     shared = min(bound.scans_per_second for bound in _shared_bounds(cost, resources))
-    seconds = worker_seconds(cost, one, threads)
-    wanted = math.ceil(SPARE_WORKERS * shared * seconds - 1e-9)
-    if seconds <= _compute_seconds(cost, threads):
-        # They never wait: one a processor keeps all of them busy, and client threads fill gaps.
-        wanted = min(wanted, math.ceil(resources.cpus / threads - 1e-9))
+    wanted = math.ceil(shared * worker_seconds(cost, one, threads) - 1e-9)
+    if resources.cpus / cost.cpu_seconds <= shared:
+        # Where processors bind, one worker for each: clients of the stores fill the gaps.
+        wanted = max(wanted, math.ceil(resources.cpus / threads - 1e-9))
     fitting = int(resources.memory_bytes // max(1.0, worker_bytes(cost, one)))
     return max(1, min(wanted, fitting, most_workers))
 

@@ -12,11 +12,19 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Literal
 
 from fastlung.report.summary import byte_size
-from fastlung.run.calibration import ASSUMED, Calibration
+from fastlung.run.calibration import ASSUMED, Calibration, usual_cost
 from fastlung.run.model import best_setting, predict, request_seconds, worker_bytes
+from fastlung.run.plan import MOST_WORKERS
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
+
+    from fastlung.config import Config
+    from fastlung.run.calibration import Routes
     from fastlung.run.model import Prediction, Resources, ScanCost
+    from fastlung.run.need import ScanSize
+    from fastlung.run.plan import Plan
     from fastlung.run.setting import Progress, Setting
 
 __all__ = ["Tuner"]
@@ -27,11 +35,13 @@ WINDOW_GROUPS_EACH, WINDOW_GROUPS = 3, 8
 #: A change is tried if the model promises so much more, and kept if the run really is so much
 #: faster.
 WORTH_TRYING, WORTH_KEEPING = 1.05, 1.03
+#: A promise beyond this shows in a shorter window: one group for each worker.
+PLAIN = 1.3
 #: Windows until something is tried again after a change that did not pay; doubled each time.
 PATIENCE_WINDOWS, LONGEST_PATIENCE = 2, 64
 #: Workers are multiplied by this at once, at most; and by that where the model knows no reason why
 #: processors are idle.
-GROWTH, PROBE = 2.0, 1.2
+GROWTH, PROBE = 4.0, 1.2
 #: Part of the processors from which on they count as busy: more workers gain nothing.
 BUSY = 0.92
 #: What a network is taken to carry beyond what it was seen to carry when it bound.
@@ -53,10 +63,19 @@ class _Window:
         """How much one of the sums of `Progress` has grown."""
         return float(getattr(self.end, name) - getattr(self.begin, name))
 
-    @property
-    def rate(self) -> float:
-        """Source bytes committed in a second: unlike scans, bytes are all alike."""
-        return self.grown("committed_bytes") / max(1e-9, self.grown("seconds"))
+    def gain(self, before: _Window) -> float:
+        """
+        How much faster than another window it was.
+
+        Scans are not alike, and the large ones come first: what is done for each byte drifts. A
+        setting that is faster commits, writes and computes more in a second, all three.
+        """
+        ratios = [
+            self.grown(name) / self.grown("seconds") * before.grown("seconds") / before.grown(name)
+            for name in ("committed_bytes", "stored_bytes", "cpu_seconds")
+            if before.grown(name) > 0 and self.grown("seconds") > 0
+        ]
+        return min(ratios, default=1.0)
 
     def ratio(self, above: str, below: str) -> float | None:
         """One sum for each unit of another; None if there is nothing to tell it from."""
@@ -99,11 +118,12 @@ class Tuner:
 
     Examples
     --------
-    >>> tuner = Tuner(plan.setting, cost, resources, most_workers=16)  # doctest: +SKIP
+    >>> tuner = Tuner.of_plan(plan, sizes, config, routes, resources)  # doctest: +SKIP
     >>> while running:  # doctest: +SKIP
     ...     setting = tuner.observe(progress())  # as often as one likes: once a second
-    ...     if setting != dispatcher_setting:
-    ...         resize(setting, why=tuner.why)
+    ...     if setting != holding:
+    ...         dispatcher.resize(setting)  # and say tuner.why
+    >>> remember(machine, config, routes, tuner.calibration)  # doctest: +SKIP
     """
 
     def __init__(
@@ -125,12 +145,47 @@ class Tuner:
         self._most_workers = most_workers
         self._most_requests = most_requests
         self._begun: Progress | None = None
-        self._settled = False
-        self._measured = False
-        self._before: tuple[Setting, float] | None = None
+        self._settled = True  # nothing was begun before
+        self._windows = 0
+        self._before: tuple[Setting, _Window] | None = None
+        self._promised = 1.0
         self._patience, self._wait = PATIENCE_WINDOWS, 0
         self._probes = 0
         self._held_until_groups = 0
+
+    @classmethod
+    def of_plan(
+        cls,
+        plan: Plan,
+        sizes: Iterable[ScanSize],
+        config: Config,
+        routes: Routes,
+        resources: Resources,
+        *,
+        most_workers: int = MOST_WORKERS,
+        calibration: Calibration = ASSUMED,
+    ) -> Self:
+        """
+        Take over from a plan.
+
+        Parameters
+        ----------
+        plan : Plan
+            What the run begins with.
+        sizes, config, routes, calibration
+            What it was made of; `sizes` may be those that are known so far, at least one.
+        resources : Resources
+            From `fastlung.run.plan.resources_of`.
+        most_workers : int
+            Never more.
+        """
+        return cls(
+            plan.setting,
+            usual_cost(sizes, config, routes, calibration),
+            resources,
+            most_workers=most_workers,
+            calibration=calibration,
+        )
 
     @property
     def expected(self) -> Prediction:
@@ -161,7 +216,9 @@ class Tuner:
             if groups >= self.setting.workers:
                 self._begun, self._settled = progress, True
             return self.setting
-        each = WINDOW_GROUPS_EACH if self._measured else 1
+        # What is to be told apart by eye needs no long look.
+        short = not self._windows or (self._before is not None and self._promised > PLAIN)
+        each = 1 if short else WINDOW_GROUPS_EACH
         if groups >= max(WINDOW_GROUPS, each * self.setting.workers):
             window = _Window(self._begun, progress)
             self._begun = progress
@@ -197,8 +254,9 @@ class Tuner:
             "stored": _over(stored, planned.store_bytes / planned.fetch_bytes),
             "requests": _over(each, requests),
         }
-        fresh = FRESH if self._measured else 1.0
-        self._measured = True
+        # The first window holds work that is not committed yet: it only shows the way.
+        fresh = FRESH if self._windows > 1 else 1.0
+        self._windows += 1
         mixed = {
             name: fresh * getattr(known, name) * value
             + (1 - fresh) * getattr(self.calibration, name)
@@ -209,21 +267,22 @@ class Tuner:
         self.calibration = replace(
             self.calibration, **mixed, scans=scans + int(window.grown("groups"))
         )
-        size = window.grown("committed_bytes") / window.grown("groups") / planned.fetch_bytes
-        self._cost = self._corrected(max(size, 1e-6))
+        self._cost = self._corrected()
 
-    def _corrected(self, size: float) -> ScanCost:
-        """Cost of a scan of `size` times the planned one's, by what was measured."""
+    def _corrected(self) -> ScanCost:
+        """
+        Cost of the planned scan by what was measured.
+
+        Not of the scans of the last window: the largest come first, and the rest are unlike them.
+        """
         planned, known, found = self._planned, self._known, self.calibration
-        cpu, requests = size * found.cpu / known.cpu, found.requests / known.requests
+        cpu, requests = found.cpu / known.cpu, found.requests / known.requests
         return replace(
             planned,
             compute_cpu_seconds=cpu * planned.compute_cpu_seconds,
             fetch_cpu_seconds=cpu * planned.fetch_cpu_seconds,
             store_cpu_seconds=cpu * planned.store_cpu_seconds,
-            fetch_bytes=size * planned.fetch_bytes,
-            store_bytes=size * found.stored / known.stored * planned.store_bytes,
-            fetch_requests=max(1.0, size * planned.fetch_requests),
+            store_bytes=found.stored / known.stored * planned.store_bytes,
             first_byte_seconds=requests * planned.first_byte_seconds,
             connection_bytes_per_second=planned.connection_bytes_per_second / requests,
         )
@@ -245,7 +304,8 @@ class Tuner:
             best = self._probe(window)
             why = f"trying {_words(best, self.setting)}: processors are idle"
         if best != self.setting and why:
-            self._before = (self.setting, window.rate)
+            self._before = (self.setting, window)
+            self._promised = promised.scans_per_second / now.scans_per_second
             self._go(best, why)
 
     def _probe(self, window: _Window) -> Setting:
@@ -262,10 +322,10 @@ class Tuner:
             return wider
         return setting
 
-    def _judge(self, window: _Window, before: tuple[Setting, float]) -> None:
+    def _judge(self, window: _Window, before: tuple[Setting, _Window]) -> None:
         """Keep what was tried, or go back."""
-        (setting, rate), self._before = before, None
-        gain = window.rate / rate if rate > 0 else math.inf
+        (setting, slower), self._before = before, None
+        gain = window.gain(slower)
         words = _words(self.setting, setting)
         if gain >= WORTH_KEEPING:
             self._patience = PATIENCE_WINDOWS
