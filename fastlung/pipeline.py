@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlung.cropping import box_of_body, box_of_lungs, cut_array, cut_grid, widened
-from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, tutorial_hu
-from fastlung.kernels.padding import blank, extend
+from fastlung.hounsfield import DARKEST_HU, PADDING_HU, scale_arrays, tutorial_hu
+from fastlung.kernels.fused import UNSEEN, count_padding, resample_stored
 from fastlung.limits import beyond, limits_in_force
 from fastlung.mask import lung_mask, tutorial_mask
 from fastlung.orientation import canonical_grid, orientation_of, turned
 from fastlung.quality import hu_percentiles
 from fastlung.resampling import (
     aligned_targets,
-    nearest_samples,
+    in_strips,
     resample_between,
     samples_of,
     target_grid,
@@ -37,14 +37,16 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.config import Config
-    from fastlung.resampling import Positions, Samples
+    from fastlung.resampling import Arrays, Positions, Samples
 
     Stage = Callable[[str], AbstractContextManager[object]]
 
 __all__ = ["process_scan"]
 
 
-def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> ScanResult:
+def process_scan(
+    raw: RawScan, config: Config, stage: Stage = nullcontext, *, threads: int = 1
+) -> ScanResult:
     """
     Turn one series into an isotropic volume and a lung mask.
 
@@ -57,6 +59,9 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     stage : callable
         Called with the name of each step, returns a context entered around it. For timing;
         nothing depends on it.
+    threads : int
+        How many share the work on this scan; changes no bit. Scans side by side in processes make
+        better use of as many cores.
 
     Returns
     -------
@@ -69,13 +74,10 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         If the output would have more voxels than the limits in force allow; nothing of its size
         has been allocated by then.
     """
-    with stage("hu"):
-        hu, padded = tutorial_hu(raw) if config.hu_rule == "tutorial" else marked_hu(raw)
-    with stage("resample"):
-        volume, grid = _resampled(hu, raw, config)
+    volume, grid, padded = _resampled(raw, config, threads, stage)
     with stage("mask"):
         mask, litres, flags = _segmented(volume, grid, config.mask)
-    padding = {"padding_fraction": padded / hu.size}
+    padding = {"padding_fraction": padded / raw.stored.size}
     result = ScanResult(
         image=volume,
         mask=mask,
@@ -94,9 +96,13 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
 
 
 def _resampled(
-    hu: npt.NDArray[np.int16], raw: RawScan, config: Config
-) -> tuple[npt.NDArray[np.int16], Grid]:
-    """The wanted grid from true positions in one interpolation, then canonical order."""
+    raw: RawScan, config: Config, threads: int, stage: Stage
+) -> tuple[npt.NDArray[np.int16], Grid, int]:
+    """
+    Hounsfield units on the wanted grid, from true positions in one interpolation, canonical order.
+
+    Also how many stored voxels were padding.
+    """
     orientation = orientation_of(raw.grid)
     spacing_mm = [0.0, 0.0, 0.0]
     for axis, wanted in zip(orientation.axes, config.spacing_mm, strict=True):
@@ -111,34 +117,44 @@ def _resampled(
             "slice positions",
         )
     targets = aligned_targets(raw.grid, grid)
-    if config.hu_rule == "standard":
-        volume = _measured_only(hu, samples, targets, raw.grid, config.order)
+    if config.hu_rule == "tutorial":
+        with stage("hu"):
+            hu, padded = tutorial_hu(raw)
+        with stage("resample"):
+            volume = resample_between(
+                hu, samples.positions_mm, targets, config.order, samples.shifts_mm, samples.breaks,
+                threads=threads,
+            )  # fmt: skip
     else:
-        volume = resample_between(hu, *samples.to(targets, config.order))
+        with stage("resample"):
+            volume, padded = _measured_only(raw, samples, targets, config.order, threads)
     upright = np.ascontiguousarray(turned(volume, orientation))
-    return upright, canonical_grid(grid, orientation)
+    return upright, canonical_grid(grid, orientation), padded
 
 
 def _measured_only(
-    hu: npt.NDArray[np.int16],
-    samples: Samples,
-    targets_mm: Positions,
-    grid: Grid,
-    order: int,
-) -> npt.NDArray[np.int16]:
-    """Resample so that what was never measured is interpolated with nothing, and blank after."""
-    unmeasured = hu == UNMEASURED
-    if not (unmeasured.any() or samples.shifts_mm.any()):
-        return resample_between(hu, *samples.to(targets_mm, order))
-    extend(hu, UNMEASURED)
-    volume = resample_between(hu, *samples.to(targets_mm, order))
-    straight = np.zeros(1)
-    (z, y, x), (z_out, y_out, x_out) = samples.positions_mm, targets_mm
-    (nearest_z,) = nearest_samples(z, z_out, straight, np.inf)
-    nearest_y = nearest_samples(y, y_out, samples.shifts_mm[:, 0], grid.spacing_mm[1])
-    nearest_x = nearest_samples(x, x_out, samples.shifts_mm[:, 1], grid.spacing_mm[2])
-    blank(unmeasured, nearest_z, nearest_y, nearest_x, PADDING_HU, volume)
-    return volume
+    raw: RawScan, samples: Samples, targets_mm: Positions, order: int, threads: int
+) -> tuple[npt.NDArray[np.int16], int]:
+    """
+    Stored words to resampled Hounsfield units, and how many of the words were padding.
+
+    What was never measured is interpolated with nothing, and blank after.
+    """
+    scale = scale_arrays(raw.scale)
+    bands = samples.bands(targets_mm, order)
+    nearest = samples.nearest(targets_mm, raw.grid.spacing_mm)
+    extents = np.full((*raw.stored.shape[:2], 3), UNSEEN, np.int32)
+    out = np.empty([targets.size for targets in targets_mm], np.int16)
+
+    def fill(work: Arrays, rows: int, top: int, bottom: int) -> None:
+        resample_stored(
+            raw.stored, scale, DARKEST_HU, PADDING_HU, bands, nearest, extents, work,
+            rows, top, bottom, out,
+        )  # fmt: skip
+
+    in_strips(fill, raw.stored.shape[1:], bands, out.shape, threads)
+    spare = np.empty((1, raw.stored.shape[2]), np.float32)
+    return out, int(count_padding(raw.stored, scale, DARKEST_HU, extents, spare))
 
 
 def _segmented(

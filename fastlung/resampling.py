@@ -2,33 +2,35 @@
 Where the new voxels lie, and the volume interpolated there.
 
 Lays grids, gathers the bands of `fastlung.bands` for all three axes and every slice, and hands them
-to `fastlung.kernels.resample`, so that a volume is interpolated once. The arithmetic on voxels is
-the kernel's.
+to `fastlung.kernels.resample`, strip by strip to one thread or several, so that a volume is
+interpolated once. The arithmetic on voxels is the kernels'.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
 from fastlung.bands import Band, axis_band
-from fastlung.kernels.resample import resample_floats, resample_integers
+from fastlung.kernels.resample import LANES, resample_volume, work_arrays
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
     from fastlung.scan import Grid, RawScan
 
     Positions = Sequence[npt.NDArray[np.float64]]
+    Arrays = tuple[npt.NDArray[Any], ...]
 
 __all__ = [
     "Samples",
     "aligned_targets",
-    "nearest_samples",
+    "in_strips",
     "resample",
     "resample_between",
     "sample_positions",
@@ -55,9 +57,38 @@ class Samples(NamedTuple):
     shifts_mm: npt.NDArray[np.float64]
     breaks: tuple[int, ...] = ()
 
-    def to(self, targets_mm: Positions, order: int) -> tuple[Any, ...]:
-        """Arguments of `resample_between` after the volume."""
-        return self.positions_mm, targets_mm, order, self.shifts_mm, self.breaks
+    def bands(self, targets_mm: Positions, order: int) -> Arrays:
+        """Start and weights of z, y and x for values at other positions, as kernels take them."""
+        (z, y, x), (z_out, y_out, x_out) = self.positions_mm, targets_mm
+        return (
+            *axis_band(z, z_out, order, self.breaks),
+            *_plane_bands(y, y_out, order, self.shifts_mm[:, 0]),
+            *_plane_bands(x, x_out, order, self.shifts_mm[:, 1]),
+        )
+
+    def nearest(self, targets_mm: Positions, spacing_mm: Sequence[float]) -> Arrays:
+        """
+        Which sample lies nearest to each target.
+
+        Parameters
+        ----------
+        targets_mm : sequence of three ndarray of float64
+            Where values are wanted, along ``(z, y, x)``.
+        spacing_mm : sequence of float
+            Half of it is how far, along y and x, a sample reaches beyond the ends.
+
+        Returns
+        -------
+        tuple of three ndarray of int64
+            Slices, shape (z_out,); rows and columns, shapes (bands, y_out) and (bands, x_out),
+            for each slice, or once for all of them: -1 for targets beyond the ends' reach.
+        """
+        (z, y, x), (z_out, y_out, x_out) = self.positions_mm, targets_mm
+        return (
+            _nearest_samples(z, z_out, np.zeros(1), np.inf)[0],
+            _nearest_samples(y, y_out, self.shifts_mm[:, 0], spacing_mm[1]),
+            _nearest_samples(x, x_out, self.shifts_mm[:, 1], spacing_mm[2]),
+        )
 
     @property
     def bounds_mm(self) -> list[tuple[float, float]]:
@@ -144,6 +175,8 @@ def resample_between(
     order: int,
     slice_shifts_mm: npt.NDArray[np.float64] | None = None,
     slice_breaks: tuple[int, ...] = (),
+    *,
+    threads: int = 1,
 ) -> npt.NDArray[Any]:
     """
     Interpolate a volume at other positions along each of its axes.
@@ -160,27 +193,65 @@ def resample_between(
         How far the samples of each slice lie along (y, x) from `positions_mm`.
     slice_breaks : tuple of int
         Numbers of slices below which nothing is interpolated.
+    threads : int
+        How many share the work; changes no bit.
 
     Returns
     -------
     ndarray
         Same dtype; integers rounded half to even and saturated.
     """
-    (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
     shifts = np.zeros((1, 2)) if slice_shifts_mm is None else slice_shifts_mm
-    bands = (
-        axis_band(z, z_out, order, slice_breaks),
-        _plane_bands(y, y_out, order, shifts[:, 0]),
-        _plane_bands(x, x_out, order, shifts[:, 1]),
-    )
-    out = np.empty((z_out.size, y_out.size, x_out.size), volume.dtype)
-    flat = [array for band in bands for array in band]
-    if volume.dtype == np.float32:
-        resample_floats(volume, *flat, out)
-    else:
-        limits = np.iinfo(volume.dtype)
-        resample_integers(volume, *flat, float(limits.min), float(limits.max), out)
+    bands = Samples(positions_mm, shifts, slice_breaks).bands(targets_mm, order)
+    out = np.empty([targets.size for targets in targets_mm], volume.dtype)
+    low = high = 0.0  # floats are neither rounded nor bounded
+    if volume.dtype != np.float32:
+        low, high = float(np.iinfo(volume.dtype).min), float(np.iinfo(volume.dtype).max)
+
+    def fill(work: Arrays, rows: int, top: int, bottom: int) -> None:
+        resample_volume(volume, bands, low, high, work, rows, top, bottom, out)
+
+    in_strips(fill, volume.shape[1:], bands, out.shape, threads)
     return out
+
+
+def in_strips(
+    fill: Callable[[Arrays, int, int, int], None],
+    plane_shape: tuple[int, ...],
+    bands: Arrays,
+    shape: tuple[int, ...],
+    threads: int,
+) -> None:
+    """
+    Share out the rows of an output volume, in strips of equal height, among threads.
+
+    Parameters
+    ----------
+    fill : callable
+        Given work space, the rows of a strip, and the first output row to fill and one past the
+        last. Must release the GIL for threads to be of use.
+    plane_shape : tuple of int
+        Rows and columns of an input slice.
+    bands : tuple of six ndarray
+        Of `Samples.bands`.
+    shape : tuple of int
+        Shape ``(z, y, x)`` of the output.
+    threads : int
+        How many threads; 1 starts none.
+    """
+    strips = threads * -(-shape[1] // (threads * LANES))
+    rows = -(-shape[1] // strips)
+    share = rows * (strips // threads)
+
+    def part(top: int) -> None:
+        work = work_arrays(plane_shape, bands, shape[2], rows)
+        fill(work, rows, top, min(top + share, shape[1]))
+
+    if threads == 1:
+        part(0)
+        return
+    with ThreadPoolExecutor(threads, "fastlung-strips") as pool:
+        list(pool.map(part, range(0, shape[1], share)))
 
 
 def _plane_bands(
@@ -202,31 +273,13 @@ def _plane_bands(
     return Band(start, weights)
 
 
-def nearest_samples(
+def _nearest_samples(
     positions_mm: npt.NDArray[np.float64],
     targets_mm: npt.NDArray[np.float64],
     shifts_mm: npt.NDArray[np.float64],
     spacing_mm: float,
 ) -> npt.NDArray[np.int64]:
-    """
-    Which sample lies nearest to each target, for each slice.
-
-    Parameters
-    ----------
-    positions_mm : ndarray of float64, shape (n_in,)
-        Where the samples are, ascending.
-    targets_mm : ndarray of float64, shape (n_out,)
-        Where values are wanted.
-    shifts_mm : ndarray of float64, shape (bands,)
-        How far the samples of each slice lie from `positions_mm`.
-    spacing_mm : float
-        Half of it is how far a sample reaches beyond the ends.
-
-    Returns
-    -------
-    ndarray of int64, shape (bands, n_out)
-        Sample numbers, or -1 for targets beyond the first or last sample's reach.
-    """
+    """By slice, the sample nearest to each target; -1 beyond the reach of the ends."""
     relative = targets_mm - shifts_mm[:, None]
     index = np.searchsorted((positions_mm[1:] + positions_mm[:-1]) / 2, relative, side="right")
     # A hair of slack: the outermost targets of a regular grid lie exactly on the reach.
@@ -283,7 +336,10 @@ def resample(
     samples = samples_of(grid, scan)
     new_grid = target_grid(grid, spacing, bounds_mm=samples.bounds_mm)
     targets = aligned_targets(grid, new_grid)
-    out = resample_between(np.ascontiguousarray(volume), *samples.to(targets, order))
+    out = resample_between(
+        np.ascontiguousarray(volume), samples.positions_mm, targets, order,
+        samples.shifts_mm, samples.breaks,
+    )  # fmt: skip
     return out, new_grid
 
 

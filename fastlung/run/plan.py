@@ -149,8 +149,10 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
     mask = 0 if config.mask == "none" else out
     scratch = int(MASK_SCRATCH_BYTES[config.mask] * out)
     held = RESERVED_BYTES + 2 * size.group_bytes + image + mask
-    stored = hu = turned = 2 * acquired  # words as read, int16 HU, and a copy where axes turn
-    volume = 2 * out
+    stored = 2 * acquired
+    # Words become HU row by row while they are resampled; the tutorial's rule makes a volume first.
+    hu = 2 * acquired if config.hu_rule == "tutorial" else 0
+    volume = turned = 2 * out  # and a copy where axes turn
     windowed = 0 if config.dtype == "int16" else image
     # How much a crop takes away is known only once lungs or body are found: as if nothing.
     part = 0 if config.crop == "none" else volume + mask
@@ -159,9 +161,9 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
     return {
         "hu": held + stored + hu,
         "resample": held + stored + hu + turned + volume,
-        "mask": held + stored + hu + volume + mask + scratch,
-        "crop": held + stored + hu + volume + mask + search + part,
-        "normalise": held + stored + hu + volume + mask + part + windowed,
+        "mask": held + stored + volume + mask + scratch,
+        "crop": held + stored + volume + mask + search + part,
+        "normalise": held + stored + volume + mask + part + windowed,
         "encode": held + image + mask + compressed,
     }
 
