@@ -3,7 +3,7 @@ What a run is asked to do: `Config`, its presets, and its digest.
 
 `Config` holds what changes voxels or names, and nothing else: its digest says whether two runs
 would write the same bytes. How a run is carried out (workers, chunk size, memory) is `RunOptions`
-and never enters the digest. The only module that knows pydantic.
+and never enters the digest.
 """
 
 from __future__ import annotations
@@ -31,9 +31,18 @@ __all__ = [
 
 Model = TypeVar("Model", bound=BaseModel)
 Millimetres = Annotated[float, Field(ge=0.1, le=20.0)]
+Voxels = Annotated[int, Field(ge=1, le=4096)]
 
 #: Left around what a volume is cropped to, in millimetres: room for a mask that is a little short.
 DEFAULT_MARGIN_MM = 5.0
+
+#: How pydantic says what is wrong -> how we do.
+PLAINER = {
+    "Input should be greater than or equal to": "expected at least",
+    "Input should be greater than": "expected more than",
+    "Input should be less than or equal to": "expected at most",
+    "Input should be": "expected",
+}
 
 #: What each preset sets; anything else stays at the default, and options override both.
 PRESETS: dict[str, dict[str, Any]] = {
@@ -47,6 +56,45 @@ PRESETS: dict[str, dict[str, Any]] = {
         "zero_centre": 0.25,
         "on_tilt": "keep",
     },
+    # Winner of the DSB 2017 (github.com/lfz/DSB2017, preprocessing/full_prep.py): -1200 to 600 HU
+    # as bytes, 170 outside the dilated hulls of the lungs, linear, 5 voxels around, 10 above.
+    "grt123": {
+        "recipe": "grt123",
+        "order": 1,
+        "align": "corners",
+        "mask": "grt123",
+        "window_hu": (-1200.0, 600.0),
+        "dtype": "uint8",
+        "crop": "lungs",
+        "margin_mm": 5.0,
+        "on_tilt": "keep",
+    },
+    # MONAI model zoo, lung_nodule_ct_detection, configs/inference.json: Spacingd in RAS, then
+    # ScaleIntensityRanged to 0..1.
+    "luna16-monai": {
+        "spacing_mm": (1.25, 0.703125, 0.703125),
+        "order": 1,
+        "align": "ras",
+        "window_hu": (-1024.0, 300.0),
+    },
+    # github.com/reginabarzilaygroup/Sybil, serie.py and loaders/image_loaders.py. Its resampler is
+    # told 0.703125 mm after slices of 512 x 512 have been shrunk to 256 x 256: 1.40625 mm in truth.
+    "sybil": {
+        "spacing_mm": (2.5, 1.40625, 1.40625),
+        "order": 1,
+        "window_hu": (-1350.0, 149.0),  # centre -600, width 1500 by DICOM PS3.3 C.11.2.1.2
+        # Of bytes 128.1722 and 87.1849, which are 65535 / 256 of the window, cut off: half a unit.
+        "standardise": (
+            -1350.0 + 1499.0 * (128.1722 + 0.5) * 256 / 65535,
+            1499.0 * 87.1849 * 256 / 65535,
+        ),
+        "size": (200, 256, 256),
+    },
+    # github.com/JoHof/lungmask, utils.preprocess: (clip(HU, -1024, 600) + 1024) / 1624. It crops
+    # each slice to the body by itself; a volume has one box.
+    "lungmask": {"window_hu": (-1024.0, 600.0), "crop": "body", "margin_mm": 0.0},
+    # nnU-Net's CTNormalization; what it clips to and divides by are the data set's.
+    "nnunet-ct": {},
 }
 
 
@@ -68,8 +116,15 @@ class Config(BaseModel):
     hu_rule : str
         ``standard``: rounded, saturated, padding replaced by -1024.
         ``tutorial``: truncated, stored -2000 becomes stored 0.
+        ``ras``: voxels exactly `spacing_mm` apart from the voxel that comes first in RAS order, as
+        MONAI's ``Spacing`` lays them.
+    recipe : str
+        Order of the steps. ``standard``: resample, mask, crop, window. ``grt123``: mask and window
+        in the acquired frame, all but the lungs painted over, then bytes interpolated.
     mask : str
-        Which lung mask: ``default``, ``tutorial`` or ``none``.
+        Which lung mask: ``default``, ``tutorial``, ``grt123`` or ``none``.
+    airway : bool
+        Trachea and main bronchi as label 3 of the default mask; otherwise they are background.
     crop : str
         ``body`` or ``lungs``: keep only their bounding box; ``none``: the whole volume.
     margin_mm : float
@@ -81,6 +136,11 @@ class Config(BaseModel):
         default with one, or HU. ``uint8``: 255ths of the window, rounded.
     zero_centre : float
         Subtracted after the window; needs a window, and float32.
+    standardise : tuple of float or None
+        Mean and standard deviation in Hounsfield units: what is clipped to the window becomes
+        ``(HU - mean) / sd`` instead of a fraction of it. Constants of a data set, float32 only.
+    size : tuple of int or None
+        Shape ``(z, y, x)`` that every result is cropped or padded to, around its middle.
     format : str
         File format of image and mask: ``npy``, ``npz``, ``nifti``, ``mha`` or ``zarr``.
     names : str
@@ -98,17 +158,23 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: Literal["hu", "tutorial"] = "hu"
+    preset: Literal[
+        "hu", "tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "nnunet-ct"
+    ] = "hu"
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] = (1.0, 1.0, 1.0)
     order: Literal[0, 1, 3] = 3
-    align: Literal["centred", "corners"] = "centred"
+    align: Literal["centred", "corners", "ras"] = "centred"
     hu_rule: Literal["standard", "tutorial"] = "standard"
-    mask: Literal["default", "tutorial", "none"] = "default"
+    recipe: Literal["standard", "grt123"] = "standard"
+    mask: Literal["default", "tutorial", "grt123", "none"] = "default"
+    airway: bool = False
     crop: Literal["none", "body", "lungs"] = "none"
     margin_mm: Annotated[float, Field(ge=0.0, le=200.0)] = 0.0
     window_hu: tuple[float, float] | None = None
     dtype: Literal["int16", "float32", "uint8"] = "int16"
     zero_centre: float = 0.0
+    standardise: tuple[float, Annotated[float, Field(gt=0.0)]] | None = None
+    size: tuple[Voxels, Voxels, Voxels] | None = None
     format: Literal["npy", "npz", "nifti", "mha", "zarr"] = "npy"
     names: Literal["series", "folder", "hash"] = "series"
     group_by: Literal["folder", "series"] = "folder"
@@ -147,9 +213,36 @@ class Config(BaseModel):
             raise ValueError("dtype uint8 holds no fractions; leave zero_centre at 0")
         if self.crop == "none" and self.margin_mm:
             raise ValueError("margin_mm needs a crop: body or lungs")
+        if self.standardise is not None and (
+            self.window_hu is None or self.dtype != "float32" or self.zero_centre
+        ):
+            raise ValueError(
+                "standardise needs a window_hu to clip to, dtype float32 and no zero_centre"
+            )
+        if self.preset == "nnunet-ct" and self.standardise is None:
+            raise ValueError(
+                "preset nnunet-ct needs the data set's constants: window_hu (percentile_00_5, "
+                "percentile_99_5) and standardise (mean, std), from "
+                "foreground_intensity_properties_per_channel of its dataset_fingerprint.json"
+            )
+        self._check_mask()
+        self._check_recipe()
+        return self
+
+    def _check_mask(self) -> None:
+        if self.airway and self.mask != "default":
+            raise ValueError("airway needs the default mask; no other one knows the airway")
         if self.crop == "lungs" and self.mask == "none":
             raise ValueError("a crop to the lungs needs a mask to find them")
-        return self
+
+    def _check_recipe(self) -> None:
+        fixed = {"order": 1, "align": "corners", "dtype": "uint8"}
+        if self.recipe == "grt123":
+            for name, value in fixed.items():
+                if getattr(self, name) != value:
+                    raise ValueError(f"preset grt123 has {name} {value} and no other")
+            if self.crop == "body":
+                raise ValueError("preset grt123 crops to the lungs or not at all")
 
     @property
     def digest(self) -> str:
@@ -248,6 +341,9 @@ def build_config(preset: str = "hu", **options: Any) -> Config:
     given |= dict.fromkeys(emptied)
     if "window_hu" in emptied:
         given.setdefault("zero_centre", 0.0)
+        given.setdefault("standardise", None)
+    if given.get("crop") == "none":
+        given.setdefault("margin_mm", 0.0)
     return _validated(Config, {"preset": preset, **PRESETS[preset], **given})
 
 
@@ -299,7 +395,9 @@ def _validated(model: type[Model], fields: dict[str, Any]) -> Model:
         return model.model_validate(fields)
     except ValidationError as error:
         first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
+        said = first["msg"].removeprefix("Value error, ")
+        for words, plainer in PLAINER.items():
+            said = said.replace(words, plainer)
         if not first["loc"]:  # fields that do not go together; the sentence names them
             raise ConfigError(said) from None
         raise ConfigError(f"{first['loc'][0]}: {said} (given: {first['input']!r})") from None

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from fastlung.kernels.runs import Runs
     from fastlung.scan import Grid
 
-__all__ = ["Box", "box_of_body", "box_of_lungs", "cut_array", "cut_grid", "widened"]
+__all__ = ["Box", "box_of_body", "box_of_lungs", "cut_array", "cut_grid", "fitted", "widened"]
 
 #: Half way between lung (-850 HU) and soft tissue (50 HU).
 AIR_HU = -400.0
@@ -89,3 +89,38 @@ def cut_grid(grid: Grid, box: Box) -> Grid:
     z, y, x = np.subtract(box.stop, box.first).tolist()
     right, back, up = grid.to_patient(box.first).tolist()
     return replace(grid, shape=(z, y, x), origin_mm=(right, back, up))
+
+
+def fitted(
+    array: npt.NDArray[Any], shape: tuple[int, int, int], fill: float
+) -> tuple[npt.NDArray[Any], tuple[int, int, int]]:
+    """
+    Crop or pad an array to a shape, around its middle.
+
+    Parameters
+    ----------
+    array : ndarray, shape (z, y, x)
+        Any voxels.
+    shape : tuple of int
+        Wanted shape.
+    fill : float
+        Value of what is added.
+
+    Returns
+    -------
+    array : ndarray
+        Of `shape`. An odd voxel is cut or added at the beginning, as TorchIO's ``CropOrPad`` does.
+    offset : tuple of int
+        Index ``(z, y, x)`` in `array` of its first voxel; negative where it was padded.
+    """
+    out = np.full(shape, fill, array.dtype)
+    into, part, offset = [], [], []
+    for have, want in zip(array.shape, shape, strict=True):
+        before = -(-abs(want - have) // 2)
+        kept = min(have, want)
+        start, begin = (before, 0) if want > have else (0, before)
+        into.append(slice(start, start + kept))
+        part.append(slice(begin, begin + kept))
+        offset.append(begin - start)
+    out[tuple(into)] = array[tuple(part)]
+    return out, (offset[0], offset[1], offset[2])

@@ -12,7 +12,7 @@ from fastlung.scan import Grid
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["Orientation", "canonical_grid", "orientation_of", "turned", "turned_back"]
+__all__ = ["Orientation", "canonical_grid", "orientation_of", "ras_corner", "turned", "turned_back"]
 
 
 class Orientation(NamedTuple):
@@ -40,6 +40,16 @@ def orientation_of(grid: Grid) -> Orientation:
     )
     z, y, x = ((2 - columns[axis], bool(direction[axis, columns[axis]] < 0)) for axis in (2, 1, 0))
     return Orientation((z[0], y[0], x[0]), (z[1], y[1], x[1]))
+
+
+def ras_corner(orientation: Orientation) -> tuple[bool, bool, bool]:
+    """Whether the voxel that comes first in RAS order is the last along each acquired axis."""
+    last = [False, False, False]
+    # Of canonical z, y, x the RAS order runs along the first and against the others.
+    axes = zip(orientation.axes, orientation.flips, (False, True, True), strict=True)
+    for axis, flip, against in axes:
+        last[axis] = flip != against
+    return last[0], last[1], last[2]
 
 
 def turned(array: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:

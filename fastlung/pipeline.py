@@ -14,15 +14,17 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.cropping import box_of_body, box_of_lungs, cut_array, cut_grid, widened
-from fastlung.hounsfield import DARKEST_HU, PADDING_HU, scale_arrays, tutorial_hu
+from fastlung.cropping import Box, box_of_body, box_of_lungs, cut_array, cut_grid, fitted, widened
+from fastlung.grt123 import only_lungs
+from fastlung.hounsfield import DARKEST_HU, PADDING_HU, scale_arrays, to_hu, tutorial_hu
 from fastlung.kernels.fused import UNSEEN, count_padding, resample_stored
 from fastlung.limits import beyond, limits_in_force
-from fastlung.mask import lung_mask, tutorial_mask
-from fastlung.orientation import canonical_grid, orientation_of, turned
+from fastlung.mask import grt123_mask, lung_mask, tutorial_mask
+from fastlung.orientation import canonical_grid, orientation_of, ras_corner, turned
 from fastlung.quality import hu_percentiles
 from fastlung.resampling import (
     aligned_targets,
+    grid_from_corner,
     in_strips,
     resample_between,
     samples_of,
@@ -33,6 +35,7 @@ from fastlung.windowing import windowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from typing import Any
 
     import numpy.typing as npt
 
@@ -74,9 +77,11 @@ def process_scan(
         If the output would have more voxels than the limits in force allow; nothing of its size
         has been allocated by then.
     """
+    if config.recipe == "grt123":
+        return _by_grt123(raw, config, stage)
     volume, grid, padded = _resampled(raw, config, threads, stage)
     with stage("mask"):
-        mask, litres, flags = _segmented(volume, grid, config.mask)
+        mask, litres, flags = _segmented(volume, grid, config)
     padding = {"padding_fraction": padded / raw.stored.size}
     result = ScanResult(
         image=volume,
@@ -84,6 +89,7 @@ def process_scan(
         grid=grid,
         window_hu=config.window_hu,
         zero_centre=config.zero_centre,
+        standardise=config.standardise,
         figures=padding | hu_percentiles(volume) | litres,
         flags=flags,
     )
@@ -91,8 +97,8 @@ def process_scan(
         with stage("crop"):
             result = _cropped(result, config)
     with stage("normalise"):
-        image = windowed(result.image, config.dtype, config.window_hu, config.zero_centre)
-    return replace(result, image=image)
+        result = replace(result, image=_valued(result.image, config))
+    return result if config.size is None else _fitted(result, config, config.size)
 
 
 def _resampled(
@@ -109,7 +115,10 @@ def _resampled(
         spacing_mm[axis] = wanted
     # The tutorial's grid knows no positions: its slices count as equally far apart and in line.
     samples = samples_of(raw.grid, raw if config.align == "centred" else None)
-    grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=samples.bounds_mm)
+    if config.align == "ras":
+        grid = grid_from_corner(raw.grid, spacing_mm, samples.bounds_mm, ras_corner(orientation))
+    else:
+        grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=samples.bounds_mm)
     if math.prod(grid.shape) > limits_in_force().output_voxels:
         raise beyond(
             "output_voxels",
@@ -158,17 +167,56 @@ def _measured_only(
 
 
 def _segmented(
-    volume: npt.NDArray[np.int16], grid: Grid, which: str
+    volume: npt.NDArray[np.int16], grid: Grid, config: Config
 ) -> tuple[npt.NDArray[np.uint8] | None, dict[str, float], tuple[Flag, ...]]:
-    """Mask, litres and flags of the mask asked for."""
-    if which == "none":
+    """Mask, figures and flags of the mask asked for."""
+    if config.mask == "none":
         return None, {}, ()
-    if which == "tutorial":
+    if config.mask == "tutorial":
         mask = tutorial_mask(volume)
         return mask, {"litres": int(np.count_nonzero(mask)) * grid.voxel_litres}, ()
-    lungs = lung_mask(volume, grid)
+    if config.mask == "grt123":
+        lungs = grt123_mask(volume, grid)
+    else:
+        lungs = lung_mask(volume, grid, label_airway=config.airway)
     litres = {"litres_right": lungs.litres_right, "litres_left": lungs.litres_left}
-    return lungs.mask, litres, lungs.flags
+    return lungs.mask, litres | dict(lungs.figures), lungs.flags
+
+
+def _by_grt123(raw: RawScan, config: Config, stage: Stage) -> ScanResult:
+    """Mask and window in the acquired frame, everything but the lungs grey, then interpolate."""
+    with stage("hu"):
+        hu, acquired = to_hu(raw, replace_padding=False)
+        orientation = orientation_of(acquired)
+        hu = np.ascontiguousarray(turned(hu, orientation))
+    grid = canonical_grid(acquired, orientation)
+    with stage("mask"):
+        mask, litres, flags = _segmented(hu, grid, config)
+    with stage("resample"):
+        result = only_lungs(hu, mask, grid, config)
+    return replace(result, figures=hu_percentiles(hu) | litres, flags=(*flags, *result.flags))
+
+
+def _valued(hu: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:
+    """Hounsfield units as the numbers asked for."""
+    return windowed(hu, config.dtype, config.window_hu, config.zero_centre, config.standardise)
+
+
+def _fitted(result: ScanResult, config: Config, size: tuple[int, int, int]) -> ScanResult:
+    """The middle of a result, with air around it; around standardised numbers their mean."""
+    air = _valued(np.full((1, 1, 1), PADDING_HU, np.int16), config)[0, 0, 0]
+    fill = 0.0 if config.standardise else air
+    image, offset = fitted(result.image, size, fill)
+    whole = result.crop or Crop(offset=(0, 0, 0), full_shape=result.grid.shape)
+    z, y, x = np.add(whole.offset, offset).tolist()
+    box = Box(offset, (offset[0] + size[0], offset[1] + size[1], offset[2] + size[2]))
+    return replace(
+        result,
+        image=image,
+        mask=None if result.mask is None else fitted(result.mask, size, 0)[0],
+        grid=cut_grid(result.grid, box),
+        crop=Crop(offset=(z, y, x), full_shape=whole.full_shape),
+    )
 
 
 def _cropped(whole: ScanResult, config: Config) -> ScanResult:

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Samples",
     "aligned_targets",
+    "grid_from_corner",
     "in_strips",
     "resample",
     "resample_between",
@@ -164,6 +165,45 @@ def target_grid(
         grid,
         shape=tuple(shape.tolist()),
         spacing_mm=tuple(spacing.tolist()),
+        origin_mm=tuple(origin.tolist()),
+    )
+
+
+def grid_from_corner(
+    grid: Grid,
+    spacing_mm: Sequence[float],
+    bounds_mm: Sequence[Sequence[float]],
+    last: Sequence[bool],
+) -> Grid:
+    """
+    Lay a grid of another spacing from one corner voxel, as MONAI's ``Spacing`` does.
+
+    Parameters
+    ----------
+    grid : Grid
+        The acquired grid.
+    spacing_mm : sequence of float
+        Wanted spacing along ``(z, y, x)``, in millimetres.
+    bounds_mm : sequence of three pairs of float
+        First and last voxel centre along ``(z, y, x)``, in millimetres from the first voxel.
+    last : sequence of bool
+        Whether the last voxel along ``(z, y, x)`` keeps its place, not the first.
+
+    Returns
+    -------
+    Grid
+        ``round((last - first) / spacing) + 1`` voxels exactly `spacing_mm` apart.
+    """
+    lowest, highest = np.transpose(bounds_mm)
+    # To the billionth first, as in `target_grid`.
+    steps = np.round(np.round((highest - lowest) / spacing_mm, 9)).astype(int)
+    first = np.where(last, highest - steps * spacing_mm, lowest)
+    origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]
+    z, y, x = (float(spacing) for spacing in spacing_mm)
+    return replace(
+        grid,
+        shape=tuple((steps + 1).tolist()),
+        spacing_mm=(z, y, x),
         origin_mm=tuple(origin.tolist()),
     )
 

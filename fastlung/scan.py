@@ -237,17 +237,23 @@ class LungMask:
     Attributes
     ----------
     mask : ndarray of uint8, shape (z, y, x)
-        0 background, 1 right lung, 2 left lung.
+        0 background, 1 right lung, 2 left lung; 3 airway, where it was asked for.
     litres_right, litres_left : float
         Volume of each lung, in litres.
     flags : tuple of Flag
         Why the mask should not be trusted; empty if nothing was seen.
+    confidence : float
+        From 0 to 1; at most 0.5 where a flag says that something is wrong with the mask.
+    figures : mapping of str to float
+        What the confidence was made from; units stand in the names.
     """
 
     mask: npt.NDArray[np.uint8]
     litres_right: float
     litres_left: float
     flags: tuple[Flag, ...] = ()
+    confidence: float = 0.0
+    figures: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -258,7 +264,7 @@ class Crop:
     Attributes
     ----------
     offset : tuple of int
-        Index ``(z, y, x)`` of its first voxel in the whole volume.
+        Index ``(z, y, x)`` of its first voxel in the whole volume; negative where it was padded.
     full_shape : tuple of int
         Shape ``(z, y, x)`` of the whole volume.
     """
@@ -285,6 +291,9 @@ class ScanResult:
         Hounsfield units that became 0 and 1, or 0 and 255; None where the image is in HU.
     zero_centre : float
         Constant subtracted after the window was applied; 0 where none was.
+    standardise : tuple of float or None
+        Mean and standard deviation, in Hounsfield units, of the data set: the image is
+        ``(HU clipped to the window - mean) / sd`` then.
     figures : mapping of str to float
         Measurements of the whole volume: HU percentiles, litres, padding. Units stand in the
         names.
@@ -299,6 +308,7 @@ class ScanResult:
     grid: Grid
     window_hu: tuple[float, float] | None = None
     zero_centre: float = 0.0
+    standardise: tuple[float, float] | None = None
     figures: Mapping[str, float] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
     crop: Crop | None = None
@@ -336,6 +346,10 @@ class Outcome:
         Key in the sink -> (bytes, CRC-32).
     seconds : mapping of str to float
         Wall seconds per stage: read, hu, resample, mask, crop, normalise, encode, store.
+    cpu_seconds : mapping of str to float
+        Processor seconds of the same stages, those of their own thread only; ``process`` is what
+        all threads of the worker took since it began this scan, reading the next one and writing
+        the last one included; those of a chunk add up to all of it.
     peak_rss_bytes : int
         Highest resident memory of the worker up to the end of this scan.
     transient : bool
@@ -356,5 +370,6 @@ class Outcome:
     flags: tuple[Flag, ...] = ()
     outputs: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
+    cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_rss_bytes: int = 0
     transient: bool = False

@@ -19,6 +19,7 @@ def windowed(
     dtype: str,
     window_hu: tuple[float, float] | None,
     zero_centre: float = 0.0,
+    standardise: tuple[float, float] | None = None,
 ) -> npt.NDArray[Any]:
     """
     Turn Hounsfield units into the numbers asked for.
@@ -33,6 +34,9 @@ def windowed(
         Hounsfield units that become 0 and 1, or 0 and 255; None for none.
     zero_centre : float
         Subtracted from fractions afterwards.
+    standardise : tuple of float or None
+        Mean and standard deviation, in Hounsfield units; what is clipped to the window becomes
+        ``(HU - mean) / sd``.
 
     Returns
     -------
@@ -46,6 +50,10 @@ def windowed(
         quantise(hu, *window_hu, out)
     else:
         normalise(hu, *window_hu, zero_centre, out)
+    if standardise is not None:
+        (low, high), (mean, deviation) = window_hu, standardise
+        out *= np.float32((high - low) / deviation)
+        out += np.float32((low - mean) / deviation)
     return out
 
 

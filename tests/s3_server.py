@@ -140,7 +140,7 @@ class FaultyServer:
                 if int(headers.get("Content-Length", len(body))) != len(body):
                     self.close_connection = True
 
-            do_GET = do_PUT = do_HEAD = do_DELETE = _reply  # noqa: N815
+            do_GET = do_PUT = do_POST = do_HEAD = do_DELETE = _reply  # noqa: N815
 
             def log_message(self, *_: object) -> None:
                 pass

@@ -105,6 +105,6 @@ def test_manifest_is_made_anew_and_only_in_a_sink(own, capsys):
 
 def test_the_other_commands_are_quiet_too(own, capsys):
     code, out, err = answer(capsys, "inspect", own / "source", "--quiet")
-    assert (code, out) == (0, "")
+    assert (code, out) == (1, "")
     assert err.startswith("patient-02/ct: 1 of 20 files cannot be used")
     assert answer(capsys, "completion", "bash", "--quiet") == (0, "", "")

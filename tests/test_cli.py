@@ -122,7 +122,7 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(capsys):
         ("process a b --order 2", "choose from 0, 1, 3"),
         ("process a b --spacing 1,2", "three as Z,Y,X"),
         ("process a b --spacing nan", "found 'nan'"),
-        ("process a b --spacing 0", "greater than or equal to 0.1"),
+        ("process a b --spacing 0", "spacing_mm: expected at least 0.1 (given: 0.0)"),
         ("process a b --window -1000", "LOW,HIGH"),
         ("process a b --window 400,-1000", "lower bound below its upper"),
         ("process a b --zero-centre 0.25", "needs a window"),
@@ -133,9 +133,9 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(capsys):
         ("process a b --margin 3", "needs a crop"),
         ("process a b --workers many", "whole number or auto"),
         ("process a b --workers -1", "expected"),
-        ("process a b --chunk-size 0", "greater than or equal to 1"),
+        ("process a b --chunk-size 0", "at least 1"),
         ("process a b --memory-limit 8", "such as 8GiB"),
-        ("process a b --scan-timeout 0", "greater than 0"),
+        ("process a b --scan-timeout 0", "expected more than 0"),
         ("process a b --auto-tune --workers 3", "leave out one"),
         ("process a b --auto-tune --chunk-size 3", "leave out one"),
         ("inspect a --json --csv", "not allowed with"),
@@ -342,7 +342,7 @@ def test_inspect_for_programs(cohort, capsys):
 
 
 def test_inspect_names_what_cannot_be_processed(broken, capsys):
-    assert main(["inspect", str(broken)]) == 0
+    assert main(["inspect", str(broken)]) == 1
     assert "cannot be processed: " in capsys.readouterr().out
 
 

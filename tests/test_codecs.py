@@ -25,8 +25,9 @@ from hypothesis.extra import numpy as hnp
 
 from fastlung.errors import DecodeError, FormatError, ScanError, TruncatedError
 from fastlung.io.dicom.codecs import CODECS, decode_frame
-from fastlung.io.dicom.headers import SliceHeader, read_headers
+from fastlung.io.dicom.headers import read_headers
 from fastlung.io.dicom.pixels import read_words
+from fastlung.io.dicom.slice_header import SliceHeader
 
 
 def decode(frame, syntax, shape, *, bits=16, stored=16, signed=False):

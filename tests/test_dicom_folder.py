@@ -6,18 +6,30 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dicom_writer import DEFLATED, ct_series, ct_slice, name_of, random_words
+from dicom_writer import (
+    DEFLATED,
+    EXPLICIT,
+    JPEG_LS,
+    RLE,
+    ct_series,
+    ct_slice,
+    name_of,
+    random_words,
+)
 
 from fastlung.errors import (
     FormatError,
     GeometryError,
+    LimitError,
     NothingFoundError,
     ObjectNotFoundError,
     SeveralSeriesError,
     StoreError,
+    TruncatedError,
 )
 from fastlung.io.dicom import folder as folder_module
-from fastlung.io.dicom import list_series, read_series
+from fastlung.io.dicom import index_series, list_series, load_series, read_series
+from fastlung.limits import limited
 
 WORDS = random_words((5, 128, 160), seed=3)
 
@@ -61,7 +73,49 @@ def test_pipes_and_sockets_do_not_hang(tmp_path):
 
 def test_a_file_that_turns_into_a_pipe_does_not_hang(tmp_path):
     os.mkfifo(tmp_path / "pipe")
-    assert folder_module._read(tmp_path / "pipe", 100) == b""
+    files = folder_module._Folder({"pipe": str(tmp_path / "pipe")}, {"pipe": 100})
+    assert files.first("pipe", 100) == b""
+    assert files.fill("pipe", 0, np.empty(100, np.uint8)) == 0
+
+
+def test_a_file_that_changes_between_header_and_pixels_is_refused(tmp_path, monkeypatch):
+    put(tmp_path, ct_series(WORDS))
+    changed = next(tmp_path.iterdir())
+    index_files = folder_module.index_files
+
+    def then_change(*arguments):
+        index = index_files(*arguments)
+        changed.write_bytes(changed.read_bytes()[:-7])
+        return index
+
+    monkeypatch.setattr(folder_module, "index_files", then_change)
+    with pytest.raises(StoreError, match="has changed while it was read"):
+        read_series(tmp_path)
+
+
+@pytest.mark.parametrize("syntax", [EXPLICIT, DEFLATED, RLE, JPEG_LS])
+def test_threads_read_the_same_words(tmp_path, syntax):
+    put(tmp_path, ct_series(WORDS, transfer_syntax=syntax))
+    for threads in (1, 2, 3, 16):
+        np.testing.assert_array_equal(read_series(tmp_path, threads=threads).stored, WORDS)
+
+
+@pytest.mark.parametrize("threads", [1, 2, 5])
+def test_of_several_bad_slices_the_lowest_is_named_whatever_the_threads(threads):
+    files = ct_series(WORDS, transfer_syntax=RLE)
+    (series,) = index_series(files).series
+    for number in (1, 3):
+        blob = files[name_of(files, number)]
+        files[name_of(files, number)] = blob[:-400]
+    with pytest.raises(TruncatedError, match=r"^slice 2 of 5: "):
+        load_series(series, files, threads=threads)
+
+
+def test_limits_hold_in_the_threads_that_inflate():
+    files = ct_series(np.zeros((3, 512, 512), np.uint16), transfer_syntax=DEFLATED)
+    (series,) = index_series(files).series
+    with limited(inflate_ratio=1, inflate_spare_bytes=1), pytest.raises(LimitError):
+        load_series(series, files, threads=2)
 
 
 def test_links_to_slices_are_followed(tmp_path):

@@ -28,7 +28,7 @@ def facts(sink=None):
 def test_every_number_has_an_origin_and_every_syntax_a_reader():
     found = doctor.examine()
     assert {fact.topic for fact in found} == {
-        "processors", "memory", "decoders", "kernels", "versions", "aws",
+        "processors", "memory", "network", "decoders", "kernels", "versions", "aws",
     }  # fmt: skip
     assert all(fact.origin for fact in found if isinstance(fact.value, (int, float)))
     decoders = [fact for fact in found if fact.topic == "decoders"]

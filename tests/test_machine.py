@@ -7,6 +7,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
+from fastlung.run import ec2
+from fastlung.run.disk import probe_disk
 from fastlung.run.machine import probe
 
 GB = 10**9
@@ -122,3 +124,66 @@ def test_odd_files_are_no_limits(tree, text):
     root = tree(text, {"sys/fs/cgroup/memory.max": "?", "sys/fs/cgroup/cpu.max": "1 0"})
     machine = probe(root)
     assert (machine.cpus, machine.memory_limit_bytes) == (12, 64 * GB)
+
+
+def link(name, speed, *, state="up", device=True):
+    files = {f"sys/class/net/{name}/speed": speed, f"sys/class/net/{name}/operstate": state}
+    return files | ({f"sys/class/net/{name}/device/vendor": "0x1"} if device else {})
+
+
+def test_the_fastest_link_that_is_up_counts(tree):
+    root = tree(
+        "",
+        link("eth0", "1000\n")
+        | link("eth1", "25000\n")
+        | link("eth2", "100000\n", state="down")
+        | link("docker0", "400000\n", device=False)
+        | link("lo", "", device=False),
+    )
+    machine = probe(root)
+    assert machine.link_bytes_per_second == 25e9 / 8
+    assert machine.link_origin == "link speed of eth1"
+
+
+@pytest.mark.parametrize("speed", ["-1\n", "0\n", "", "fast\n"])
+def test_a_virtual_card_that_knows_no_speed_leaves_it_unknown(tree, speed):
+    machine = probe(tree("", link("eth0", speed)))
+    assert machine.link_bytes_per_second is None
+    assert "no network driver says" in machine.link_origin
+
+
+def test_elsewhere_than_at_amazon_nobody_is_asked(tree, monkeypatch):
+    monkeypatch.setattr(ec2, "metadata", lambda *_: pytest.fail("asked"))
+    machine = probe(tree("", {"sys/class/dmi/id/sys_vendor": "QEMU\n"}))
+    assert machine.instance_type is None
+    assert "another maker" in machine.instance_origin
+
+
+@pytest.mark.parametrize(
+    ("rotational", "system", "kind"),
+    [
+        ("0", "ext4", "solid state"),
+        ("1", "xfs", "spinning"),
+        (None, "nfs4", "network"),
+        (None, "tmpfs", "memory"),
+        (None, "overlay", "unknown"),
+    ],
+)
+def test_what_a_folder_lies_on(tree, tmp_path, rotational, system, kind):
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    files = {"proc/self/mountinfo": f"22 1 {number} / /data rw - {system} /dev/x rw\n"}
+    if rotational is not None:
+        files[f"sys/dev/block/{number}/queue/rotational"] = rotational
+    disk = probe_disk(tmp_path / "not" / "there", tree("", files))
+    assert disk.kind == kind
+    assert disk.free_bytes > 0
+
+
+def test_a_partition_takes_after_its_disk(tree, tmp_path):
+    device = tmp_path.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    root = tree("", {"sys/devices/disk/queue/rotational": "1", "sys/devices/disk/part/size": "9"})
+    (root / "sys/dev/block").mkdir(parents=True)
+    (root / "sys/dev/block" / number).symlink_to(root / "sys/devices/disk/part")
+    assert probe_disk(tmp_path, root).kind == "spinning"

@@ -126,7 +126,7 @@ def test_one_lung_is_flagged_and_keeps_its_side(chest):
 
     found = lung_mask(collapsed, chest.grid)
 
-    assert [flag.name for flag in found.flags] == ["one_lung"]
+    assert [flag.name for flag in found.flags] == ["one_lung", "asymmetric"]
     assert found.litres_right == pytest.approx(chest.litres(RIGHT_LUNG), rel=0.03)
 
 

@@ -16,16 +16,18 @@ from fastlung.errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from fastlung.io import s3_access
+from fastlung.io import s3_patience
 from fastlung.io.objects import ObjectInfo
+from fastlung.io.s3_listing import by_folder
+from fastlung.io.s3_read import PLAIN_KEY
 from fastlung.io.store import open_store
-from fastlung.io.store_s3 import PLAIN_KEY, _by_folder
+from fastlung.io.store_s3 import part_bytes
 
 
 @pytest.fixture(autouse=True)
 def _own_credentials(aws_environment, monkeypatch):  # noqa: ARG001 - pytest fixtures
     """Nothing of this machine's AWS configuration, and no waiting between tries."""
-    monkeypatch.setattr(s3_access, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(s3_patience, "FIRST_WAIT_SECONDS", 0.0)
 
 
 class TestS3Store(StoreTests):
@@ -63,14 +65,12 @@ class TestS3Store(StoreTests):
     def test_listings_of_many_pages_are_complete(self, store, monkeypatch):
         for number in range(25):
             store.put(f"a/{number:02d}", [b""])
-        monkeypatch.setattr(
-            store, "_page", lambda folder, token: plain(folder, keys=10, token=token)
-        )
-        plain = type(store)._page.__get__(store)
+        monkeypatch.setattr("fastlung.io.store_s3.KEYS_A_PAGE", 10)
         assert keys(store) == [f"a/{number:02d}" for number in range(25)]
 
     def test_large_objects_go_up_in_parts_and_come_back_whole(self, store, monkeypatch):
         monkeypatch.setattr("fastlung.io.store_s3.SINGLE_PUT_BYTES", 1000)
+        monkeypatch.setattr("fastlung.io.store_s3.PART_BYTES", 5 * 2**20)
         data = bytes(range(251)) * 60_000
         store.put("large", [data])
         (listed,) = store.list()
@@ -92,7 +92,7 @@ class TestS3Store(StoreTests):
 @given(st.lists(st.text("ab/-", min_size=1, max_size=8), max_size=30, unique=True))
 def test_sorted_listings_come_out_by_folder_and_complete(names):
     infos = [ObjectInfo(key=key, size_bytes=0, etag="") for key in sorted(names)]
-    found = [info.key for info in _by_folder(infos)]
+    found = [info.key for info in by_folder(infos)]
     assert sorted(found) == sorted(names)
     folders = [key.rpartition("/")[0] for key in found]
     runs = [f for n, f in enumerate(folders) if n == 0 or folders[n - 1] != f]
@@ -151,7 +151,8 @@ def test_a_profile_that_does_not_exist():
 
 
 def test_no_such_bucket(s3):
-    with pytest.raises(ObjectNotFoundError, match=r"s3://nosuchbucket/x: no such bucket"):
+    sentence = "s3://nosuchbucket/x cannot be listed: no such bucket at http"
+    with pytest.raises(ObjectNotFoundError, match=sentence):
         open_store("s3://nosuchbucket/x", s3.options).check_source()
 
 
@@ -179,7 +180,7 @@ def test_access_denied():
     with (
         FaultyServer(lambda *_: error(403, "AccessDenied")) as server,
         pytest.raises(
-            AccessError, match=r"s3://bucket/in: access denied with these credent"
+            AccessError, match=r"s3://bucket/in cannot be listed: access denied with.*s3:ListBucket"
         ) as why,
     ):
         opened(server).check_source()
@@ -236,7 +237,8 @@ def test_the_bucket_says_its_region_where_none_was_asked_for(monkeypatch, defaul
 
 def test_an_endpoint_that_does_not_answer():
     options = StoreOptions(endpoint_url="http://127.0.0.1:1")
-    with pytest.raises(StoreError, match=r"no answer \(EndpointConnectionError\) \(6 tries\)"):
+    sentence = r"s3://bucket cannot be reached: no answer from http://127\.0\.0\.1:1 \(.*4 tries"
+    with pytest.raises(StoreError, match=sentence):
         open_store("s3://bucket/in", options).check_source()
 
 
@@ -284,12 +286,31 @@ def test_reading_is_tried_again_until_it_is_whole(key):
         assert paths == [f"/bucket/in/{key}"] * (len(FAULTS) + 1)
 
 
-def test_after_six_tries_the_object_is_named():
+@pytest.mark.parametrize(
+    ("size_bytes", "part"), [(0, 2**25), (10_000 * 2**25, 2**25), (10_000 * 2**25 + 1, 33 * 2**20)]
+)
+def test_parts_are_long_enough_for_ten_thousand_to_suffice(size_bytes, part):
+    assert part_bytes(size_bytes) == part
+    assert part * 10_000 >= size_bytes
+
+
+def test_a_store_that_ignores_the_condition_of_a_create_is_found_out(s3):
+    store = open_store(f"s3://{s3.bucket}/out", s3.options)
+    assert store.enforces_create()
+    assert "Contents" not in s3.client.list_objects_v2(Bucket=s3.bucket)
+    gone = b"<DeleteResult><Deleted><Key>x</Key></Deleted></DeleteResult>"
+    with FaultyServer(lambda *_: (200, {"ETag": '"e"'}, gone)) as server:
+        assert not opened(server).enforces_create()
+
+
+def test_in_the_end_the_object_its_bucket_and_the_cause_are_named():
+    tries = s3_patience.IN_A_RUN.tries
     with (
-        FaultyServer(serving(b"pixels", faults=[FAULTS["SlowDown"]] * 6)) as server,
-        pytest.raises(StoreError, match=r"1\.dcm: S3 answers SlowDown 503 \(6 tries\)"),
+        FaultyServer(serving(b"pixels", faults=[FAULTS["SlowDown"]] * tries)) as server,
+        pytest.raises(StoreError, match=r"1\.dcm in s3://bucket cannot be read: ") as why,
     ):
         opened(server).get("1.dcm")
+    assert f"{server.url} answers SlowDown 503 ({tries} tries)" in str(why.value)
 
 
 def test_a_refusal_is_not_tried_again():

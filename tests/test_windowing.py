@@ -42,13 +42,14 @@ raws += [raw_scan(padded, chest.grid), raw_scan(chest.hu, chest.grid, slice_shif
 images = [{}, {"dtype": "float32"}, {"window_hu": (-1000, 400)},
           {"window_hu": (-1000, 400), "dtype": "uint8"}]
 ways = [{"crop": c, "mask": m, **i} for c, m, i in itertools.product(
-            ("none", "body", "lungs"), ("default", "tutorial", "none"), images)
+            ("none", "body", "lungs"), ("default", "tutorial", "grt123", "none"), images)
         if (c, m) != ("lungs", "none")]
 for raw, order in itertools.product(raws, (0, 1, 3)):
     process_scan(raw, build_config(spacing_mm=9.0, order=order))
 for way in ways:
     process_scan(raws[0], build_config(spacing_mm=9.0, **way))
-process_scan(raws[0], build_config("tutorial", spacing_mm=9.0))
+for preset in ("tutorial", "grt123", "luna16-monai", "sybil", "lungmask"):
+    process_scan(raws[0], build_config(preset, spacing_mm=9.0))
 print(*sorted(map(str, signatures() - ready)), sep="\\n")
 """
 

@@ -37,6 +37,8 @@ CARRIED_OUT_BY = {
     "process": ("commands", "process"),
     "inspect": ("commands", "inspect"),
     "demo": ("demo", "demo"),
+    "profile": ("profiling", "answer_profile"),
+    "plan": ("planning", "answer_plan"),
     "verify": ("answers", "answer_verify"),
     "status": ("answers", "answer_status"),
     "manifest": ("answers", "answer_manifest"),

@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from fastlung.config import Config, RunOptions
     from fastlung.run.events import RunSummary
 
-__all__ = ["inspect", "print_config", "process", "say", "table_lines"]
+__all__ = ["asked_for", "inspect", "print_config", "process", "say", "table_lines"]
 
 #: A run of up to this many scans ends with a table of all of them.
 TABLE_ROWS = 20
@@ -64,7 +64,7 @@ def process(args: Namespace) -> int:
     FastlungError
         For whatever stops the run as a whole.
     """
-    config, options = _asked_for(args)
+    config, options = asked_for(args)
     if args.dry_run:
         return _process_dry(args, config, options)
     if args.quiet:
@@ -93,7 +93,7 @@ def inspect(args: Namespace) -> int:
     Returns
     -------
     int
-        Exit code.
+        0, or 1 where `process` would fail for a series.
 
     Raises
     ------
@@ -118,7 +118,7 @@ def inspect(args: Namespace) -> int:
         sys.stdout.write(series_csv(found))
     else:
         say(series_table(found), series_sentence(found))
-    return 0
+    return int(any(one.problem for one in found))
 
 
 def print_config(args: Namespace) -> int:
@@ -144,6 +144,35 @@ def print_config(args: Namespace) -> int:
     if not args.quiet:
         sys.stdout.write(as_toml(settings))
     return 0
+
+
+def asked_for(args: Namespace) -> tuple[Config, RunOptions]:
+    """
+    Check what was typed.
+
+    Parameters
+    ----------
+    args : Namespace
+        Of a command that `fastlung.cli.options.describe_configuration` described.
+
+    Returns
+    -------
+    tuple of Config and RunOptions
+        What is asked for.
+
+    Raises
+    ------
+    ConfigError
+        If it cannot be used.
+    """
+    if args.auto_tune:
+        for option, value in (("--workers", args.workers), ("--chunk-size", args.chunk_size)):
+            if value not in (None, "auto"):
+                raise ConfigError(
+                    f"--auto-tune chooses what {option} {value} decides; leave out one of them"
+                )
+    settings = resolve(args, os.environ)
+    return settings.config, settings.options
 
 
 def say(*lines: str) -> None:
@@ -176,18 +205,6 @@ def table_lines(summary: RunSummary) -> list[str]:
         return []
     odd = action_lines(summary.outcomes)
     return [outcome_table(summary.outcomes), "", *odd, *([""] if odd else [])]
-
-
-def _asked_for(args: Namespace) -> tuple[Config, RunOptions]:
-    """Check what was typed."""
-    if args.auto_tune:
-        for option, value in (("--workers", args.workers), ("--chunk-size", args.chunk_size)):
-            if value not in (None, "auto"):
-                raise ConfigError(
-                    f"--auto-tune chooses what {option} {value} decides; leave out one of them"
-                )
-    settings = resolve(args, os.environ)
-    return settings.config, settings.options
 
 
 def _policies(args: Namespace) -> dict[str, Any]:

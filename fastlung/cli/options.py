@@ -14,8 +14,10 @@ from fastlung.cli.values import (
     limit,
     number,
     number_or_auto,
+    pair,
     size,
     spacing,
+    voxels,
     window,
 )
 
@@ -27,6 +29,7 @@ __all__ = [
     "add_shown",
     "describe_configuration",
     "describe_policies",
+    "describe_results",
     "describe_source",
     "describe_storage",
 ]
@@ -46,7 +49,7 @@ def describe_configuration(parser: argparse.ArgumentParser) -> None:
         help="TOML with options by the names that `fastlung config` prints, or the run.json of a "
         "sink; FASTLUNG_ variables and options below are stronger",
     )
-    _describe_results(parser.add_argument_group("what is written"))
+    describe_results(parser.add_argument_group("what is written"))
     describe_policies(parser.add_argument_group("what is done about irregular series"))
     add_limit(parser.add_argument_group("what is taken at all"))
     _describe_carrying_out(parser.add_argument_group("how it is carried out"))
@@ -64,14 +67,15 @@ def describe_source(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def _describe_results(group: argparse._ArgumentGroup) -> None:
+def describe_results(group: argparse._ArgumentGroup) -> None:
     """Which voxels are made; then what their numbers and files are."""
     group.add_argument(
         "--preset",
-        type=OneOf("hu", "tutorial"),
+        type=OneOf("hu", "tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "nnunet-ct"),
         metavar="NAME",
         help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
-        "options below override it",
+        "grt123: its winner's bytes; luna16-monai, sybil, lungmask: what those networks take; "
+        "nnunet-ct: with --window and --standardise of your data set; options below override it",
     )
     group.add_argument(
         "--spacing",
@@ -87,13 +91,19 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
     )
     group.add_argument(
         "--mask",
-        type=OneOf("default", "tutorial", "none"),
+        type=OneOf("default", "tutorial", "grt123", "none"),
         metavar="NAME",
-        help="default: right lung 1, left lung 2, without airways; tutorial: the tutorial's; "
+        help="default: right lung 1, left lung 2, without airways; tutorial, grt123: theirs; "
         "none (default: the preset's)",
     )
     group.add_argument(
         "--no-mask", dest="mask", action="store_const", const="none", help="the same as --mask none"
+    )
+    group.add_argument(
+        "--airway",
+        action="store_const",
+        const=True,
+        help="trachea and main bronchi as label 3 of the default mask",
     )
     group.add_argument(
         "--crop",
@@ -107,6 +117,12 @@ def _describe_results(group: argparse._ArgumentGroup) -> None:
         type=number,
         metavar="MM",
         help="left around what is cropped to, in mm (default: 5)",
+    )
+    group.add_argument(
+        "--size",
+        type=voxels,
+        metavar="Z,Y,X",
+        help="crop or pad every result to so many voxels, around its middle (sybil: 200,256,256)",
     )
     _describe_values(group)
 
@@ -132,6 +148,13 @@ def _describe_values(group: argparse._ArgumentGroup) -> None:
         type=number,
         metavar="X",
         help="subtracted after the window (default: 0; tutorial: 0.25)",
+    )
+    group.add_argument(
+        "--standardise",
+        type=pair,
+        metavar="MEAN,SD",
+        help="after clipping to the window, subtract a mean and divide by a standard deviation, "
+        "both in HU and of the data set",
     )
     group.add_argument(
         "--format",

@@ -12,6 +12,7 @@ import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
+from fastlung.cli.measuring import PROFILE_EPILOG, describe_profile, describe_renting
 from fastlung.cli.options import (
     add_limit,
     add_shown,
@@ -33,6 +34,7 @@ COMMANDS = {
     "process": "turn CT series into isotropic volumes and lung masks",
     "inspect": "list the CT series in a folder and say what their geometry is",
     "demo": "make a small synthetic cohort and process it",
+    "profile": "measure this machine at several sizes, or compare such profiles",
     **QUESTIONS,
 }
 
@@ -88,6 +90,7 @@ examples:
   fastlung inspect scans/ --json | jq '.[] | select(.verdict != ["regular"])'
 
 Reads headers only. Nothing is written, and no patient data is shown.
+Exit code: 0 if all of it can be processed by its headers, 1 otherwise.
 """
 
 DEMO_EPILOG = """\
@@ -161,7 +164,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     epilogs = {"process": PROCESS_EPILOG, "inspect": INSPECT_EPILOG, "demo": DEMO_EPILOG}
-    epilogs |= QUESTION_EPILOGS
+    epilogs |= {"profile": PROFILE_EPILOG, **QUESTION_EPILOGS}
     described = {
         name: commands.add_parser(
             name,
@@ -177,7 +180,9 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_inspect(described["inspect"])
     _describe_demo(described["demo"])
     describe_questions(described, add_shown, describe_configuration)
-    for name in ("verify", "status", "manifest", "doctor"):
+    describe_profile(described["profile"], add_shown)
+    describe_renting(described["plan"])
+    for name in ("profile", "plan", "verify", "status", "manifest", "doctor"):
         describe_storage(described[name])
     return parser
 
@@ -239,8 +244,8 @@ def _joined(argv: Sequence[str]) -> list[str]:
     """Attach a window such as ``-1000,400`` to its option: argparse takes it for an option."""
     joined: list[str] = []
     for argument in argv:
-        if joined and joined[-1] == "--window" and re.match(r"-[\d.]", argument):
-            joined[-1] = f"--window={argument}"
+        if joined and joined[-1] in ("--window", "--standardise") and re.match(r"-[\d.]", argument):
+            joined[-1] = f"{joined[-1]}={argument}"
         else:
             joined.append(argument)
     return joined

@@ -8,6 +8,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastlung.cli.options import describe_source
+from fastlung.cli.values import count, size, speed
+
 if TYPE_CHECKING:
     import argparse
     from collections.abc import Callable, Mapping
@@ -16,6 +19,7 @@ __all__ = ["QUESTIONS", "QUESTION_EPILOGS", "describe_questions"]
 
 #: Sub-commands and what they are for.
 QUESTIONS = {
+    "plan": "say how a run would be carried out and how long it would take, here or elsewhere",
     "verify": "check that a sink holds one valid result, or a recorded failure, for every series",
     "status": "say how far a sink is, and what failed",
     "manifest": "write the table of all series of a sink anew",
@@ -25,6 +29,15 @@ QUESTIONS = {
 }
 
 QUESTION_EPILOGS = {
+    "plan": """\
+examples:
+  fastlung plan scans/
+  fastlung plan s3://bucket/stage1/ s3://bucket/preprocessed/ --instance c7i.4xlarge
+  fastlung plan scans/ volumes/ --cpus 16 --memory 32GiB --network 10Gbps
+
+Lists SOURCE and reads some headers, no pixels, and writes nothing. Without SINK, all scans count as
+new. Costs are assumed until a run on such a machine has measured them; the last line says which.
+""",
     "verify": """\
 examples:
   fastlung verify scans/ volumes/
@@ -109,7 +122,8 @@ def describe_questions(
         action="store_true",
         help="remove the records of damaged folders, so that the next run does them again",
     )
-    for command in ("verify", "status", "doctor"):
+    _describe_plan(described["plan"])
+    for command in ("plan", "verify", "status", "doctor"):
         described[command].add_argument("--json", action="store_true", help="print JSON")
     for command in ("status", "manifest"):
         described[command].add_argument("sink", metavar="SINK", help="where the results are")
@@ -120,5 +134,20 @@ def describe_questions(
         "shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish"
     )
     add_results(described["config"])
+    add_results(described["plan"])
     for command in QUESTIONS:
         add_shown(described[command])
+
+
+def _describe_plan(parser: argparse.ArgumentParser) -> None:
+    describe_source(parser)
+    parser.add_argument(
+        "sink", metavar="SINK", nargs="?", help="where results would go; may hold some already"
+    )
+    machine = parser.add_argument_group("another machine than this one")
+    machine.add_argument("--instance", metavar="TYPE", help="an EC2 type, such as c7i.4xlarge")
+    machine.add_argument("--cpus", type=count, metavar="N", help="hardware threads")
+    machine.add_argument("--memory", type=size, metavar="SIZE", help="memory, such as 16GiB")
+    machine.add_argument(
+        "--network", type=speed, metavar="SPEED", help="network each way, as 2.5Gbps or 300MB/s"
+    )

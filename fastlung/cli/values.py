@@ -21,13 +21,18 @@ __all__ = [
     "limit",
     "number",
     "number_or_auto",
+    "pair",
     "size",
     "spacing",
+    "speed",
     "suggestion",
+    "voxels",
     "window",
 ]
 
 UNITS = {"B": 1, "KB": 10**3, "MB": 10**6, "GB": 10**9, "TB": 10**12}
+#: Bytes a second; links are sold in bits, disks in bytes.
+SPEED_UNITS = {"MBPS": 125e3, "GBPS": 125e6, "MB/S": 1e6, "GB/S": 1e9}
 UNITS |= {"KIB": 2**10, "MIB": 2**20, "GIB": 2**30, "TIB": 2**40}
 
 
@@ -99,6 +104,26 @@ def window(text: str) -> tuple[float, float] | str:
     return numbers[0], numbers[1]
 
 
+def pair(text: str) -> tuple[float, float]:
+    """Two numbers."""
+    numbers = _numbers(text)
+    if len(numbers) != 2:  # noqa: PLR2004 - mean, standard deviation
+        raise argparse.ArgumentTypeError(
+            f"expected two numbers in HU as MEAN,SD, such as -158.6,324.7, and found {text!r}"
+        )
+    return numbers[0], numbers[1]
+
+
+def voxels(text: str) -> tuple[int, int, int]:
+    """A shape, in voxels along (z, y, x)."""
+    if re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4}){2}", text) is None:
+        raise argparse.ArgumentTypeError(
+            f"expected three whole numbers as Z,Y,X, such as 200,256,256, and found {text!r}"
+        )
+    z, y, x = map(int, text.split(","))
+    return z, y, x
+
+
 def number_or_auto(text: str) -> int | str:
     """A whole number, or the word auto."""
     if text == "auto":
@@ -135,3 +160,14 @@ def size(text: str) -> int:
             f"expected a number with its unit, such as 8GiB or 500MB, and found {text!r}"
         )
     return int(float(match[1]) * UNITS[match[2]])
+
+
+def speed(text: str) -> float:
+    """Bytes a second, written with a unit of bits or bytes."""
+    match = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([MG](?:BPS|BIT/S|B/S))", text.strip().upper())
+    unit = match[2].replace("BIT/S", "BPS") if match else ""
+    if match is None or unit not in SPEED_UNITS or float(match[1]) == 0:
+        raise argparse.ArgumentTypeError(
+            f"expected a number with its unit, such as 2.5Gbps or 300MB/s, and found {text!r}"
+        )
+    return float(match[1]) * SPEED_UNITS[unit]

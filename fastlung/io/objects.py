@@ -45,6 +45,16 @@ class Store(Protocol):
     """Objects below one root: a local folder, or a prefix of a bucket."""
 
     @property
+    def requests_at_once(self) -> int:
+        """How many objects to ask for at once where nothing is known of the run yet."""
+        ...
+
+    @property
+    def throttled(self) -> int:
+        """How often this process was told to ask this store less often."""
+        ...
+
+    @property
     def url(self) -> str:
         """What `open_store` reopens this store from, in another process too."""
         ...
@@ -130,6 +140,19 @@ class Store(Protocol):
         """
         ...
 
+    def read(self, key: str, *, etag: str) -> memoryview:
+        """
+        Read a whole object as `get` does, without a copy where the store allows it.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it has changed since it was listed, or cannot be read.
+        """
+        ...
+
     def put(self, key: str, buffers: Iterable[Buffer]) -> None:
         """
         Write an object, replacing what was there, atomically and durably.
@@ -165,6 +188,17 @@ class Store(Protocol):
         ------
         StoreError
             If it is there and cannot be removed.
+        """
+        ...
+
+    def enforces_create(self) -> bool:
+        """
+        Try whether `create` really has one winner here.
+
+        Raises
+        ------
+        StoreError
+            If nothing can be written.
         """
         ...
 

@@ -144,14 +144,19 @@ def _wanted(
             raise ConfigError("zero_centre needs normalise: a window, such as (-1000, 400)")
         return None, 0.0
     if isinstance(normalise, str):
-        windows = [name for name, fields in PRESETS.items() if "window_hu" in fields]
+        windows = [
+            name
+            for name, fields in PRESETS.items()
+            if "window_hu" in fields and not {"standardise", "recipe"} & fields.keys()
+        ]
         if normalise not in windows:
             raise ConfigError(
                 f"normalise {normalise!r} is no preset with a window; expected "
                 f"{', '.join(map(repr, windows))} or a window, such as (-1000, 400)"
             )
         preset = PRESETS[normalise]
-        return preset["window_hu"], preset["zero_centre"] if zero_centre is None else zero_centre
+        usual = preset.get("zero_centre", 0.0)
+        return preset["window_hu"], usual if zero_centre is None else zero_centre
     low, high = map(float, normalise)
     if not (np.isfinite([low, high]).all() and low < high):
         raise ConfigError(f"normalise needs two numbers in HU, low before high, not {normalise}")
@@ -208,6 +213,11 @@ def _check_shapes(arrays: Mapping[str, npt.NDArray[Any]], grid: Grid) -> None:
 
 def _normalised(scan: StoredScan, window: Window, zero_centre: float) -> StoredScan:
     """The scan as fractions of a window."""
+    if scan.metadata.get("standardise") is not None:
+        raise ConfigError(
+            f"scan {scan.name} was written standardised; open it as it is, or process it again "
+            "without"
+        )
     if scan.window_hu is None:
         image = windowed(scan.image, "float32", window, zero_centre)
     elif scan.window_hu == window:

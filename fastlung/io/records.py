@@ -170,6 +170,7 @@ def _outcome(plain: dict[str, Any]) -> Outcome:
         "grid": None if grid is None else grid_from_json(grid),
         "figures": _floats(plain["figures"]),
         "seconds": _floats(plain["seconds"]),
+        "cpu_seconds": _floats(plain.get("cpu_seconds", {})),
         "flags": tuple(Flag(**flag) for flag in plain["flags"]),
         "outputs": {key: (int(size), int(crc)) for key, (size, crc) in plain["outputs"].items()},
     }

@@ -1,92 +1,58 @@
 """
-Getting into a bucket: session, credentials, region, retries, and what a refusal means.
+Getting into a bucket: session, credentials, region, and credentials that expire meanwhile.
 
 boto3 owns sessions and credentials and lists; obstore moves bytes with an eighth of boto3's CPU
-time. Neither retries here: obstore's retries hide an overload, boto3's do not cover the body, so
-one loop of ours goes round request and whole body. Which objects there are is `store_s3`'s.
+time. Which objects there are is `store_s3`'s.
 """
 
 from __future__ import annotations
 
 import os
-import random
-import re
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import timedelta
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import boto3
 from botocore import UNSIGNED
 from botocore.config import Config as BotoConfig
-from botocore.exceptions import (
-    BotoCoreError,
-    ClientError,
-    CredentialRetrievalError,
-    NoCredentialsError,
-    PartialCredentialsError,
-    ProfileNotFound,
-    SSOError,
-)
+from botocore.exceptions import ClientError, NoCredentialsError, ProfileNotFound
 from obstore.auth.boto3 import Boto3CredentialProvider
-from obstore.exceptions import BaseError
 from obstore.store import S3Store as ByteMover
 
-from fastlung.errors import AccessError, ConfigError, ObjectNotFoundError, StoreError
+from fastlung.errors import AccessError, ConfigError, StoreError
+from fastlung.io.s3_answers import (
+    EXPIRED,
+    NO_CREDENTIALS,
+    Request,
+    explain,
+    may_pass,
+    refusal_of,
+)
+from fastlung.io.s3_listing import parse_page
+from fastlung.io.s3_patience import AT_START, IN_A_RUN, Limiter, Patience, retried
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
     from fastlung.config import StoreOptions
 
-__all__ = ["Bucket", "Refusal", "TornError", "connect", "explain", "refusal_of", "retried"]
+__all__ = ["Bucket", "ask", "connect", "endpoint_of", "limiter_of"]
 
 Result = TypeVar("Result")
 Environment = tuple[tuple[str, str], ...]
 
-TRIES = 6
-#: Full jitter: a random part of this, doubled after each try, up to the longest; in seconds.
-FIRST_WAIT_SECONDS = 0.2
-LONGEST_WAIT_SECONDS = 10.0
 CONNECT_SECONDS = 5
+#: Without one byte for so long a request counts as broken, in seconds.
 READ_SECONDS = 20
-#: Statuses of answers that may be different next time, whatever their code.
-PASSING_STATUSES = {408, 409, 429, 500, 502, 503, 504}
-PASSING_CODES = {"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable"}
-REDIRECTS = {"PermanentRedirect", "IllegalLocationConstraintException",
-             "AuthorizationHeaderMalformed", "301"}  # fmt: skip
-#: Credentials that are there and that S3 does not know, or knows no more.
-REFUSED_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken",
-                       "InvalidToken", "TokenRefreshRequired"}  # fmt: skip
-NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError)
+#: However slowly the bytes come, a request ends after this; the largest single one is an archive.
+WHOLE_SECONDS = 600
+#: Credentials younger than this are not fetched again because S3 calls them expired, in seconds.
+YOUNG_SECONDS = 30.0
 
 _connecting = threading.Lock()
-
-
-class TornError(Exception):
-    """An answer that does not hold together: fewer bytes than promised, or a lost race."""
-
-
-#: What a request may raise.
-FOREIGN = (BotoCoreError, ClientError, BaseError, OSError, TornError)
-
-
-class Refusal(NamedTuple):
-    """
-    What S3 answered.
-
-    Attributes
-    ----------
-    status : int
-        HTTP status; 0 where there was no answer.
-    code : str
-        S3's word for it, such as ``NoSuchBucket``; empty where there was none.
-    """
-
-    status: int
-    code: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -100,10 +66,13 @@ class Bucket:
         Lists, and reads keys that `mover` cannot name. Safe to use from several threads.
     mover : obstore S3Store
         Reads and writes objects.
+    since : float
+        When its credentials were looked up, on the monotonic clock.
     """
 
     client: Any
     mover: ByteMover
+    since: float = field(default_factory=time.monotonic)
 
 
 def connect(bucket: str, options: StoreOptions) -> Bucket:
@@ -127,23 +96,108 @@ def connect(bucket: str, options: StoreOptions) -> Bucket:
         If it cannot be reached, or lies in another region than the one asked for.
     """
     # Part of what is remembered: a notebook may choose other credentials before its next run.
-    environment = tuple(item for item in os.environ.items() if item[0].startswith("AWS_"))
     with _connecting:
-        return _connect(bucket, options, environment)
+        return _connect(bucket, options, _environment())
+
+
+def ask(
+    bucket: str,
+    options: StoreOptions,
+    do: Callable[[Bucket], Result],
+    *,
+    action: str,
+    where: str = "",
+    patience: Patience = IN_A_RUN,
+) -> Result:
+    """
+    Ask something of a bucket; again where that may help, and once with credentials looked up anew.
+
+    Parameters
+    ----------
+    bucket : str
+        Name of the bucket.
+    options : StoreOptions
+        How to reach it.
+    do : callable
+        Makes the request, its whole body included, from the start.
+    action, where : str
+        What it is about, as in `Request`; by default the bucket.
+    patience : Patience
+        When to give up.
+
+    Raises
+    ------
+    ConfigError, StoreError
+        As `connect` does, and what `explain` makes of the last failure.
+    """
+    request = _request(options, action, where or f"s3://{bucket}")
+    at = connect(bucket, options)
+    limiter = limiter_of(bucket, request.endpoint)
+    try:
+        return retried(lambda: do(at), request, limiter, patience)
+    except AccessError as error:
+        if refusal_of(error.__cause__).code not in EXPIRED or not _forgotten(bucket, options, at):
+            raise
+    renewed = connect(bucket, options)
+    return retried(lambda: do(renewed), request, limiter, patience)
+
+
+@lru_cache(maxsize=256)
+def limiter_of(bucket: str, endpoint: str) -> Limiter:  # noqa: ARG001 - they are the cache's key
+    """Limiter of all requests of this process to one bucket, whatever the credentials."""
+    return Limiter()
+
+
+def _forgotten(bucket: str, options: StoreOptions, at: Bucket) -> bool:
+    """
+    Forget expired credentials, so that `connect` looks for new ones; False if it just did.
+
+    A session keeps what it read from a file or was given by a role, so that it has to go, too.
+    """
+    with _connecting:
+        if _connect(bucket, options, _environment()) is not at:
+            return True  # another thread was first
+        if time.monotonic() - at.since < YOUNG_SECONDS:
+            return False
+        _connect.cache_clear()
+        _session.cache_clear()
+        return True
+
+
+def _environment() -> Environment:
+    return tuple(item for item in os.environ.items() if item[0].startswith("AWS_"))
+
+
+def endpoint_of(options: StoreOptions) -> str:
+    """Whom requests go to, for messages."""
+    named = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL")
+    found = options.endpoint_url or next(filter(None, map(os.environ.get, named)), "Amazon S3")
+    return found.rpartition("@")[2]  # a URL may hold a password
+
+
+def _request(options: StoreOptions, action: str, where: str) -> Request:
+    return Request(
+        action=action,
+        where=where,
+        endpoint=endpoint_of(options),
+        anonymous=options.no_sign_request,
+    )
 
 
 @lru_cache(maxsize=64)
 def _connect(bucket: str, options: StoreOptions, environment: Environment) -> Bucket:
+    request = _request(options, "connect", f"s3://{bucket}")
     session = _session(options.profile, options.region, environment)
     try:
         credentials = None if options.no_sign_request else session.get_credentials()
     except NO_CREDENTIALS as error:
-        raise explain(error, f"s3://{bucket}", options) from error
+        raise explain(error, request) from error
     if credentials is None and not options.no_sign_request:
-        raise explain(NoCredentialsError(), f"s3://{bucket}", options)
+        raise explain(NoCredentialsError(), request)
     region = session.region_name or "us-east-1"
     client = _client(session, region, options)
-    found = retried(lambda: _region_of(client, bucket), f"s3://{bucket}", options)
+    limiter = limiter_of(bucket, request.endpoint)
+    found = retried(lambda: _region_of(client, bucket), request, limiter, AT_START)
     if found not in ("", region):
         if options.region:
             raise StoreError(
@@ -164,7 +218,7 @@ def _connect(bucket: str, options: StoreOptions, environment: Environment) -> Bu
             "allow_http": endpoint.startswith("http://"),
             "connect_timeout": f"{CONNECT_SECONDS}s",
             "read_timeout": f"{READ_SECONDS}s",
-            "timeout": "600s",
+            "timeout": f"{WHOLE_SECONDS}s",
         },
     )
     return Bucket(client=client, mover=mover)
@@ -199,9 +253,17 @@ def _client(session: Any, region: str, options: StoreOptions) -> Any:
         read_timeout=READ_SECONDS,
         max_pool_connections=32,
     )
-    return session.client(
+    client = session.client(
         "s3", region_name=region, endpoint_url=options.endpoint_url, config=config
     )
+    client.meta.events.register("before-parse.s3.ListObjectsV2", _read_page)
+    return client
+
+
+def _read_page(
+    response_dict: dict[str, Any], customized_response_dict: dict[str, Any], **_: object
+) -> None:
+    parse_page(response_dict, customized_response_dict)
 
 
 def _region_of(client: Any, bucket: str) -> str:
@@ -209,115 +271,9 @@ def _region_of(client: Any, bucket: str) -> str:
     try:
         answer = client.head_bucket(Bucket=bucket)
     except ClientError as error:
-        if refusal_of(error).status in PASSING_STATUSES:
+        if may_pass(error):
             raise
         # A refusal names the region too; what else it means, listing will say in words.
         answer = error.response
     region: str = answer["ResponseMetadata"]["HTTPHeaders"].get("x-amz-bucket-region", "")
     return region
-
-
-def retried(request: Callable[[], Result], where: str, options: StoreOptions) -> Result:
-    """
-    Do a request, its whole body included, until it succeeds or will not succeed.
-
-    Parameters
-    ----------
-    request : callable
-        Does all of it, from the start.
-    where : str
-        What it is about, for messages.
-    options : StoreOptions
-        For messages.
-
-    Raises
-    ------
-    StoreError
-        What `explain` makes of the last failure.
-    """
-    number = 0
-    while True:
-        try:
-            return request()
-        except FOREIGN as error:
-            number += 1
-            if number == TRIES or not _may_pass(error):
-                raise explain(error, where, options, tries=number) from error
-        longest = min(LONGEST_WAIT_SECONDS, FIRST_WAIT_SECONDS * 2 ** (number - 1))
-        time.sleep(random.uniform(0, longest))  # noqa: S311 - waiting, not hiding
-
-
-def refusal_of(error: Exception) -> Refusal:
-    """Take status and code out of an error, and nothing else: its text may quote a key."""
-    if isinstance(error, ClientError):
-        status = error.response.get("ResponseMetadata", {}).get("HTTPStatusCode", 0)
-        return Refusal(status, str(error.response.get("Error", {}).get("Code", "")))
-    text = str(error) if isinstance(error, (BaseError, FileNotFoundError)) else ""
-    found = re.search(r"status code: (\d{3})", text)
-    code = re.search(r"<Code>(\w{1,64})</Code>", text)
-    return Refusal(int(found[1]) if found else 0, code[1] if code else "")
-
-
-def _may_pass(error: Exception) -> bool:
-    if isinstance(error, NO_CREDENTIALS):
-        return False
-    status, code = refusal_of(error)
-    return status == 0 or status in PASSING_STATUSES or code in PASSING_CODES
-
-
-def explain(error: Exception, where: str, options: StoreOptions, *, tries: int = 1) -> StoreError:
-    """
-    Say what a failed request means and what to do.
-
-    Parameters
-    ----------
-    error : Exception
-        What boto3 or obstore raised.
-    where : str
-        What the request was about.
-    options : StoreOptions
-        How it was made.
-    tries : int
-        How often.
-
-    Returns
-    -------
-    StoreError
-        To be raised; holds nothing of the error's own text but S3's code.
-    """
-    status, code = refusal_of(error)
-    kind: type[StoreError] = AccessError
-    if isinstance(error, NO_CREDENTIALS):
-        text = (
-            "no credentials found; run 'aws configure', set AWS_PROFILE or give --profile, or for "
-            "a public bucket give --no-sign-request"
-        )
-    elif code in REFUSED_CREDENTIALS:
-        text = (
-            f"the credentials are refused ({code}); renew them ('aws sso login' or "
-            "'aws configure'), or give another --profile"
-        )
-    elif code == "RequestTimeTooSkewed":
-        text = "this machine's clock is wrong; set it, S3 forgives 15 minutes"
-    elif status in (401, 403):
-        who = "without credentials" if options.no_sign_request else "with these credentials"
-        text = (
-            f"access denied {who} ({code or status}); ask the bucket's owner for s3:ListBucket "
-            "and s3:GetObject, and s3:PutObject and s3:DeleteObject for a sink"
-        )
-    elif code == "NoSuchBucket":
-        kind, text = ObjectNotFoundError, "no such bucket; check its name and the endpoint"
-    elif status == 404:  # noqa: PLR2004 - HTTP
-        kind, text = ObjectNotFoundError, "no such object; was it removed meanwhile?"
-    elif code in REDIRECTS or status in (301, 307):
-        kind, text = StoreError, "wrong region; leave --region out, or give the bucket's own"
-    else:
-        cause = f"S3 answers {code or 'with status'} {status}" if status else _unanswered(error)
-        kind, text = StoreError, f"{cause} ({tries} tries); check the network, then run again"
-    return kind(f"{where}: {text}")
-
-
-def _unanswered(error: Exception) -> str:
-    if isinstance(error, TornError):
-        return "the answer broke off"
-    return f"no answer ({type(error).__name__})"

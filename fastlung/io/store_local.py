@@ -52,6 +52,14 @@ class LocalStore:
     def __init__(self, root: str | os.PathLike[str]) -> None:
         self.root = Path(root)
 
+    #: A warm cache needs one reader; a cold one, or a network, gains from four.
+    requests_at_once = 4
+
+    @property
+    def throttled(self) -> int:
+        """Never: a folder refuses nobody."""
+        return 0
+
     @property
     def url(self) -> str:
         """What `open_store` reopens this store from, in another process too."""
@@ -207,6 +215,26 @@ class LocalStore:
             raise StoreError(f"{key}: changed since it was listed; run again when it is complete")
         return data
 
+    def read(self, key: str, *, etag: str) -> memoryview:
+        """
+        Read a whole object as `get` does.
+
+        Parameters
+        ----------
+        key : str
+            Key of the object.
+        etag : str
+            As listed; anything else there now is an error.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it is no regular file, has changed since it was listed, or cannot be read.
+        """
+        return memoryview(self.get(key, etag=etag))
+
     def put(self, key: str, buffers: Iterable[Buffer]) -> None:
         """
         Write an object, replacing what was there, atomically and durably.
@@ -285,6 +313,10 @@ class LocalStore:
         with suppress(OSError):  # not empty
             for folder in path.parents[: max(0, key.count("/") - 1)]:
                 folder.rmdir()
+
+    def enforces_create(self) -> bool:
+        """Yes: the file system does."""
+        return True
 
     def sweep(self) -> int:
         """

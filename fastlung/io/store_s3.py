@@ -3,32 +3,41 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING
+import secrets
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
 from fastlung.errors import AccessError, ConfigError, ObjectNotFoundError, StoreError
 from fastlung.io.objects import ObjectInfo, key_parts
-from fastlung.io.s3_access import Bucket, TornError, connect, refusal_of, retried
+from fastlung.io.s3_access import ask, endpoint_of, limiter_of
+from fastlung.io.s3_answers import TornError
+from fastlung.io.s3_listing import Page, listed
+from fastlung.io.s3_patience import AT_START, IN_A_RUN
+from fastlung.io.s3_read import Wanted, read_object
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator
 
-    from obstore import GetOptions
     from typing_extensions import Buffer
 
     from fastlung.config import StoreOptions
     from fastlung.io.objects import Store
+    from fastlung.io.s3_access import Bucket
+    from fastlung.io.s3_patience import Patience
 
 __all__ = ["S3Store"]
 
-#: Keys that obstore takes as they are; it rewrites or refuses empty and dotted parts, control
-#: letters and outer slashes, so all other keys are read through boto3, at several times the cost.
-PLAIN_KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w .,:;=@+()'!~-]+(/[\w .,:;=@+()'!~-]+)*")
-#: Above this an object goes up in parts; S3 takes up to 5 GiB in one request.
-SINGLE_PUT_BYTES = 2**30
-PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE = 412, 416
+Result = TypeVar("Result")
+
+#: Above this an object goes up in parts, a few at a time. Most volumes are smaller: one request is
+#: cheaper than six, and uploads do not wait for each other's bytes anyway.
+SINGLE_PUT_BYTES = 2**27
+PARTS_AT_ONCE = 4
+#: Parts are at least so long, and at most so many: S3's limit.
+PART_BYTES, MOST_PARTS = 2**25, 10_000
+KEYS_A_PAGE = 1000
 
 
 class S3Store:
@@ -58,14 +67,18 @@ class S3Store:
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", self.bucket):
             raise ConfigError(f"s3://{place}: no bucket in it; expected s3://bucket/prefix")
 
+    #: Some 13 MB/s each at 30 ms to the first byte; more than one worker needs.
+    requests_at_once = 16
+
     @property
     def url(self) -> str:
         """What `open_store` reopens this store from, in another process too."""
         return f"s3://{self.bucket}/{self.prefix}".removesuffix("/")
 
     @property
-    def _at(self) -> Bucket:
-        return connect(self.bucket, self._options)
+    def throttled(self) -> int:
+        """How often this process was told to ask this bucket less often."""
+        return limiter_of(self.bucket, endpoint_of(self._options)).throttled
 
     def check_source(self) -> None:
         """
@@ -81,7 +94,7 @@ class S3Store:
             For a wrong region, or an endpoint that does not answer.
         """
         try:
-            self._page(self.prefix, keys=1)
+            self._page(keys=1, patience=AT_START)
         except AccessError:
             if self._options.request_payer or not self._pays_to_look():
                 raise
@@ -103,7 +116,7 @@ class S3Store:
             self._options.model_copy(update={"request_payer": "requester"}),
         )
         try:
-            paying._page(self.prefix, keys=1)
+            paying._page(keys=1, patience=AT_START)
         except StoreError:
             return False
         return True
@@ -138,30 +151,56 @@ class S3Store:
         StoreError
             If the bucket cannot be listed.
         """
-        return _by_folder(self._listed("/".join(filter(None, (self.prefix, prefix.strip("/"))))))
+        folder = prefix.strip("/")
+        return listed(self._pages, f"{folder}/" if folder else "")
 
-    def _listed(self, folder: str) -> Iterator[ObjectInfo]:
-        cut = len(self.prefix) + 1 if self.prefix else 0
+    def _pages(self, prefix: str, *, after: str = "", flat: bool = False) -> Iterator[Page]:
+        """Pages of a listing, keys as below this store's root, without what is hidden."""
         token = ""
         while True:
-            page = self._page(folder, token=token)
-            for entry in page.get("Contents", ()):
-                key = entry["Key"][cut:]
-                if key.endswith("/") or any(part.startswith(".") for part in key.split("/")):
-                    continue
-                yield _info(key, entry["Size"], entry["ETag"])
-            token = page.get("NextContinuationToken", "")
+            page = self._page(prefix, after=after, flat=flat, token=token)
+            yield page
+            token = page.token
             if not token:
                 return
 
-    def _page(self, folder: str, *, keys: int = 1000, token: str = "") -> dict:  # type: ignore[type-arg]
+    def _page(
+        self,
+        prefix: str = "",
+        *,
+        after: str = "",
+        flat: bool = False,
+        token: str = "",
+        keys: int = KEYS_A_PAGE,
+        patience: Patience = IN_A_RUN,
+    ) -> Page:
+        root = f"{self.prefix}/" if self.prefix else ""
+        wanted = {
+            "Prefix": root + prefix,
+            "StartAfter": after and root + after,
+            "Delimiter": "/" if flat else "",
+            "ContinuationToken": token,
+        }
         arguments = {"Bucket": self.bucket, "MaxKeys": keys, **self._payer()}
-        if folder:
-            arguments["Prefix"] = f"{folder}/"
-        if token:
-            arguments["ContinuationToken"] = token
-        client = self._at.client
-        return retried(lambda: client.list_objects_v2(**arguments), self.url, self._options)
+        arguments |= {name: value for name, value in wanted.items() if value}
+        page: Page = ask(
+            self.bucket,
+            self._options,
+            lambda at: _whole_page(at.client.list_objects_v2(**arguments)),
+            action="list",
+            where=self.url,
+            patience=patience,
+        )
+        cut = len(root)
+        return Page(
+            objects=tuple(
+                _info(info.key[cut:], info.size_bytes, info.etag)
+                for info in page.objects
+                if not _is_hidden(info.key[cut:])
+            ),
+            folders=tuple(f[cut:] for f in page.folders if not _is_hidden(f[cut:-1])),
+            token=page.token,
+        )
 
     def _payer(self) -> dict[str, str]:
         return {"RequestPayer": "requester"} if self._options.request_payer else {}
@@ -183,12 +222,8 @@ class S3Store:
             If it cannot be asked for.
         """
         full = f"{self.prefix}/{key}" if self.prefix else key
-        client = self._at.client
-        answer = retried(
-            lambda: client.head_object(Bucket=self.bucket, Key=full, **self._payer()),
-            key,
-            self._options,
-        )
+        arguments = {"Bucket": self.bucket, "Key": full, **self._payer()}
+        answer = self._asked("read", key, lambda at: at.client.head_object(**arguments))
         return _info(key, answer["ContentLength"], answer["ETag"])
 
     def get(self, key: str, *, etag: str | None = None, first_bytes: int = -1) -> bytes:
@@ -211,51 +246,42 @@ class S3Store:
         StoreError
             If it has changed since it was listed, or cannot be read.
         """
-        if first_bytes == 0:
-            return b""
+        return bytes(self._read(key, etag, first_bytes)) if first_bytes else b""
+
+    def read(self, key: str, *, etag: str) -> memoryview:
+        """
+        Read a whole object as `get` does, without a copy of what has arrived.
+
+        Parameters
+        ----------
+        key : str
+            Key of the object.
+        etag : str
+            As listed; anything else there now is an error.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it has changed since it was listed, or cannot be read.
+        """
+        return self._read(key, etag, -1)
+
+    def _read(self, key: str, etag: str | None, first_bytes: int) -> memoryview:
         size, _, tag = (etag or "").partition("-")
-        full = f"{self.prefix}/{key}" if self.prefix else key
-        read = self._get_plain if PLAIN_KEY.fullmatch(full) else self._get_odd
-
-        def whole() -> bytes | None:
-            try:
-                data, size_bytes = read(full, tag, first_bytes)
-            except Exception as error:
-                status = refusal_of(error).status
-                if status == RANGE_NOT_SATISFIABLE:
-                    return b""  # an empty object has no first byte
-                if status == PRECONDITION_FAILED:
-                    return None
-                raise
-            if len(data) != (size_bytes if first_bytes < 0 else min(size_bytes, first_bytes)):
-                raise TornError
-            return data if not size or size_bytes == int(size, 16) else None
-
-        found = retried(whole, key, self._options)
+        wanted = Wanted(
+            bucket=self.bucket,
+            key=f"{self.prefix}/{key}" if self.prefix else key,
+            etag=tag,
+            size_bytes=int(size, 16) if size else None,
+            first_bytes=first_bytes,
+            payer=self._payer(),
+        )
+        found = self._asked("read", key, lambda at: read_object(at, wanted))
         if found is None:
             raise StoreError(f"{key}: changed since it was listed; run again when it is complete")
         return found
-
-    def _get_plain(self, key: str, tag: str, first_bytes: int) -> tuple[bytes, int]:
-        options: GetOptions = {}
-        if tag:
-            options["if_match"] = tag
-        if first_bytes > 0:
-            options["range"] = (0, first_bytes)
-        answer = obstore.get(self._at.mover, key, options=options)
-        size_bytes = answer.meta["size"]
-        return bytes(answer.bytes()), size_bytes
-
-    def _get_odd(self, key: str, tag: str, first_bytes: int) -> tuple[bytes, int]:
-        arguments = {"Bucket": self.bucket, "Key": key, **self._payer()}
-        if tag:
-            arguments["IfMatch"] = tag
-        if first_bytes > 0:
-            arguments["Range"] = f"bytes=0-{first_bytes - 1}"
-        answer = self._at.client.get_object(**arguments)
-        data: bytes = answer["Body"].read()
-        total = answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"]
-        return data, int(total)
 
     def put(self, key: str, buffers: Iterable[Buffer]) -> None:
         """
@@ -274,16 +300,20 @@ class S3Store:
             If it cannot be written; then nothing has changed under `key`.
         """
         pieces = [memoryview(buffer).cast("B") for buffer in buffers]
-        in_parts = sum(piece.nbytes for piece in pieces) > SINGLE_PUT_BYTES
-        self._written(key, pieces, in_parts=in_parts)
+        size_bytes = sum(piece.nbytes for piece in pieces)
+        full = self._writable(key)
 
-    def _written(self, key: str, pieces: Sequence[memoryview], *, in_parts: bool) -> None:
-        full, mover = self._writable(key), self._at.mover
-        retried(
-            lambda: obstore.put(mover, full, pieces, use_multipart=in_parts),
-            f"object {key} cannot be written",
-            self._options,
-        )
+        def send(at: Bucket) -> None:
+            obstore.put(
+                at.mover,
+                full,
+                pieces,
+                use_multipart=size_bytes > SINGLE_PUT_BYTES,
+                chunk_size=part_bytes(size_bytes),
+                max_concurrency=PARTS_AT_ONCE,
+            )
+
+        self._asked("write", key, send)
 
     def create(self, key: str, data: bytes) -> bool:
         """
@@ -306,23 +336,23 @@ class S3Store:
         StoreError
             If it cannot be written.
         """
-        full, mover = self._writable(key), self._at.mover
+        full = self._writable(key)
         tries = 0
 
-        def once() -> bool:
+        def once(at: Bucket) -> bool:
             nonlocal tries
             tries += 1
             try:
-                obstore.put(mover, full, data, mode="create", use_multipart=False)
+                obstore.put(at.mover, full, data, mode="create", use_multipart=False)
             except AlreadyExistsError:
                 # Our own first try may have arrived while its answer was lost.
                 try:
-                    return tries > 1 and bytes(obstore.get(mover, full).bytes()) == data
+                    return tries > 1 and bytes(obstore.get(at.mover, full).bytes()) == data
                 except FileNotFoundError:
                     raise TornError from None  # two creators in conflict, neither of them done
             return True
 
-        return retried(once, f"object {key} cannot be written", self._options)
+        return self._asked("write", key, once)
 
     def delete(self, key: str) -> None:
         """
@@ -338,13 +368,9 @@ class S3Store:
         StoreError
             If it is there and cannot be removed.
         """
-        full, mover = self._writable(key), self._at.mover
+        full = self._writable(key)
         try:
-            retried(
-                lambda: obstore.delete(mover, full),
-                f"object {key} cannot be removed",
-                self._options,
-            )
+            self._asked("remove", key, lambda at: obstore.delete(at.mover, full))
         except ObjectNotFoundError:
             return
 
@@ -352,28 +378,48 @@ class S3Store:
         """Nothing to remove: an object that was not sent whole was never there."""
         return 0
 
+    def enforces_create(self) -> bool:
+        """
+        Try whether `create` has one winner here: some stores ignore ``If-None-Match``.
+
+        Writes a hidden object of a few bytes, tries to create it again, and removes it.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written.
+        """
+        key = f".fastlung-probe-{secrets.token_hex(8)}"
+        self.put(key, [b"first"])
+        try:
+            return not self.create(key, b"second")
+        finally:
+            self.delete(key)
+
+    def _asked(self, action: str, key: str, do: Callable[[Bucket], Result]) -> Result:
+        where = f"object {key} in s3://{self.bucket}"
+        return ask(self.bucket, self._options, do, action=action, where=where)
+
     def _writable(self, key: str) -> str:
         return "/".join([*filter(None, (self.prefix,)), *key_parts(key)])
+
+
+def _whole_page(answer: dict[str, Any]) -> Page:
+    page: Page | None = answer.get("Page")
+    if page is None:
+        raise TornError  # a proxy's page of apologies, or XML cut short
+    return page
+
+
+def part_bytes(size_bytes: int) -> int:
+    """Length of the parts in which so many bytes go up: a whole number of MiB."""
+    return max(PART_BYTES, -(-size_bytes // MOST_PARTS // 2**20) * 2**20)
+
+
+def _is_hidden(key: str) -> bool:
+    return key.endswith("/") or any(part.startswith(".") for part in key.split("/"))
 
 
 def _info(key: str, size_bytes: int, etag: str) -> ObjectInfo:
     # The size goes along in the tag, so that `get` can hold both against what it is given.
     return ObjectInfo(key=key, size_bytes=size_bytes, etag=f"{size_bytes:x}-{etag}")
-
-
-def _by_folder(listed: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
-    """
-    Put together what a listing in order of keys has torn apart: ``a/1``, ``a/b/1``, ``a/c``.
-
-    Only the objects of folders above the current one are held back.
-    """
-    held: list[tuple[str, list[ObjectInfo]]] = []
-    for info in listed:
-        folder = info.key.rpartition("/")[0]
-        while held and not f"{folder}/".startswith(f"{held[-1][0]}/" if held[-1][0] else ""):
-            yield from held.pop()[1]
-        if not held or held[-1][0] != folder:
-            held.append((folder, []))
-        held[-1][1].append(info)
-    for _, objects in reversed(held):
-        yield from objects

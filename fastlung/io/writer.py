@@ -30,7 +30,9 @@ METADATA_NAME = "metadata.json"
 LABELS = {
     "default": {"0": "background", "1": "right lung", "2": "left lung"},
     "tutorial": {"0": "background", "1": "lungs"},
+    "grt123": {"0": "background", "1": "right lung", "2": "left lung"},
 }
+AIRWAY_LABEL = {"3": "trachea and main bronchi"}
 #: What an image's numbers are, by its dtype, where a window was applied.
 WINDOWED_UNITS = {
     "float32": "fraction of the window",
@@ -81,7 +83,7 @@ def encode(
     arrays = {"image": result.image}
     if result.mask is not None:
         arrays["mask"] = result.mask
-    labels = LABELS.get(config.mask, {})
+    labels = LABELS.get(config.mask, {}) | (AIRWAY_LABEL if config.airway else {})
     meanings = {
         "image": _image_meaning(result),
         "mask": ", ".join(f"{number} {label}" for number, label in labels.items()),
@@ -100,6 +102,7 @@ def encode(
         "dtype": result.image.dtype.name,
         "window_hu": result.window_hu,
         "zero_centre": result.zero_centre,
+        "standardise": result.standardise,
         "image_unit": _image_unit(result),
         "labels": labels,
         "verdict": verdict,
@@ -113,6 +116,8 @@ def encode(
 def _image_unit(result: ScanResult) -> str:
     if result.window_hu is None:
         return "HU"
+    if result.standardise is not None:
+        return "standard deviations from the mean"
     return WINDOWED_UNITS[result.image.dtype.name]
 
 
@@ -121,6 +126,9 @@ def _image_meaning(result: ScanResult) -> str:
     if result.window_hu is None:
         return "Hounsfield units"
     low, high = result.window_hu
+    if result.standardise is not None:
+        mean, deviation = result.standardise
+        return f"{low:g} to {high:g} HU less {mean:g}, divided by {deviation:g}"
     top = "255" if result.image.dtype.name == "uint8" else "1"
     less = f", minus {result.zero_centre:g}" if result.zero_centre else ""
     return f"{low:g} to {high:g} HU as 0 to {top}{less}"

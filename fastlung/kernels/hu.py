@@ -45,9 +45,8 @@ def rescale(stored, scale, lowest_hu, fill_hu, out):
     """
     filled = 0
     for z in range(stored.shape[0]):
-        rule = slice_rule(scale, z)
-        for y in range(stored.shape[1]):
-            filled += rescale_row(stored[z, y], rule, lowest_hu, fill_hu, out[z, y])
+        words, target = stored[z].reshape(-1), out[z].reshape(-1)
+        filled += rescale_row(words, slice_rule(scale, z), lowest_hu, fill_hu, target)
     return filled
 
 
@@ -76,18 +75,47 @@ def slice_rule(scale, z):
 
 @njit(nogil=True, cache=True)
 def rescale_row(words, rule, lowest_hu, fill_hu, out):
-    """`rescale` for one row; `out` of int16, or of float32 that hold its numbers."""
+    """`rescale` for some words of a slice; `out` of int16, or of float32 that hold its numbers."""
     down, mask, sign, low, high, slope, intercept = rule
-    lowest, fill = np.float32(lowest_hu), np.float32(fill_hu)
-    filled = 0
+    lowest, fill = np.float32(lowest_hu), np.int32(fill_hu)
+    # Nearly every CT has slope 1 and a whole intercept: 0.006 s instead of 0.009 s for 47 million
+    # voxels. Sums are exact in float32, too, and so the same.
+    if slope == 1.0 and abs(intercept) <= 1e6 and intercept == np.rint(intercept):
+        offset = np.int32(intercept)
+        return _rescale_whole(words, down, mask, sign, offset, low, high, lowest, fill, out)
+    return _rescale_any(words, down, mask, sign, slope, intercept, low, high, lowest, fill, out)
+
+
+# Both count in 32 bits: a 64-bit count halves the lanes of the whole loop.
+
+
+@njit(nogil=True, cache=True)
+def _rescale_whole(words, down, mask, sign, offset, low, high, lowest, fill, target):
+    darkest = np.int32(np.ceil(max(lowest, np.float32(-2147483648.0))))
+    count = np.int32(0)
     for x in range(words.shape[0]):
-        value = np.int32(((np.int32(words[x]) >> down) & mask) ^ sign) - sign
-        hu = np.rint(slope * np.float32(value) + intercept)
-        padding = (low <= value <= high) or hu < lowest
-        filled += padding
+        value = np.int32(np.int32(((np.int32(words[x]) >> down) & mask) ^ sign) - sign)
+        hu = np.int32(value + offset)
+        padding = ((low <= value) & (value <= high)) | (hu < darkest)
+        count = np.int32(count + np.int32(padding))
         hu = fill if padding else hu
-        out[x] = min(max(hu, np.float32(-32768.0)), np.float32(32767.0))
-    return filled
+        hu = np.int32(-32768) if hu < -32768 else hu  # min() would widen it to 64 bits
+        target[x] = np.int32(32767) if hu > 32767 else hu
+    return count
+
+
+@njit(nogil=True, cache=True)
+def _rescale_any(words, down, mask, sign, slope, intercept, low, high, lowest, fill, target):
+    air = np.float32(fill)
+    count = np.int32(0)
+    for x in range(words.shape[0]):
+        value = np.int32(np.int32(((np.int32(words[x]) >> down) & mask) ^ sign) - sign)
+        hu = np.rint(slope * np.float32(value) + intercept)
+        padding = ((low <= value) & (value <= high)) | (hu < lowest)
+        count = np.int32(count + np.int32(padding))
+        hu = air if padding else hu
+        target[x] = min(max(hu, np.float32(-32768.0)), np.float32(32767.0))
+    return count
 
 
 @njit(nogil=True, cache=True)

@@ -1,5 +1,5 @@
 """
-Connected components of run-length rows, by union-find on runs.
+Connected components of run-length rows, by union-find on runs or on blocks of rows.
 
 Labels are numbered by the first voxel of each component in array order, as scikit-image's and
 SciPy's are.
@@ -8,17 +8,19 @@ SciPy's are.
 import numpy as np
 from numba import njit
 
+from fastlung.kernels.bits import bits_of_runs
 from fastlung.kernels.runs import Runs, complement, select, union
+from fastlung.kernels.words import bits_set, lowest_bit
 
-__all__ = ["fill_holes", "label", "label_slices"]
+__all__ = ["fill_holes", "label", "label_slices", "on_volume_border"]
 
 #: Neighbouring rows already seen, as (dz, dy, reach): two runs touch if they overlap after one of
 #: them has grown by `reach` voxels at both ends.
 _ROWS_3D = {
     6: np.array([[0, -1, 0], [-1, 0, 0]]),
     18: np.array([[0, -1, 1], [-1, 0, 1], [-1, -1, 0], [-1, 1, 0]]),
-    26: np.array([[0, -1, 1], [-1, -1, 1], [-1, 0, 1], [-1, 1, 1]]),
 }
+_ALL_AROUND = 26
 _ROWS_2D = {4: np.array([[0, -1, 0]]), 8: np.array([[0, -1, 1]])}
 
 
@@ -40,6 +42,8 @@ def label(runs: Runs, connectivity: int) -> tuple[np.ndarray, int]:
     count : int
         How many there are.
     """
+    if connectivity == _ALL_AROUND:
+        return _label_blocks(runs)
     labels, count = _label(
         runs.shape[1], runs.offsets, runs.starts, runs.stops, _ROWS_3D[connectivity]
     )
@@ -71,11 +75,12 @@ def fill_holes(runs: Runs, connectivity: int = 6) -> Runs:
     """
     outside = complement(runs)
     labels, count = label(outside, connectivity)
-    open_ = _on_volume_border(outside, labels, count)
+    open_ = on_volume_border(outside, labels, count)
     return union(runs, select(outside, ~open_[labels]))
 
 
-def _on_volume_border(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
+def on_volume_border(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
+    """Which labels touch the border of the volume; ndarray of bool, shape (count + 1,)."""
     depth, height, width = runs.shape
     row = np.repeat(np.arange(runs.offsets.size - 1), np.diff(runs.offsets))
     z, y = np.divmod(row, height)
@@ -135,4 +140,141 @@ def _label(height, offsets, starts, stops, neighbour_rows):
             labels[run] = found
         else:
             labels[run] = labels[root]
+    return labels, found
+
+
+def _label_blocks(runs: Runs) -> tuple[np.ndarray, int]:
+    """
+    Components of 26 neighbours.
+
+    With 26 neighbours, two by two rows, neighbours along z and y, are one row: what touches along
+    x in their union touches in three dimensions. A quarter of the rows are left to compare, on
+    words of 64 voxels, and a block is found by counting starts before a bit. Of 385,000 runs of a
+    noisy chest 120,000 blocks are left, and 19 ms become 7.
+    """
+    words = bits_of_runs(runs)
+    depth, height, _ = runs.shape
+    firsts, starts, count = _blocks(words, depth, height)
+    parents = np.arange(count, dtype=np.int32)
+    _unite_blocks(words, depth, height, firsts, starts, parents)
+    labels, found = _number_runs(runs.offsets, runs.starts, height, firsts, starts, parents)
+    return labels, found
+
+
+@njit(nogil=True, cache=True)
+def _blocks(words, depth, height):
+    """For each word of each two by two rows: number of its block's first, less 1; where they start.
+
+    The block of a voxel is `firsts` plus the starts up to it.
+    """
+    tall = (height + 1) // 2
+    rows, count = (depth + 1) // 2 * tall, 0
+    firsts = np.empty((rows, words.shape[1]), np.int32)
+    starts = np.empty((rows, words.shape[1]), np.uint64)
+    for row in range(rows):
+        z, y = 2 * (row // tall), 2 * (row % tall)
+        below, above = z * height, min(z + 1, depth - 1) * height
+        behind = min(y + 1, height - 1)
+        carry = np.uint64(0)
+        for word in range(words.shape[1]):
+            bits = words[below + y, word] | words[below + behind, word]
+            bits |= words[above + y, word] | words[above + behind, word]
+            starts[row, word] = bits & ~((bits << np.uint64(1)) | carry)
+            carry = bits >> np.uint64(63)
+            firsts[row, word] = count - 1
+            count += bits_set(starts[row, word])
+    return firsts, starts, count
+
+
+@njit(nogil=True, cache=True)
+def _unite_blocks(words, depth, height, firsts, starts, parents):
+    """Unite the blocks of all neighbouring rows that touch."""
+    tall = (height + 1) // 2
+    for row in range(firsts.shape[0]):
+        z, y = 2 * (row // tall), 2 * (row % tall)
+        here, there = z * height, (z - 1) * height
+        above, behind = min(z + 1, depth - 1) * height, min(y + 1, height - 1)
+        if y > 0:
+            _unite_rows(
+                words, here + y, above + y, here + y - 1, above + y - 1,
+                firsts, starts, row, row - 1, parents,
+            )  # fmt: skip
+        if z > 0:
+            _unite_rows(
+                words, here + y, here + behind, there + y, there + behind,
+                firsts, starts, row, row - tall, parents,
+            )  # fmt: skip
+        if z > 0 and y > 0:
+            _unite_rows(
+                words, here + y, here + y, there + y - 1, there + y - 1,
+                firsts, starts, row, row - tall - 1, parents,
+            )  # fmt: skip
+        if z > 0 and y + 2 < height:
+            _unite_rows(
+                words, here + y + 1, here + y + 1, there + y + 2, there + y + 2,
+                firsts, starts, row, row - tall + 1, parents,
+            )  # fmt: skip
+
+
+@njit(nogil=True, cache=True)
+def _unite_rows(words, a, also_a, b, also_b, firsts, starts, row_a, row_b, parents):
+    """Unite the blocks of two rows of blocks that touch between rows `a` and `b` of voxels."""
+    one, top, none = np.uint64(1), np.uint64(63), np.uint64(0)
+    carry, last_a, last_b = none, none, none
+    for word in range(words.shape[1]):
+        in_a = words[a, word] | words[also_a, word]
+        in_b = words[b, word] | words[also_b, word]
+        both = in_a & in_b
+        after = (both << one) | carry
+        # Only the first voxel of a stretch in both rows, and diagonals beside no such stretch:
+        # the others would unite the same two blocks again.
+        falling = in_a & ((in_b << one) | last_b) & ~(both | after)
+        rising = in_b & ((in_a << one) | last_a) & ~(both | after)
+        touching = (both & ~after) | falling | rising
+        carry, last_a, last_b = both >> top, in_a >> top, in_b >> top
+        while touching != none:
+            x = np.uint64(lowest_bit(touching))
+            touching &= touching - one
+            up_to_x = np.uint64(0xFFFFFFFFFFFFFFFF) >> (top - x)
+            up_to_a, up_to_b = up_to_x >> ((rising >> x) & one), up_to_x >> ((falling >> x) & one)
+            _unite(
+                parents,
+                firsts[row_a, word] + bits_set(starts[row_a, word] & up_to_a),
+                firsts[row_b, word] + bits_set(starts[row_b, word] & up_to_b),
+            )
+
+
+@njit(nogil=True, cache=True)
+def _unite(parents, one, other):
+    """Rem's union: walk up from both, hanging each on the lower of the two on the way."""
+    one, other = parents[one], parents[other]
+    while one != other:
+        if one < other:
+            one, other = other, one
+        above = parents[one]
+        parents[one] = other
+        if above == one:
+            return
+        one = above
+
+
+@njit(nogil=True, cache=True)
+def _number_runs(offsets, run_starts, height, firsts, starts, parents):
+    """Label of each run, in the order of the runs."""
+    for block in range(parents.shape[0]):
+        parents[block] = parents[parents[block]]  # parents come first
+    numbers = np.zeros(parents.shape[0], np.int32)
+    labels = np.empty(run_starts.shape[0], np.int32)
+    tall, found = (height + 1) // 2, 0
+    for row in range(offsets.shape[0] - 1):
+        z, y = divmod(row, height)
+        block_row = z // 2 * tall + y // 2
+        for run in range(offsets[row], offsets[row + 1]):
+            word, x = run_starts[run] >> 6, np.uint64(run_starts[run] & 63)
+            up_to_x = np.uint64(0xFFFFFFFFFFFFFFFF) >> (np.uint64(63) - x)
+            root = parents[firsts[block_row, word] + bits_set(starts[block_row, word] & up_to_x)]
+            if numbers[root] == 0:
+                found += 1
+                numbers[root] = found
+            labels[run] = numbers[root]
     return labels, found

@@ -131,10 +131,14 @@ def _placed(runs: Runs, box: _Box, shape: tuple[int, int, int]) -> Runs:
 
 
 def _dilated(words: np.ndarray, shape: tuple[int, int, int], element: np.ndarray) -> np.ndarray:
-    widened = np.empty((int(element[:, 2].max()) + 1, *words.shape), np.uint64)
-    _widen(words, shape[2], widened)
+    # Empty rows before and after each slice, so that a shift along y meets no border.
+    spare = int(np.abs(element[:, 1]).max())
+    rows = shape[1] + 2 * spare
+    widened = np.zeros((int(element[:, 2].max()) + 1, shape[0], rows, words.shape[1]), np.uint64)
+    widened[0, :, spare : spare + shape[1]] = words.reshape(shape[0], shape[1], -1)
+    _widen(shape[2], spare, widened)
     out = np.zeros_like(words)
-    _gather(widened, shape[0], shape[1], element, out)
+    _gather(widened, element[element[:, 1] >= 0], spare, out)
     return out
 
 
@@ -150,36 +154,38 @@ def _inverted(words: np.ndarray, width: int) -> np.ndarray:
 
 
 @njit(nogil=True, cache=True)
-def _widen(words, width, out):
-    """``out[h]``: every bit spread by `h` voxels to both sides, within the row."""
-    spare = words.shape[1] * 64 - width
-    last = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(spare)
-    out[0] = words
+def _widen(width, spare, out):
+    """``out[h]``: every bit of ``out[0]`` spread by `h` voxels to both sides, within the row."""
+    words = out.shape[3]
+    last = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(words * 64 - width)
     one, top = np.uint64(1), np.uint64(63)
     for h in range(1, out.shape[0]):
-        for row in range(words.shape[0]):
-            source, target = out[h - 1, row], out[h, row]
-            for word in range(words.shape[1]):
-                bits = source[word] | (source[word] << one) | (source[word] >> one)
-                if word > 0:
-                    bits |= source[word - 1] >> top
-                if word + 1 < words.shape[1]:
-                    bits |= source[word + 1] << top
-                target[word] = bits
-            target[words.shape[1] - 1] &= last
+        for z in range(out.shape[1]):
+            for y in range(spare, out.shape[2] - spare):
+                source, target = out[h - 1, z, y], out[h, z, y]
+                for word in range(words):
+                    bits = source[word] | (source[word] << one) | (source[word] >> one)
+                    if word > 0:
+                        bits |= source[word - 1] >> top
+                    if word + 1 < words:
+                        bits |= source[word + 1] << top
+                    target[word] = bits
+                target[words - 1] &= last
 
 
 @njit(nogil=True, cache=True)
-def _gather(widened, depth, height, element, out):
-    """OR the widened rows of the element together.
+def _gather(widened, element, spare, out):
+    """OR the widened rows of the element together; `element` has its rows with ``dy >= 0``.
 
     The rows of a slice lie one behind another, so a shift along y shifts one long block of words:
-    a single loop that the compiler vectorises (row by row took eight times as long). What a slice
+    a single loop that the compiler vectorises (row by row took eight times as long). Rows at `dy`
+    and `-dy` are taken together, which saves half of the loads and stores of the sum. What a slice
     adds to those above and below it is the same, so it is gathered once, in cache, for both.
     """
-    words = out.shape[1]
-    plane = height * words
-    blocks = widened.reshape(widened.shape[0], depth, plane)
+    depth, words = widened.shape[1], widened.shape[3]
+    plane = (widened.shape[2] - 2 * spare) * words
+    first = spare * words
+    blocks = widened.reshape(widened.shape[0], depth, widened.shape[2] * words)
     target = out.reshape(depth, plane)
     layer = np.empty(plane, np.uint64)
     for z in range(depth):
@@ -188,10 +194,11 @@ def _gather(widened, depth, height, element, out):
             dz = element[n, 0]
             layer[:] = np.uint64(0)
             while n < element.shape[0] and element[n, 0] == dz:
-                shift, source = element[n, 1], blocks[element[n, 2], z]
-                offset = shift * words
-                for word in range(max(0, -offset), min(plane, plane - offset)):
-                    layer[word] |= source[word + offset]
+                source, shift = blocks[element[n, 2], z], element[n, 1] * words
+                after = source[first + shift : first + shift + plane]
+                before = source[first - shift : first - shift + plane]
+                for word in range(plane):
+                    layer[word] |= after[word] | before[word]
                 n += 1
             if z + dz < depth:
                 above = target[z + dz]

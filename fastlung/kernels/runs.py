@@ -25,6 +25,7 @@ __all__ = [
     "sizes",
     "slice_sizes",
     "union",
+    "within",
 ]
 
 
@@ -68,6 +69,13 @@ def select(runs: Runs, keep: np.ndarray) -> Runs:
     """
     kept_before = np.concatenate(([0], np.cumsum(keep, dtype=np.int64)))
     return Runs(runs.shape, kept_before[runs.offsets], runs.starts[keep], runs.stops[keep])
+
+
+def within(runs: Runs, left: int, right: int) -> Runs:
+    """Runs of the voxels whose x index is at least `left` and less than `right`."""
+    starts = np.clip(runs.starts, left, max(left, right)).astype(np.uint16)
+    stops = np.clip(runs.stops, left, max(left, right)).astype(np.uint16)
+    return select(Runs(runs.shape, runs.offsets, starts, stops), starts < stops)
 
 
 def union(first: Runs, second: Runs) -> Runs:

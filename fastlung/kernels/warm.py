@@ -3,14 +3,20 @@
 import numpy as np
 
 from fastlung.kernels import (
+    compare,
+    field,
     fused,
     hu,
     intensity,
     labels,
     morphology,
+    nearer,
+    noise,
+    planes,
     resample,
     runs,
     threshold,
+    zoom,
 )
 
 __all__ = ["warm_up"]
@@ -27,6 +33,7 @@ def warm_up() -> None:
     _warm_intensities()
     _warm_resampling()
     _warm_masks()
+    _warm_grt123()
 
 
 def _warm_intensities() -> None:
@@ -68,6 +75,7 @@ def _warm_masks() -> None:
     for dtype in (np.uint8, np.int16, np.float32):
         mask = threshold.runs_at_most(np.ones((3, 3, 3), dtype), 0)
     everything = runs.complement(mask)
+    labels.label(everything, 6)
     found, count = labels.label(everything, 26)
     labels.label_slices(everything, 8)
     labels.fill_holes(everything)
@@ -77,3 +85,20 @@ def _warm_masks() -> None:
     runs.paint_coarse(everything, np.ones(found.size, np.uint8), (2, 2, 2))
     runs.paint(everything, np.ones(found.size, np.uint8), np.zeros((3, 3, 3), np.uint8))
     morphology.close(everything, morphology.ball(1.0, (1.0, 1.0, 1.0)))
+    compare.boxes(everything, found, count)
+    compare.overlap(everything, everything)
+    compare.overlaps(everything, found)
+    volume = np.zeros((3, 3, 3), np.int16)
+    field.on_field_edge(everything, field.field_of_view(volume, 0.0))
+    noise.noise_hu(volume, everything)
+
+
+def _warm_grt123() -> None:
+    volume, out = np.zeros((3, 4, 4), np.int16), np.zeros((3, 4, 4), np.uint8)
+    planes.smoothed_below(volume, np.ones(3), -600.0, np.zeros(3, np.bool_), out)
+    everything = threshold.runs_at_most(volume, 0)
+    found, count = labels.label_slices(everything, 8)
+    planes.eccentricities(everything, found, count)
+    planes.slice_hulls(everything)
+    nearer.share(out, (1.0, 1.0, 1.0))
+    zoom.zoom_bytes(out, np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((1, 1, 1), np.uint8))

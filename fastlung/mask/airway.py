@@ -5,6 +5,9 @@ A threshold cannot tell airway from lung: both are air, and at 1 mm the walls be
 Their shape can. In the plane the trachea is one compact dark region of a few square centimetres
 that hardly changes over many slices; it ends where it splits, and each bronchus ends where the
 region it runs into is suddenly much larger, which is lung.
+
+What is followed is the air eroded by 2 mm in the plane. Without that the lung beside the trachea
+leaks into it slice after slice: on two of three real chests the way ended 5 to 8 cm too high.
 """
 
 from __future__ import annotations
@@ -13,7 +16,9 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fastlung.kernels.runs import contacts, moments, sizes
+from fastlung.kernels import morphology
+from fastlung.kernels.labels import label_slices
+from fastlung.kernels.runs import contacts, moments, select, sizes, slice_sizes, within
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -21,28 +26,37 @@ if TYPE_CHECKING:
     from fastlung.kernels.runs import Runs
     from fastlung.scan import Grid
 
-__all__ = ["Regions", "find_airway"]
+__all__ = ["find_airway"]
 
+#: Air is eroded by this in the plane before it is followed, in millimetres: walls of bronchi that
+#: are thinner than a voxel leak through holes of about twice that.
+LEAK_MM = 2.0
 #: A trachea's cross-section; adults have 150 to 500 mm2, and it widens where it splits.
 TRACHEA_AREA_MM2 = (40.0, 900.0)
+#: A main bronchus is at most half of the largest trachea; narrower branches than this are lung's.
+BRANCH_AREA_MM2 = (30.0, 450.0)
 #: How far from the middle of the body the trachea may lie, in millimetres.
 OFF_CENTRE_MM = 45.0
+#: How far from there the main bronchi reach, and how far below the end of the trachea.
+BRONCHI_MM, BRONCHI_DEPTH_MM = 70.0, 60.0
 #: A trachea is followed at least this far; the tips of the lungs and gas in the gullet are not.
 SHORTEST_MM = 30.0
+#: Where it ends there are lungs: air in the slice, in square millimetres. Sinuses end without.
+LUNGS_MM2 = 3000.0
 #: Slice to slice a branch may grow by this factor and this much before it counts as lung.
-GROWTH, GROWTH_MM2 = 1.8, 60.0
+GROWTH, GROWTH_MM2 = 1.5, 40.0
 
 
-class Regions(NamedTuple):
+class _Regions(NamedTuple):
     """
-    Dark regions of each slice, and which lie on which.
+    Compact air of each slice, and what lies on what.
 
     Attributes
     ----------
     z, x_mm : ndarray of float64, shape (regions + 1,)
         Slice index, and centre along x in millimetres; entry 0 means nothing.
     area_mm2 : ndarray of float64, shape (regions + 1,)
-        Cross-section.
+        Cross-section, with the rim that erosion took given back as if it were round.
     below : list of list of int
         Regions of the next slice toward the feet that touch each region.
     """
@@ -53,20 +67,14 @@ class Regions(NamedTuple):
     below: list[list[int]]
 
 
-def find_airway(
-    air: Runs, slice_labels: npt.NDArray[np.int32], count: int, grid: Grid, middle_mm: float
-) -> npt.NDArray[np.bool_]:
+def find_airway(air: Runs, grid: Grid, middle_mm: float) -> Runs:
     """
-    Regions that belong to the trachea and main bronchi.
+    The lumen of the trachea and the main bronchi.
 
     Parameters
     ----------
     air : Runs
         Dark voxels inside the body.
-    slice_labels : ndarray of int32, shape (runs,)
-        Their regions within each slice, 0 for those to pass over.
-    count : int
-        Highest region.
     grid : Grid
         Canonical grid, z toward the head.
     middle_mm : float
@@ -74,42 +82,62 @@ def find_airway(
 
     Returns
     -------
-    ndarray of bool, shape (count + 1,)
-        By region; all False if no trachea was found.
+    Runs
+        Nothing if no trachea was found.
     """
-    regions = _regions(air, slice_labels, count, grid)
-    chosen = np.zeros(count + 1, np.bool_)
-    central = np.abs(regions.x_mm - middle_mm) < OFF_CENTRE_MM
+    left, right = ((middle_mm + side) / grid.spacing_mm[2] for side in (-BRONCHI_MM, BRONCHI_MM))
+    central = within(air, max(0, round(left)), max(0, round(right)))
+    disc = morphology.ball(LEAK_MM, grid.spacing_mm)
+    disc = disc[disc[:, 0] == 0]
+    core = morphology.erode(central, disc)
+    labels, count = label_slices(core, 4)
+    regions = _regions(core, labels, count, grid)
+    air_mm2 = slice_sizes(air) * (grid.spacing_mm[1] * grid.spacing_mm[2])
+    chosen = _choose(regions, grid, middle_mm, air_mm2)
+    return morphology.dilate(select(core, chosen[labels]), disc)
+
+
+def _regions(core: Runs, labels: npt.NDArray[np.int32], count: int, grid: Grid) -> _Regions:
+    centre = moments(core, labels, count)
+    eroded = sizes(core, labels, count) * (grid.spacing_mm[1] * grid.spacing_mm[2])
+    area = np.pi * (np.sqrt(eroded / np.pi) + LEAK_MM) ** 2
+    area[eroded == 0] = 0.0
+    # Smaller ones are no branch: of some thousands on a noisy scan a few hundred are left.
+    large = np.where(area[labels] > BRANCH_AREA_MM2[0], labels, 0).astype(np.int32)
+    below: list[list[int]] = [[] for _ in range(count + 1)]
+    for lower, upper in contacts(core, large).tolist():
+        below[upper].append(lower)
+    return _Regions(centre[:, 0], centre[:, 2] * grid.spacing_mm[2], area, below)
+
+
+def _choose(
+    regions: _Regions, grid: Grid, middle_mm: float, air_mm2: npt.NDArray[np.float64]
+) -> npt.NDArray[np.bool_]:
+    """By region, whether it is airway; `air_mm2` is all air inside the body by slice."""
+    chosen = np.zeros(regions.area_mm2.size, np.bool_)
+    visited = chosen.copy()
     low, high = TRACHEA_AREA_MM2
+    with np.errstate(invalid="ignore"):
+        central = np.abs(regions.x_mm - middle_mm) < OFF_CENTRE_MM
     candidates = np.flatnonzero(central & (regions.area_mm2 > low) & (regions.area_mm2 < high))
-    best_length = SHORTEST_MM
-    visited = np.zeros(count + 1, np.bool_)
     # From the head down: the trachea is followed from its highest region.
-    for seed in candidates[np.argsort(-regions.z[candidates], kind="stable")]:
+    for seed in candidates[np.argsort(-regions.z[candidates], kind="stable")].tolist():
         if visited[seed]:
             continue
-        trunk = _follow_trunk(int(seed), regions, high)
+        trunk = _trunk(seed, regions)
         visited[trunk] = True
-        length = (regions.z[trunk[0]] - regions.z[trunk[-1]]) * grid.spacing_mm[0]
-        # The first long one wins: deeper ones are vessels of air within the lung or bowel.
-        if length > best_length:
+        length_mm = (regions.z[trunk[0]] - regions.z[trunk[-1]]) * grid.spacing_mm[0]
+        lungs_mm2 = air_mm2[int(regions.z[trunk[-1]])]
+        # The first such one wins: deeper ones are vessels of air within the lung or bowel.
+        if length_mm > SHORTEST_MM and lungs_mm2 > LUNGS_MM2:
             chosen[trunk] = True
-            _follow_branches(trunk[-1], regions, chosen)
+            lowest = regions.z[trunk[-1]] - BRONCHI_DEPTH_MM / grid.spacing_mm[0]
+            _mark_branches(trunk[-1], regions, lowest, chosen)
             break
     return chosen
 
 
-def _regions(air: Runs, slice_labels: npt.NDArray[np.int32], count: int, grid: Grid) -> Regions:
-    centre = moments(air, slice_labels, count)
-    area = sizes(air, slice_labels, count) * (grid.spacing_mm[1] * grid.spacing_mm[2])
-    below: list[list[int]] = [[] for _ in range(count + 1)]
-    for lower, upper in contacts(air, slice_labels).tolist():
-        below[upper].append(lower)
-    with np.errstate(invalid="ignore"):
-        return Regions(centre[:, 0], centre[:, 2] * grid.spacing_mm[2], area, below)
-
-
-def _follow_trunk(seed: int, regions: Regions, largest_mm2: float) -> list[int]:
+def _trunk(seed: int, regions: _Regions) -> list[int]:
     """Downwards from `seed` while the way is one region of about the same size."""
     trunk = [seed]
     while True:
@@ -120,22 +148,24 @@ def _follow_trunk(seed: int, regions: Regions, largest_mm2: float) -> list[int]:
         if len(following) != 1:
             return trunk
         next_area = regions.area_mm2[following[0]]
-        if next_area > min(GROWTH * area + GROWTH_MM2, largest_mm2):
+        if next_area > min(GROWTH * area + GROWTH_MM2, TRACHEA_AREA_MM2[1]):
             return trunk
         trunk.append(following[0])
 
 
-def _follow_branches(start: int, regions: Regions, chosen: npt.NDArray[np.bool_]) -> None:
+def _mark_branches(
+    start: int, regions: _Regions, lowest: float, chosen: npt.NDArray[np.bool_]
+) -> None:
     """Mark what continues below `start` as long as no branch suddenly grows into lung."""
-    low, high = TRACHEA_AREA_MM2
-    front = [(start, regions.area_mm2[start])]
+    low, high = BRANCH_AREA_MM2
+    front = [start]
     while front:
-        region, area = front.pop()
+        region = front.pop()
+        area = regions.area_mm2[region]
         for following in regions.below[region]:
             next_area = regions.area_mm2[following]
-            if chosen[following] or next_area > min(GROWTH * area + GROWTH_MM2, high / 2):
+            if chosen[following] or next_area > min(GROWTH * area + GROWTH_MM2, high):
                 continue
-            if next_area > low / 2:
+            if next_area > low and regions.z[following] >= lowest:
                 chosen[following] = True
-                # A branch may not grow back to the trunk's size step by step.
-                front.append((following, min(area, next_area)))
+                front.append(following)

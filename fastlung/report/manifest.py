@@ -109,6 +109,30 @@ FIGURE_COLUMNS = {
     "hu_p99_5": _number("hu_p99_5", "HU", "99.5 % of the volume's voxels are at or below"),
     "litres_right": _number("litres_right", "L", "right lung"),
     "litres_left": _number("litres_left", "L", "left lung"),
+    "mask_confidence": _number(
+        "mask_confidence", "fraction", "0 to 1, from the nine columns after it"
+    ),
+    "mask_asymmetry": _number(
+        "mask_asymmetry", "fraction", "logarithm of left by right over the usual 0.85"
+    ),
+    "mask_foreign_litres": _number(
+        "mask_foreign_litres", "L", "air of the mask that is not the lungs'"
+    ),
+    "mask_dense_fraction": _number(
+        "mask_dense_fraction", "fraction", "of the mask is as dense as tissue"
+    ),
+    "mask_airway_litres": _number(
+        "mask_airway_litres", "L", "trachea and main bronchi in the mask"
+    ),
+    "mask_missed_fraction": _number(
+        "mask_missed_fraction", "fraction", "of the lungs' air is not in the mask"
+    ),
+    "mask_crossed_fraction": _number(
+        "mask_crossed_fraction", "fraction", "of the mask is on the other lung's side"
+    ),
+    "dense_litres": _number("dense_litres", "L", "dense regions of the lungs"),
+    "dense_lost_litres": _number("dense_lost_litres", "L", "those of them not in the mask"),
+    "noise_hu": _number("noise_hu", "HU", "standard deviation of the noise in tissue"),
     "litres": _number("litres", "L", "both lungs, where the mask does not tell them apart"),
 }
 #: Stages of a scan by their name in the record.

@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 import platform
 import secrets
-import shutil
 import threading
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -27,12 +26,15 @@ from fastlung.io.dicom.codecs import CODECS, is_installed
 from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import hu
 from fastlung.report.summary import byte_size
+from fastlung.run.disk import probe_disk
 from fastlung.run.machine import probe
-from fastlung.run.plan import ScanSize, output_voxels, scan_bytes
+from fastlung.run.need import ScanSize, output_voxels, scan_bytes
 from fastlung.run.resume import RECORDED_PACKAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from fastlung.run.machine import Machine
 
 __all__ = ["Fact", "examine"]
 
@@ -42,6 +44,8 @@ IDENTITY_SECONDS = 6.0
 USUAL_SHAPE, USUAL_SPACING_MM = (300, 512, 512), (1.25, 0.7, 0.7)
 #: Less free space than this stops most runs at once.
 LITTLE_SPACE_BYTES = 2 * 10**9
+#: A worker may have 64 requests under way, beside its files, pipes and libraries.
+FEW_OPEN_FILES = 256
 
 UNCOMPRESSED = {
     "1.2.840.10008.1.2": "Implicit VR Little Endian",
@@ -59,7 +63,8 @@ class Fact:
     Attributes
     ----------
     topic : str
-        ``processors``, ``memory``, ``decoders``, ``kernels``, ``versions``, ``aws`` or ``sink``.
+        ``processors``, ``memory``, ``network``, ``decoders``, ``kernels``, ``versions``, ``aws`` or
+        ``sink``.
     name : str
         What it is.
     value : str or int or float or None
@@ -93,13 +98,15 @@ def examine(sink: str | None = None, storage: StoreOptions | None = None) -> tup
     tuple of Fact
         In order of their topics.
     """
-    facts = [*_processors(), *_memory(), *_decoders(), *_kernels(), *_versions(), _aws()]
+    machine = probe()
+    facts = [*_processors(machine), *_memory(machine), *_network(machine)]
+    facts += [*_decoders(), *_kernels(), *_versions(), _aws()]
     return tuple(facts if sink is None else [*facts, *_sink(sink, storage or StoreOptions())])
 
 
-def _processors() -> Iterator[Fact]:
-    machine = probe()
+def _processors(machine: Machine) -> Iterator[Fact]:
     topic = "processors"
+    yield Fact(topic=topic, name="model", value=machine.cpu_model or None, origin="/proc/cpuinfo")
     yield Fact(topic=topic, name="usable", value=machine.cpus, origin=machine.cpus_origin)
     yield Fact(topic=topic, name="hardware threads", value=machine.cpus_logical, origin="kernel")
     yield Fact(topic=topic, name="cores", value=machine.cpus_physical, origin="/proc/cpuinfo")
@@ -114,8 +121,7 @@ def _processors() -> Iterator[Fact]:
     )
 
 
-def _memory() -> Iterator[Fact]:
-    machine = probe()
+def _memory(machine: Machine) -> Iterator[Fact]:
     topic, total = "memory", machine.memory_total_bytes
     yield Fact(topic=topic, name="of this machine, bytes", value=total, origin="/proc/meminfo")
     yield Fact(
@@ -151,6 +157,30 @@ def _memory() -> Iterator[Fact]:
         name="one usual chest, bytes",
         value=need,
         origin="arithmetic for 300 slices of 512 x 512 to 1 mm",
+    )
+
+
+def _network(machine: Machine) -> Iterator[Fact]:
+    topic, link = "network", machine.link_bytes_per_second
+    yield Fact(
+        topic=topic,
+        name="link, Gbit/s",
+        value=None if link is None else link * 8 / 1e9,
+        origin=machine.link_origin,
+    )
+    yield Fact(
+        topic=topic,
+        name="EC2 instance type",
+        value=machine.instance_type,
+        origin=machine.instance_origin,
+    )
+    few = machine.open_files is not None and machine.open_files < FEW_OPEN_FILES
+    yield Fact(
+        topic=topic,
+        name="open files and connections a process",
+        value="no limit" if machine.open_files is None else machine.open_files,
+        origin="resource limit (ulimit -n)",
+        problem=f"a worker wants {FEW_OPEN_FILES}; raise it: ulimit -n 1024" if few else "",
     )
 
 
@@ -257,7 +287,7 @@ def _sink(url: str, storage: StoreOptions) -> Iterator[Fact]:
     try:
         store = open_store(url, storage)
         if isinstance(store, LocalStore):
-            yield _space(store.root)
+            yield from _space(store.root)
             if not store.root.exists():
                 yield _new_folder(store.root)
                 return
@@ -276,10 +306,17 @@ def _existing(path: Path) -> Path:
     return next(folder for folder in (path, *path.parents) if folder.exists())
 
 
-def _space(root: Path) -> Fact:
-    free = shutil.disk_usage(_existing(root)).free
-    problem = "" if free >= LITTLE_SPACE_BYTES else "a usual chest takes 130 MB; free some space"
-    return Fact(topic="sink", name="free, bytes", value=free, origin="file system", problem=problem)
+def _space(root: Path) -> Iterator[Fact]:
+    disk = probe_disk(root)
+    little = disk.free_bytes < LITTLE_SPACE_BYTES
+    yield Fact(
+        topic="sink",
+        name="free, bytes",
+        value=disk.free_bytes,
+        origin="file system",
+        problem="a usual chest takes 130 MB; free some space" if little else "",
+    )
+    yield Fact(topic="sink", name="disk", value=disk.kind, origin=disk.origin)
 
 
 def _new_folder(root: Path) -> Fact:

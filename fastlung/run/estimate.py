@@ -7,14 +7,14 @@ A guess to plan with: the worker that reads a scan checks it again, exactly.
 from __future__ import annotations
 
 import statistics
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import LimitError, StoreError
 from fastlung.io.dicom.series import index_files
 from fastlung.io.volumes import HEAD_BYTES, index_volume
 from fastlung.limits import check_listing
-from fastlung.run.plan import ScanSize, output_voxels
+from fastlung.run.need import ScanSize, output_voxels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -23,11 +23,15 @@ if TYPE_CHECKING:
     from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
 
-__all__ = ["estimate_sizes"]
+__all__ = ["Estimator", "estimate_sizes"]
 
 #: Groups of which one header is read: so many with the most bytes, and so many with the most
 #: objects. A header costs about a millisecond; smaller groups are taken for like ones.
 SAMPLED_EACH_WAY = 50
+#: While groups are still being found: headers read of the first ones, and of each that is larger
+#: by this factor than all before.
+SAMPLED_FIRST = 8
+GROWTH = 1.2
 #: Slice thickness assumed where a header has none, in millimetres: thick, to be safe.
 UNKNOWN_THICKNESS_MM = 5.0
 #: No scan is longer, whatever thickness times slices says; slices often overlap. In millimetres.
@@ -47,6 +51,10 @@ class _SliceSize:
     pixel_spacing_mm: tuple[float, float]
     thickness_mm: float
     slices: int = 0
+
+
+#: What a group is like whose largest file holds no CT.
+NO_SLICE = _SliceSize(frames=0, rows=1, columns=1, pixel_spacing_mm=(1.0, 1.0), thickness_mm=1.0)
 
 
 def estimate_sizes(
@@ -71,9 +79,59 @@ def estimate_sizes(
     """
     by_bytes = sorted(groups, key=lambda group: group.size_bytes)[-SAMPLED_EACH_WAY:]
     by_count = sorted(groups, key=lambda group: len(group.objects))[-SAMPLED_EACH_WAY:]
-    sampled = {group.id: _sample(store_of(group), group) for group in (*by_bytes, *by_count)}
-    usual = _usual([one for one in sampled.values() if one is not None])
-    return tuple(_size(group, sampled.get(group.id) or usual, config) for group in groups)
+    estimator = Estimator(config, store_of)
+    for group in (*by_bytes, *by_count):
+        estimator.look_at(group)
+    return tuple(map(estimator.size, groups))
+
+
+class Estimator:
+    """
+    Estimates scans while they are found.
+
+    Parameters
+    ----------
+    config : Config
+        Target spacing.
+    store_of : callable
+        Where the objects of a group are.
+    """
+
+    def __init__(self, config: Config, store_of: Callable[[SourceGroup], Store]) -> None:
+        self._config = config
+        self._store_of = store_of
+        self._looked_at: dict[str, _SliceSize | None] = {}
+        self._usual = _usual([])
+        self._most_bytes = self._most_objects = 0.0
+
+    def look_at(self, group: SourceGroup) -> None:
+        """Read one header of a group, if it has not been read yet."""
+        if group.id not in self._looked_at:
+            self._looked_at[group.id] = _sample(self._store_of(group), group)
+            found = [one for one in self._looked_at.values() if one and one is not NO_SLICE]
+            self._usual = _usual(found)
+
+    def estimate(self, group: SourceGroup) -> ScanSize:
+        """
+        Estimate the scan of a group that was just found.
+
+        Headers are read of the first groups, and of each that is a good deal larger than all
+        before: of the first few, and then of about thirty in a hundred thousand.
+        """
+        larger = group.size_bytes > GROWTH * self._most_bytes
+        longer = len(group.objects) > GROWTH * self._most_objects
+        if larger or longer or len(self._looked_at) < SAMPLED_FIRST:
+            self._most_bytes = max(self._most_bytes, group.size_bytes)
+            self._most_objects = max(self._most_objects, len(group.objects))
+            self.look_at(group)
+        return self.size(group)
+
+    def size(self, group: SourceGroup) -> ScanSize:
+        """Estimate a group from its own header, or else as a usual one of those looked at."""
+        one = self._looked_at.get(group.id) or self._usual
+        if one is NO_SLICE:  # its largest file is no CT; another one may be
+            return replace(_size(group, self._usual, self._config), is_scan=False)
+        return _size(group, one, self._config)
 
 
 def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
@@ -92,6 +150,8 @@ def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
     except (StoreError, LimitError):
         return None
     frames = sum(len(series.headers) for series in index.series)
+    if not index.series and not index.broken:
+        return NO_SLICE
     for series in index.series:
         for header in series.headers:
             thickness = header.acquisition.get("SliceThickness")
@@ -155,6 +215,7 @@ def _size(group: SourceGroup, one: _SliceSize, config: Config) -> ScanSize:
         group_bytes=group.size_bytes if group.kind == "files" else _inflated_bytes(group),
         acquired_voxels=slices * one.rows * one.columns,
         output_voxels=output_voxels(shape, spacing, config.spacing_mm),
+        objects=max(1, len(group.objects)),
     )
 
 

@@ -1,8 +1,8 @@
 """
 What this machine lets us use: processors and memory, each the least of everything that limits it.
 
-Covers psutil, affinity, resource limits, and control groups of both versions, the process's own
-group and every group above it. Decides nothing; see `fastlung.run.plan`.
+Covers psutil, affinity, resource limits, control groups of both versions, the process's own
+group and every group above it, and the network link. Decides nothing; see `fastlung.run.plan`.
 """
 
 from __future__ import annotations
@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 
 import psutil
 
+from fastlung.run.ec2 import instance_type, is_amazon
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
@@ -23,6 +25,8 @@ __all__ = ["Machine", "probe"]
 CGROUP_ROOT = Path("sys/fs/cgroup")
 #: Version 1 says "no limit" with the largest number of pages; nobody owns a quarter of that.
 NO_LIMIT_BYTES = 2**61
+#: A network card counts in millions of bits a second.
+MEGABIT_BYTES = 125_000.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -50,6 +54,18 @@ class Machine:
         What of it is free now, caches counted as free.
     memory_origin : str
         What sets the memory limit.
+    open_files : int or None
+        Files and connections that one process may have open; None where there is no limit.
+    link_bytes_per_second : float or None
+        Speed of the fastest network link that is up; None where the driver does not say.
+    link_origin : str
+        Where that is known from, or why it is not.
+    instance_type : str or None
+        EC2 type; None elsewhere.
+    instance_origin : str
+        Where that is known from.
+    cpu_model : str
+        What the processor calls itself; empty where it does not.
     """
 
     cpus_logical: int
@@ -62,6 +78,12 @@ class Machine:
     memory_limit_bytes: int
     memory_available_bytes: int
     memory_origin: str
+    open_files: int | None = None
+    link_bytes_per_second: float | None = None
+    link_origin: str = "not looked at"
+    instance_type: str | None = None
+    instance_origin: str = "not asked"
+    cpu_model: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +132,8 @@ def probe(root: Path = Path("/")) -> Machine:
         *(bound for group in groups if (bound := _memory_bound(group)) is not None),
         *_address_space(),
     ]
+    link, link_origin = _link(root)
+    instance, instance_origin = _instance(root)
     return Machine(
         cpus_logical=logical,
         cpus_physical=psutil.cpu_count(logical=False) or logical,
@@ -121,6 +145,12 @@ def probe(root: Path = Path("/")) -> Machine:
         memory_limit_bytes=min(bound.limit_bytes for bound in bounds),
         memory_available_bytes=max(0, min(bound.available_bytes for bound in bounds)),
         memory_origin=min(bounds, key=lambda bound: bound.limit_bytes).origin,
+        open_files=_open_files(),
+        link_bytes_per_second=link,
+        link_origin=link_origin,
+        instance_type=instance,
+        instance_origin=instance_origin,
+        cpu_model=_cpu_model(root),
     )
 
 
@@ -189,6 +219,42 @@ def _address_space() -> list[MemoryBound]:
             limit_bytes=limit, available_bytes=limit - used, origin="resource limit (ulimit -v)"
         )
     ]
+
+
+def _cpu_model(root: Path) -> str:
+    for line in _read(root / "proc/cpuinfo").splitlines():
+        name, _, value = line.partition(":")
+        if name.strip() == "model name":
+            return " ".join(value.split())
+    return ""  # ARM processors name numbers only
+
+
+def _open_files() -> int | None:
+    limit, _hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if limit == resource.RLIM_INFINITY else limit
+
+
+def _link(root: Path) -> tuple[float | None, str]:
+    """Speed of the fastest link that is up; bridges and tunnels have no device of their own."""
+    folder = root / "sys/class/net"
+    speeds = {}
+    for one in sorted(folder.iterdir()) if folder.is_dir() else ():
+        megabits = _read(one / "speed").strip()
+        up = _read(one / "operstate").strip() in ("up", "unknown")
+        # A virtual card often says -1, or more than anyone has.
+        if (one / "device").exists() and up and megabits.isdecimal() and int(megabits):
+            speeds[one.name] = int(megabits)
+    if not speeds:
+        return None, "no network driver says how fast its link is"
+    name = max(speeds, key=lambda name: speeds[name])
+    return speeds[name] * MEGABIT_BYTES, f"link speed of {name}"
+
+
+def _instance(root: Path) -> tuple[str | None, str]:
+    if not is_amazon(root):
+        return None, "the firmware names another maker than Amazon"
+    found = instance_type(root)
+    return found, "instance metadata service" if found else "the metadata service did not answer"
 
 
 def _read(path: Path) -> str:

@@ -1,72 +1,73 @@
 """
 How a run is carried out on this machine: pure arithmetic, every choice with its sentence.
 
-Covers the memory that a scan needs at its worst moment, and how many workers fit. Looks at no
-machine, file or clock.
+Covers workers, threads, chunks, what is read ahead, and what to expect. Looks at no machine, file
+or clock.
 """
 
 from __future__ import annotations
 
 import math
-from bisect import bisect_right
-from dataclasses import dataclass
-from itertools import accumulate
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import InsufficientMemoryError
 from fastlung.report.summary import byte_size
+from fastlung.run.calibration import ASSUMED, LOCAL, Calibration, Routes, usual_cost
+from fastlung.run.model import (
+    REQUESTS,
+    Binding,
+    Resources,
+    best_setting,
+    predict,
+    worker_bytes,
+)
+from fastlung.run.need import (
+    ScanSize,
+    computing_bytes,
+    output_bytes,
+    output_voxels,
+    scan_bytes,
+    scan_stages,
+)
+from fastlung.run.setting import Setting
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.config import Config, RunOptions
     from fastlung.run.machine import Machine
+    from fastlung.run.model import ScanCost
 
-__all__ = ["Plan", "ScanSize", "output_voxels", "plan_run", "scan_bytes", "scan_stages"]
+__all__ = [
+    "Plan",
+    "ScanSize",
+    "memory_budget",
+    "output_voxels",
+    "plan_run",
+    "resources_of",
+    "scan_bytes",
+    "scan_stages",
+]
 
 MB = 1_000_000
 
-#: Private memory of a warm worker: 15 MB when it is forked, up to 60 MB that the allocator keeps
-#: from scan to scan, stacks of three threads, and a margin.
-RESERVED_BYTES = 120 * MB
 #: This process and the server that workers are forked from: 240 MB each with everything imported.
 PARENT_BYTES = 500 * MB
 #: Part of the free memory that a run plans with unless it is told a number; the rest is for page
 #: caches and for everyone else.
 SHARE_OF_FREE_MEMORY = 0.8
-#: Scratch memory of the lung masks beside the mask itself, in bytes per output voxel: bit rows
-#: and tables of runs. Measured on real chests: at most 3.3 for the default, 0.5 for the tutorial's.
-MASK_SCRATCH_BYTES = {"default": 3.5, "tutorial": 1.0, "none": 0.0}
-#: Bytes of a voxel of the image by `Config.dtype`.
-VOXEL_BYTES = {"int16": 2, "float32": 4, "uint8": 1}
-#: Scratch memory of finding what to crop to, in bytes per output voxel: tables of runs.
-CROP_SCRATCH_BYTES = {"none": 0.0, "body": 1.0, "lungs": 0.5}
 #: Chunks each worker should get: more, and reading and writing overlap less with computing (twelve
 #: scans on two workers took 14.0 s in chunks of 1 and 11.5 s in chunks of 6); fewer, and the last
 #: worker keeps the others waiting.
 CHUNKS_PER_WORKER = 4
 LARGEST_CHUNK = 8
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanSize:
-    """
-    What decides how much memory a scan takes.
-
-    Attributes
-    ----------
-    label : str
-        Label of its source group.
-    group_bytes : int
-        Bytes of all objects of its source group, as stored.
-    acquired_voxels, output_voxels : int
-        Voxels before and after resampling.
-    """
-
-    label: str
-    group_bytes: int
-    acquired_voxels: int
-    output_voxels: int
+#: Open files that a worker needs beside its connections.
+OTHER_FILES = 100
+#: No machine has use for more worker processes.
+MOST_WORKERS = 1024
+#: What a plan calls the causes of `fastlung.run.model.Binding`.
+LIMITS: dict[Binding, str] = {"cpu": "cpus", "workers": "cpus"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -78,117 +79,87 @@ class Plan:
     ----------
     workers : int
         Worker processes; 0 works in the calling process.
+    threads : int
+        Threads that compute one scan.
     chunk_size : int
-        Source groups handed to a worker at once.
+        Source groups handed to a worker at once, at most.
     in_flight : int
         Chunks that are with workers at once.
+    ahead_bytes : int
+        Source bytes that one worker may hold beside those of the scan it computes.
+    requests : int
+        Requests that one worker may have under way at once.
+    upload_bytes : int
+        Results of one worker that may wait to be written: those of the largest scan.
     worker_bytes : int
-        Most memory that any scan run beside others needs.
+        Most memory that a worker may need, with what it reads ahead.
     share_bytes : int
-        Memory of one worker; a scan that needs more runs alone, after the others.
+        An equal part of the budget; a scan that needs more waits until so much is free.
     memory_budget_bytes : int
         Memory of all workers together; a scan that needs more fails.
     alone : int
-        Scans expected to run alone.
+        Scans expected to need more than a share.
+    scans_per_second : float or None
+        Expected rate; None where nothing is left to do.
     limit : str
-        What keeps the number of workers from being higher: ``cpus``, ``memory``, ``groups`` or
-        ``asked``.
+        What keeps the rate from being higher: ``cpus``, ``memory``, ``network``, ``disk``,
+        ``latency``, ``groups`` or ``asked``.
     reasons : tuple of str
         A sentence per choice.
     """
 
     workers: int
+    threads: int = 1
     chunk_size: int
     in_flight: int
+    ahead_bytes: int = 0
+    requests: int = 1
+    upload_bytes: int = 0
     worker_bytes: int
     share_bytes: int
     memory_budget_bytes: int
     alone: int
+    scans_per_second: float | None = None
     limit: str
     reasons: tuple[str, ...]
 
-
-def output_voxels(
-    shape: tuple[int, int, int],
-    spacing_mm: tuple[float, float, float],
-    target_mm: tuple[float, float, float],
-) -> int:
-    """
-    Voxels of a scan after resampling, in whole numbers of any size.
-
-    Parameters
-    ----------
-    shape : tuple of int
-        Acquired shape ``(z, y, x)``.
-    spacing_mm, target_mm : tuple of float
-        Acquired and wanted spacing along ``(z, y, x)``, in millimetres.
-    """
-    sizes = zip(shape, spacing_mm, target_mm, strict=True)
-    return math.prod(max(1, round(count * have / want)) for count, have, want in sizes)
-
-
-def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
-    """
-    Memory that is live at the worst moment of each step of a scan, in bytes.
-
-    Parameters
-    ----------
-    size : ScanSize
-        The scan.
-    config : Config
-        What is done to it.
-
-    Returns
-    -------
-    dict of str to int
-        Step -> bytes, in order. All of them hold the bytes of this group, those of the next one,
-        which are read meanwhile, and the last scan's outputs, which are written meanwhile.
-    """
-    acquired, out = size.acquired_voxels, size.output_voxels
-    image = VOXEL_BYTES[config.dtype] * out
-    mask = 0 if config.mask == "none" else out
-    scratch = int(MASK_SCRATCH_BYTES[config.mask] * out)
-    held = RESERVED_BYTES + 2 * size.group_bytes + image + mask
-    stored = 2 * acquired
-    # Words become HU row by row while they are resampled; the tutorial's rule makes a volume first.
-    hu = 2 * acquired if config.hu_rule == "tutorial" else 0
-    volume = turned = 2 * out  # and a copy where axes turn
-    windowed = 0 if config.dtype == "int16" else image
-    # How much a crop takes away is known only once lungs or body are found: as if nothing.
-    part = 0 if config.crop == "none" else volume + mask
-    search = int(CROP_SCRATCH_BYTES[config.crop] * out)
-    compressed = 0 if config.format == "npy" else image + mask
-    return {
-        "hu": held + stored + hu,
-        "resample": held + stored + hu + turned + volume,
-        "mask": held + stored + volume + mask + scratch,
-        "crop": held + stored + volume + mask + search + part,
-        "normalise": held + stored + volume + mask + part + windowed,
-        "encode": held + image + mask + compressed,
-    }
-
-
-def scan_bytes(size: ScanSize, config: Config) -> int:
-    """Memory that a worker needs for a scan, in bytes: the worst of `scan_stages`."""
-    return max(scan_stages(size, config).values())
+    @property
+    def setting(self) -> Setting:
+        """What of it may be changed while the run goes on."""
+        return Setting(
+            workers=max(1, self.workers), ahead_bytes=self.ahead_bytes, requests=self.requests
+        )
 
 
 def plan_run(
-    sizes: Sequence[ScanSize], machine: Machine, config: Config, options: RunOptions
+    sizes: Sequence[ScanSize],
+    machine: Machine,
+    config: Config,
+    options: RunOptions,
+    *,
+    routes: Routes = LOCAL,
+    calibration: Calibration = ASSUMED,
+    more_to_come: bool = False,
 ) -> Plan:
     """
-    Choose workers and chunks so that the run is over soonest and memory is never exceeded.
+    Choose workers and the rest so that the run is over soonest and memory is never exceeded.
 
     Parameters
     ----------
     sizes : sequence of ScanSize
-        Every source group that is left to do, estimated.
+        Source groups that are left to do, estimated: all, or those that are known so far.
     machine : Machine
         What may be used.
     config : Config
         What is done to a scan.
     options : RunOptions
         What the user decides.
+    routes : Routes
+        Over what bytes come and go.
+    calibration : Calibration
+        What has been measured before.
+    more_to_come : bool
+        Whether more groups than these are expected, of the same kinds.
 
     Returns
     -------
@@ -200,64 +171,63 @@ def plan_run(
     InsufficientMemoryError
         If not even the smallest scan fits.
     """
-    budget, budget_reason = _memory_budget(machine, options)
-    if not sizes:
+    budget, budget_reason = memory_budget(machine, options)
+    scans = [size for size in sizes if size.is_scan] or list(sizes)
+    if not scans:
         return _nothing_to_do(budget)
-    needs = sorted(scan_bytes(size, config) for size in sizes)
-    if needs[0] > budget:
-        smallest = min(sizes, key=lambda size: scan_bytes(size, config))
-        raise InsufficientMemoryError(
-            f"{smallest.label}: the smallest scan needs {byte_size(needs[0])}, and "
-            f"{byte_size(budget)} may be used ({budget_reason}); free memory, raise the memory "
-            f"limit, or ask for a coarser spacing"
-        )
-    most, limit, most_reason = _most_workers(len(sizes), machine, options)
-    workers = _best_workers(needs, budget, max(1, most))
-    share = budget // workers
-    beside = bisect_right(needs, share)
-    alone = bisect_right(needs, budget) - beside
-    worker_bytes = needs[beside - 1]
+    smallest = min(scans, key=lambda size: computing_bytes(size, config))
+    if computing_bytes(smallest, config) > budget:
+        raise _too_little(smallest, config, budget, budget_reason)
 
-    reasons = [budget_reason, most_reason]
-    reasons.append(f"{byte_size(worker_bytes)} a worker at most, in {_worst(sizes, share, config)}")
-    if workers < most:
-        limit = "memory"
-        reasons.append(f"{workers} of {most} workers: memory has room for no more")
+    fitting = [size for size in scans if computing_bytes(size, config) <= budget]
+    cost = usual_cost(fitting, config, routes, calibration)
+    resources = resources_of(machine, budget, calibration)
+    groups = None if more_to_come else len(sizes)
+    threads, threads_reason = _threads(groups, machine, options)
+    # Memory is given out scan by scan, so that workers may be as many as usual scans fit, though
+    # now and then one of them waits for a large scan to end.
+    usual_bytes = sum(computing_bytes(size, config) for size in fitting) / len(fitting)
+    usual = replace(cost, memory_bytes=usual_bytes)
+    chosen, limit, choices = _setting(usual, resources, machine, options, groups, threads)
+    expected = predict(cost, resources, chosen, threads)
+    share = budget // chosen.workers
+    needs = [computing_bytes(size, config) for size in fitting]
+    largest = fitting[max(range(len(needs)), key=lambda number: needs[number])]
+    alone = sum(need > share for need in needs)
+    chunk_size, chunk_reason = _chunk_size(groups, chosen.workers, options)
+    reasons = [budget_reason, *choices, *threads_reason, *_memory_reasons(largest, config, chosen)]
     if alone:
-        reasons.append(f"{alone} larger scans run alone, after the others")
-    if needs[-1] > budget:
-        reasons.append(
-            f"{len(needs) - beside - alone} scans seem too large for the memory and may fail"
-        )
-    chunk_size, chunk_reason = _chunk_size(len(sizes), workers, options)
+        reasons.append(f"{alone} larger scans wait until memory is free for them")
+    if len(fitting) < len(scans):
+        reasons.append(f"{len(scans) - len(fitting)} scans seem too large for the memory")
+    reasons += [chunk_reason, f"expected: {expected.sentence}; {calibration.origin}"]
     return Plan(
-        workers=workers if most else 0,
+        workers=0 if options.workers == 0 else chosen.workers,
+        threads=threads,
         chunk_size=chunk_size,
-        in_flight=workers,
-        worker_bytes=worker_bytes,
+        in_flight=chosen.workers,
+        ahead_bytes=chosen.ahead_bytes,
+        requests=chosen.requests,
+        upload_bytes=max(output_bytes(size, config) for size in fitting),
+        worker_bytes=min(budget, max(needs) + chosen.ahead_bytes),
         share_bytes=share,
         memory_budget_bytes=budget,
         alone=alone,
-        limit=limit,
-        reasons=(*reasons, chunk_reason),
+        scans_per_second=expected.scans_per_second,
+        limit=limit or LIMITS.get(expected.binds, expected.binds),
+        reasons=tuple(reasons),
     )
 
 
-def _nothing_to_do(budget: int) -> Plan:
-    return Plan(
-        workers=0,
-        chunk_size=1,
-        in_flight=0,
-        worker_bytes=0,
-        share_bytes=budget,
-        memory_budget_bytes=budget,
-        alone=0,
-        limit="groups",
-        reasons=("no workers: nothing is left to do",),
-    )
+def memory_budget(machine: Machine, options: RunOptions) -> tuple[int, str]:
+    """
+    Memory that all workers together may use.
 
-
-def _memory_budget(machine: Machine, options: RunOptions) -> tuple[int, str]:
+    Returns
+    -------
+    tuple of int and str
+        Bytes, and why so many.
+    """
     asked = options.memory_limit_bytes
     if asked is None:
         free = machine.memory_available_bytes
@@ -276,49 +246,141 @@ def _memory_budget(machine: Machine, options: RunOptions) -> tuple[int, str]:
     return int(asked), f"{byte_size(asked)} of memory, as asked for"
 
 
-def _most_workers(groups: int, machine: Machine, options: RunOptions) -> tuple[int, str, str]:
-    """Workers wanted before memory is looked at, what limits them, and why."""
+def resources_of(
+    machine: Machine, budget_bytes: int, calibration: Calibration = ASSUMED
+) -> Resources:
+    """
+    Put down a machine as the model wants it.
+
+    Parameters
+    ----------
+    machine : Machine
+        What was found.
+    budget_bytes : int
+        Memory of all workers together.
+    calibration : Calibration
+        What the network was found to carry, if it ever bound.
+    """
+    known = [machine.link_bytes_per_second, calibration.network_bytes_per_second]
+    network = min((speed for speed in known if speed is not None), default=None)
+    quota = machine.cpu_quota
+    return Resources(
+        cpus=quota if quota is not None and quota < machine.cpus_affinity else machine.cpus,
+        memory_bytes=budget_bytes,
+        network_in_bytes_per_second=network,
+        network_out_bytes_per_second=network,
+    )
+
+
+def _nothing_to_do(budget: int) -> Plan:
+    return Plan(
+        workers=0,
+        chunk_size=1,
+        in_flight=0,
+        worker_bytes=0,
+        share_bytes=budget,
+        memory_budget_bytes=budget,
+        alone=0,
+        limit="groups",
+        reasons=("no workers: nothing is left to do",),
+    )
+
+
+def _too_little(size: ScanSize, config: Config, budget: int, why: str) -> InsufficientMemoryError:
+    return InsufficientMemoryError(
+        f"{size.label}: the smallest scan needs {byte_size(computing_bytes(size, config))}, and "
+        f"{byte_size(budget)} may be used ({why}); free memory, raise the memory limit, or ask "
+        "for a coarser spacing"
+    )
+
+
+def _threads(
+    groups: int | None, machine: Machine, options: RunOptions
+) -> tuple[int, tuple[str, ...]]:
+    """Threads that compute one scan: more than one where processors would be left over."""
+    workers = options.workers or machine.cpus
+    if options.workers == 0 or groups is None or min(groups, workers) >= machine.cpus:
+        return 1, ()
+    threads = machine.cpus // min(groups, workers)
+    if threads == 1:
+        return 1, ()
+    at_once = min(groups, workers)
+    return threads, (f"{threads} threads a scan: {at_once} at once leave CPUs free",)
+
+
+def _setting(
+    cost: ScanCost,
+    resources: Resources,
+    machine: Machine,
+    options: RunOptions,
+    groups: int | None,
+    threads: int,
+) -> tuple[Setting, str, list[str]]:
+    """What may be tuned later; what limits the workers where no resource does; sentences."""
     asked = options.workers
+    most = min(one for one in (asked or None, groups, MOST_WORKERS) if one is not None)
+    files = machine.open_files
+    most_requests = (
+        REQUESTS[-1] if files is None else max(1, min(REQUESTS[-1], files - OTHER_FILES))
+    )
+    best = best_setting(
+        cost, resources, most_workers=most, most_requests=most_requests, threads=threads
+    )
+    room = max(1, int(resources.memory_bytes // worker_bytes(cost, best)))
+    sentences, limit = [], ""
     if asked == 0:
-        return 0, "asked", "no worker processes, as asked for: the run stays in this process"
-    wanted, limit, why = machine.cpus, "cpus", machine.cpus_origin
-    if asked is not None:
-        wanted, limit, why = asked, "asked", "as asked for"
-    if groups < wanted:
-        return groups, "groups", f"at most {groups} workers: there are no more source groups"
-    return wanted, limit, f"at most {wanted} workers: {why}"
+        chosen, limit = replace(best, workers=1), "asked"
+        sentences.append("no worker processes, as asked for: the run stays in this process")
+    elif asked is not None:
+        chosen = replace(best, workers=min(most, room))
+        limit = "asked" if chosen.workers == asked else ""
+        sentences.append(f"{chosen.workers} workers: {asked} were asked for")
+    else:
+        chosen = best
+        why = predict(cost, resources, best, threads).sentence.partition(": ")[2]
+        sentences.append(
+            f"{chosen.workers} workers on {resources.cpus:g} {machine.cpus_origin}: {why}"
+        )
+    if groups is not None and chosen.workers == groups < (asked or resources.cpus):
+        limit = "groups"
+        sentences.append(f"at most {groups} workers: there are no more source groups")
+    elif chosen.workers == room < min(most, asked or math.ceil(resources.cpus)):
+        limit = "memory"
+        sentences.append(f"{room} workers: memory has room for no more")
+    sentences += _transfer_reasons(cost, chosen)
+    return chosen, limit, sentences
 
 
-def _best_workers(needs: Sequence[int], budget: int, most: int) -> int:
-    """
-    Find the number of workers with which the run should be over soonest; the larger in a tie.
-
-    `needs` are the bytes of each scan, ascending. A scan's time is taken as proportional to them.
-    With w workers, scans that fit into a w-th of the budget share them, larger ones run alone.
-    """
-    total = [0, *accumulate(needs)]
-    possible = total[bisect_right(needs, budget)]
-
-    def time(workers: int) -> float:
-        shared = total[bisect_right(needs, budget // workers)]
-        return shared / workers + (possible - shared)
-
-    # At least one scan runs beside the others, else there is nothing to share.
-    fitting = [w for w in range(most, 0, -1) if needs[0] <= budget // w]
-    return min(fitting, key=time)
+def _transfer_reasons(cost: ScanCost, chosen: Setting) -> list[str]:
+    scans = chosen.ahead_bytes / cost.fetch_bytes if cost.fetch_bytes else 1.0
+    ahead = f"{byte_size(chosen.ahead_bytes)} read ahead in each worker, {scans:.2g} usual scans"
+    sentences = [f"{ahead}, so that the next one is there when it is wanted"]
+    if "network" in (cost.source, cost.sink):
+        sentences.append(
+            f"{chosen.requests} requests at once in each worker, at "
+            f"{cost.first_byte_seconds * 1000:.0f} ms before the first byte"
+        )
+    return sentences
 
 
-def _worst(sizes: Sequence[ScanSize], share: int, config: Config) -> str:
-    """Name the scan that needs most of those that fit into a share, and its worst step."""
-    fitting = [size for size in sizes if scan_bytes(size, config) <= share]
-    largest = max(fitting, key=lambda size: scan_bytes(size, config))
+def _memory_reasons(largest: ScanSize, config: Config, chosen: Setting) -> list[str]:
     stages = scan_stages(largest, config)
-    return f"step {max(stages, key=lambda name: stages[name])!r} of {largest.label}"
+    worst = max(stages, key=lambda name: stages[name])
+    need = computing_bytes(largest, config)
+    together = byte_size(need + chosen.ahead_bytes)
+    written = byte_size(output_bytes(largest, config))
+    at_most = f"{together} a worker at most, in step {worst!r} of {largest.label}"
+    return [
+        f"{at_most}: {byte_size(need)} to compute it, the rest read ahead",
+        f"{written} of results at most wait to be written in each worker: one scan",
+    ]
 
 
-def _chunk_size(groups: int, workers: int, options: RunOptions) -> tuple[int, str]:
+def _chunk_size(groups: int | None, workers: int, options: RunOptions) -> tuple[int, str]:
     if options.chunk_size is not None:
         return options.chunk_size, f"chunks of {options.chunk_size}, as asked for"
+    if groups is None:
+        return LARGEST_CHUNK, f"chunks of {LARGEST_CHUNK}: no one knows yet how many groups come"
     size = max(1, min(-(-groups // (CHUNKS_PER_WORKER * workers)), LARGEST_CHUNK))
     return size, (
         f"chunks of {size}: about {CHUNKS_PER_WORKER} for each worker, at most {LARGEST_CHUNK} "

@@ -193,7 +193,7 @@ def read_run_file(sink: Store) -> RunFile:
 
 
 def source_groups(
-    source: Source, sink: Store, *, group_by: str, names_key: bytes, storage: StoreOptions
+    source: Source, sink: Store | None, *, group_by: str, names_key: bytes, storage: StoreOptions
 ) -> tuple[SourceGroup, ...]:
     """
     List what a source holds, as a run takes it.
@@ -202,8 +202,8 @@ def source_groups(
     ----------
     source : Source
         Where to look.
-    sink : Store
-        Left out where it lies in the source.
+    sink : Store or None
+        Left out where it lies in the source; None where nothing is to be written.
     group_by : str
         As in `Config`.
     names_key : bytes
@@ -226,7 +226,8 @@ def source_groups(
         If one of them cannot be reached, or the source cannot be listed.
     """
     source.check()
-    sink.check_sink()
+    if sink is not None:
+        sink.check_sink()
 
     def shown(path: str) -> str:
         return pseudonym(names_key, path) if names_key else path

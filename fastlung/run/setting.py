@@ -46,9 +46,12 @@ class Progress:
         Wall seconds in which a worker had nothing to compute because bytes were still to come, or
         still to go.
     fetch_seconds, store_seconds : float
-        Wall seconds of reading and of writing, most of them beside computing.
+        Wall seconds of all requests that read, and of all that write, added up: with 16 under way,
+        16 in each second.
     fetched_bytes, stored_bytes : int
         Bytes read from the source and written to the sink.
+    committed_bytes : int
+        Source bytes of the groups that are committed.
     throttled : int
         Requests that a store refused because there were too many.
     workers : int
@@ -69,6 +72,7 @@ class Progress:
     store_seconds: float
     fetched_bytes: int
     stored_bytes: int
+    committed_bytes: int
     throttled: int
     workers: int
     peak_worker_bytes: int

@@ -63,30 +63,42 @@ logger = logging.getLogger(__name__)
 
 class Stopwatch:
     """
-    Wall seconds of each step; entered around it by name.
+    Wall and processor seconds of each step; entered around it by name.
 
     Attributes
     ----------
     seconds : dict of str to float
         Step -> wall seconds so far.
+    cpu_seconds : dict of str to float
+        Step -> processor seconds of the thread that entered it.
     stage : str
         The step entered last.
     """
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+        self._process_started = time.process_time()
         self.stage = "fetch"
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
         """Time one step."""
-        started = time.perf_counter()
+        started, cpu_started = time.perf_counter(), time.thread_time()
         self.stage = stage
         try:
             yield
         finally:
             elapsed = time.perf_counter() - started
+            cpu = time.thread_time() - cpu_started
             self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
+            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + cpu
+
+    def all_cpu_seconds(self) -> dict[str, float]:
+        """Processor seconds of the steps, and of the whole process since this watch was made."""
+        # Clients of stores have threads of their own, which no clock of ours can be entered around.
+        process = time.process_time() - self._process_started
+        return {**self.cpu_seconds, "process": process}
 
 
 def run_chunk(
@@ -116,6 +128,7 @@ def run_chunk(
     """
     source, sink = open_store(job.source, job.storage), open_store(job.sink, job.storage)
     committed = []
+    cpu_started = time.process_time()
     with (
         limited(job.limits),
         ThreadPoolExecutor(1, "fastlung-reader") as reader,
@@ -134,7 +147,13 @@ def run_chunk(
             outcomes = [outcome for future in committed for outcome in future.result()]
     # The chunk's end is waited for, too; the record in the sink could not know that yet.
     waited = outcomes[-1].seconds.get("wait", 0.0) + clock.seconds["wait"]
-    outcomes[-1] = replace(outcomes[-1], seconds={**outcomes[-1].seconds, "wait": waited})
+    cpu = time.process_time() - cpu_started
+    before = math.fsum(outcome.cpu_seconds.get("process", 0.0) for outcome in outcomes[:-1])
+    outcomes[-1] = replace(
+        outcomes[-1],
+        seconds={**outcomes[-1].seconds, "wait": waited},
+        cpu_seconds={**outcomes[-1].cpu_seconds, "process": max(0.0, cpu - before)},
+    )
     return outcomes
 
 
@@ -256,6 +275,7 @@ def _run_series(
         figures=result.figures,
         flags=result.flags,
         seconds=clock.seconds,
+        cpu_seconds=clock.all_cpu_seconds(),
         peak_rss_bytes=_peak_rss_bytes(),
     )
     return outcome, files
@@ -311,6 +331,7 @@ def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcom
         error=name,
         message=message,
         seconds=clock.seconds,
+        cpu_seconds=clock.all_cpu_seconds(),
         peak_rss_bytes=_peak_rss_bytes(),
         transient=not isinstance(error, ScanError),
     )

@@ -63,6 +63,16 @@ def test_runs_hold_exactly_the_voxels_at_most_the_threshold(volume, threshold):
         assert (runs.starts[here][1:] > runs.stops[here][:-1]).all()
 
 
+@pytest.mark.parametrize("width", [1, 63, 64, 65, 127, 128, 200])
+@pytest.mark.parametrize("threshold", [-1e9, -32768, -400.5, -400, 0, 32766.5, 32767, 1e9, np.inf])
+def test_integers_are_compared_as_they_are(width, threshold):
+    volume = np.random.default_rng(width).integers(-32768, 32768, (2, 3, width)).astype(np.int16)
+    volume[0, 0, :1], volume[1, 2, -1:] = -32768, 32767
+    volume[0, 1, : width // 2] = np.floor(np.clip(threshold, -32768, 32767))
+
+    np.testing.assert_array_equal(mask_of(runs_at_most(volume, threshold)), volume <= threshold)
+
+
 def test_nan_belongs_to_no_threshold():
     volume = np.array([[[np.nan, -1.0, 1.0, np.nan]]], np.float32)
 

@@ -6,9 +6,9 @@ form: no names, dates or descriptions, in results, errors, warnings or logs.
 """
 
 from fastlung.io.dicom.folder import list_series, read_series
-from fastlung.io.dicom.headers import SliceHeader
 from fastlung.io.dicom.pixels import load_series
 from fastlung.io.dicom.series import SeriesHeaders, SeriesIndex, index_files, index_series
+from fastlung.io.dicom.slice_header import SliceHeader
 
 __all__ = [
     "SeriesHeaders",

@@ -28,7 +28,7 @@ from fastlung.io.dicom.elements import (
 )
 from fastlung.limits import beyond, limits_in_force
 
-__all__ = ["CODED_TEXT", "UID", "Coding", "read_coding", "safe_uid"]
+__all__ = ["CODED_TEXT", "UID", "Coding", "check_pixels", "read_coding", "safe_uid"]
 
 #: Bounds of Rescale Slope (magnitude) and Rescale Intercept (magnitude, HU), far outside any use.
 RESCALE_SLOPE = (1e-6, 1e4)
@@ -126,7 +126,7 @@ def read_coding(elements: Elements, pixels: PixelElement, pixel_count: int) -> C
     if "ModalityLUTSequence" in elements.values:
         raise UnsupportedError("ModalityLUTSequence is not read; expected a slope and an intercept")
     bits_allocated, bits_stored, high_bit, signed = _bits(elements)
-    _check_pixels(elements.transfer_syntax, pixels, pixel_count * bits_allocated // 8)
+    check_pixels(elements.transfer_syntax, pixels, pixel_count * bits_allocated // 8)
     slope, intercept = _rescale(elements)
     low, high = _padding(elements, signed=signed, bits_stored=bits_stored)
     return Coding(
@@ -158,7 +158,24 @@ def _bits(elements: Elements) -> tuple[int, int, int, bool]:
     return allocated, stored, high, bool(representation)
 
 
-def _check_pixels(syntax: str, pixels: PixelElement, expected_bytes: int) -> None:
+def check_pixels(syntax: str, pixels: PixelElement, expected_bytes: int) -> None:
+    """
+    Check that the pixels are as many bytes as the image takes, or encapsulated where they must be.
+
+    Parameters
+    ----------
+    syntax : str
+        Transfer Syntax UID.
+    pixels : PixelElement
+        Where they lie.
+    expected_bytes : int
+        What an uncompressed image takes.
+
+    Raises
+    ------
+    ScanError
+        Each cause has its own subclass.
+    """
     if syntax in CODECS:
         if pixels.length is not None:
             raise FormatError(f"{CODECS[syntax].name}, but Pixel Data is not encapsulated")

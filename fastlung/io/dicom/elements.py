@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Elements",
+    "Outline",
     "PixelElement",
     "inflate",
     "pydicom_silenced",
@@ -55,6 +56,12 @@ _PIXEL_TAGS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData",
 
 # Python's own float() also takes "1_0", "nan" and "infinity", which no DS or IS may hold.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
+
+
+#: Elements outlined of one header: a CT slice has 50 to 300, a flood of empty ones a million.
+MAX_OUTLINE = 1000
+#: Top-level elements as walked, file meta included: tag, VR, where the value is, and its length.
+Outline = list[tuple[int, str | None, int, int]]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +122,8 @@ class Elements:
         What the functional groups of a multi-frame file say of all frames.
     frames : tuple of dict of str to bytes
         What they say of each frame.
+    outline : list of tuple
+        Top-level elements up to the pixels, in the order of the file; the first `MAX_OUTLINE`.
     """
 
     values: dict[str, bytes]
@@ -126,6 +135,7 @@ class Elements:
     failure: ScanError | None = None
     shared: dict[str, bytes] = field(default_factory=dict)
     frames: tuple[dict[str, bytes], ...] = ()
+    outline: Outline = field(default_factory=list)
 
     def text(self, keyword: str) -> str:
         """Value as text without padding; empty where absent."""
@@ -243,6 +253,7 @@ def read_elements(data: bytes, size_bytes: int) -> Elements | None:
         failure=walk.failure,
         shared=walk.shared,
         frames=walk.frames,
+        outline=[*meta.outline, *walk.outline],
     )
 
 
@@ -294,34 +305,23 @@ class _Walk:
     failure: ScanError | None = None
     shared: dict[str, bytes] = field(default_factory=dict)
     frames: tuple[dict[str, bytes], ...] = ()
+    outline: Outline = field(default_factory=list)
 
     def run(self, *, implicit: bool, little_endian: bool, file_meta: bool = False) -> None:
         groups = Groups(implicit=implicit, little_endian=little_endian)
         stream = io.BytesIO(self.data)
         stream.seek(self.offset)
 
-        def at_end_of_meta(tag: int, _vr: str | None, _length: int) -> bool:
-            return tag >> 16 != 2  # noqa: PLR2004 -- file meta is group 0002
+        def stop_when(tag: int, vr: str | None, length: int) -> bool:
+            if file_meta:
+                return self._after_meta(tag, vr, stream.tell(), length)
+            return self._at_pixels(tag, vr, stream.tell(), length)
 
-        def at_pixels(tag: int, vr: str | None, length: int) -> bool:
-            if tag not in _PIXEL_TAGS:
-                _refuse_nesting(self.data, stream.tell(), length)
-                return False
-            self.pixels = PixelElement(
-                offset=stream.tell(),
-                length=None if length == UNDEFINED_LENGTH else length,
-                available=self.size_bytes - stream.tell(),
-                vr=vr or "",
-                foreign=_PIXEL_TAGS[tag],
-                deflated_from=self.deflated_from,
-            )
-            return True
-
-        stop_when = at_end_of_meta if file_meta else at_pixels
+        elements = data_element_generator(
+            stream, implicit, little_endian, stop_when, specific_tags=_TAGS
+        )
         try:
-            for element in data_element_generator(
-                stream, implicit, little_endian, stop_when, specific_tags=_TAGS
-            ):
+            for element in elements:
                 self._keep(element, groups)
         except MemoryError:
             raise
@@ -341,6 +341,31 @@ class _Walk:
             self.failure = TruncatedError(
                 f"an element reaches to byte {self.offset:,}; the file ends at {len(self.data):,}"
             )
+
+    def _after_meta(self, tag: int, vr: str | None, value_at: int, length: int) -> bool:
+        if tag >> 16 != 2:  # noqa: PLR2004 -- file meta is group 0002
+            return True
+        self._note(tag, vr, value_at, length)
+        return False
+
+    def _at_pixels(self, tag: int, vr: str | None, value_at: int, length: int) -> bool:
+        self._note(tag, vr, value_at, length)
+        if tag not in _PIXEL_TAGS:
+            _refuse_nesting(self.data, value_at, length)
+            return False
+        self.pixels = PixelElement(
+            offset=value_at,
+            length=None if length == UNDEFINED_LENGTH else length,
+            available=self.size_bytes - value_at,
+            vr=vr or "",
+            foreign=_PIXEL_TAGS[tag],
+            deflated_from=self.deflated_from,
+        )
+        return True
+
+    def _note(self, tag: int, vr: str | None, value_at: int, length: int) -> None:
+        if len(self.outline) < MAX_OUTLINE:
+            self.outline.append((tag, vr, value_at, length))
 
     def _keep(self, element: Any, groups: Groups) -> None:
         if element.tag == SHARED_GROUPS:

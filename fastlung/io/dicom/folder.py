@@ -10,8 +10,12 @@ from __future__ import annotations
 import os
 import stat
 from collections import Counter
+from contextlib import contextmanager
 from pathlib import Path
+from threading import local
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from fastlung.errors import (
     FormatError,
@@ -21,11 +25,15 @@ from fastlung.errors import (
     StoreError,
 )
 from fastlung.geometry import Policy
-from fastlung.io.dicom.pixels import load_series
-from fastlung.io.dicom.series import SeriesIndex, index_files, index_series
+from fastlung.io.dicom.pixels import load_from
+from fastlung.io.dicom.series import SeriesIndex, index_files
 from fastlung.limits import check_listing
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    import numpy.typing as npt
+
     from fastlung.scan import RawScan
 
 __all__ = ["list_series", "read_series"]
@@ -34,7 +42,11 @@ _DEFAULT = Policy()
 
 
 def read_series(
-    path: str | os.PathLike[str], policy: Policy = _DEFAULT, *, number: int | None = None
+    path: str | os.PathLike[str],
+    policy: Policy = _DEFAULT,
+    *,
+    number: int | None = None,
+    threads: int = 1,
 ) -> RawScan:
     """
     Read one CT series from a folder, or from a file.
@@ -47,6 +59,8 @@ def read_series(
         What to do about irregular series.
     number : int, optional
         Which of several series, counted from 1 as `inspect` does; by default there must be one.
+    threads : int
+        How many slices are read and decoded at once; the result does not depend on it.
 
     Returns
     -------
@@ -62,23 +76,22 @@ def read_series(
     ScanError
         Where the series cannot be read as a volume; each cause has its own subclass.
     StoreError
-        Where the path, or a file in it, cannot be read.
+        Where the path, or a file in it, cannot be read, or changes meanwhile.
     """
-    sizes, odd = _regular_files(Path(path))
-    blobs = {key: _read(file, size) for key, (file, size) in sizes.items()}
-    index = index_series(blobs, policy)
+    files, odd = _regular_files(Path(path))
+    index = index_files(files.sizes, files.first, policy)
     if not index.series and not index.broken:
         raise NothingFoundError(_nothing({**odd, **index.skipped}))
     if index.broken:
         raise FormatError(
-            f"{len(index.broken)} of {len(blobs)} files are DICOM, cannot be read and may be "
+            f"{len(index.broken)} of {len(files.sizes)} files are DICOM, cannot be read and may be "
             f"slices ({index.skipped[index.broken[0]]}); fetch them again or move them away"
         )
     if number is None and len(index.series) == 1:
         number = 1
     if number is None or not 1 <= number <= len(index.series):
         raise SeveralSeriesError(_several(index, number))
-    return load_series(index.series[number - 1], blobs)
+    return load_from(index.series[number - 1], files, threads=threads)
 
 
 def list_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> SeriesIndex:
@@ -102,54 +115,110 @@ def list_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> Seri
     StoreError
         Where the path, or a file in it, cannot be read.
     """
-    sizes, odd = _regular_files(Path(path))
-    index = index_files(
-        {key: size for key, (_, size) in sizes.items()},
-        lambda key, count: _read(sizes[key][0], count),
-        policy,
-    )
+    files, odd = _regular_files(Path(path))
+    index = index_files(files.sizes, files.first, policy)
     return SeriesIndex(series=index.series, skipped={**odd, **index.skipped}, broken=index.broken)
 
 
-def _regular_files(path: Path) -> tuple[dict[str, tuple[Path, int]], dict[str, str]]:
-    """Name -> (path, size) of regular files, and name -> why not for the others."""
+class _Folder:
+    """
+    Regular files of one folder, read when they are asked for, twice: headers first, then pixels.
+
+    So that pixels go straight to their place in the volume. With whole files in memory a scan of 94
+    MB took twice as much of it, and 0.02 to 0.05 s longer: the kernel clears every page it hands
+    out.
+    """
+
+    def __init__(self, paths: Mapping[str, str], sizes: Mapping[str, int]) -> None:
+        self.sizes = sizes
+        self._paths = paths
+        self._seen: dict[str, tuple[int, ...]] = {}
+        self._buffers = local()
+
+    def first(self, key: str, count: int) -> bytes:
+        """First so many bytes of a file."""
+        with self._opened(key) as descriptor:
+            return b"" if descriptor is None else _read(descriptor, count)
+
+    def whole(self, key: str) -> memoryview:
+        """As `Files`: into a buffer that each thread uses again and again."""
+        size = self.sizes[key]
+        buffer = getattr(self._buffers, "buffer", None)
+        if buffer is None or buffer.size < size:
+            buffer = self._buffers.buffer = np.empty(size, np.uint8)
+        return buffer.data[: self.fill(key, 0, buffer[:size])]
+
+    def fill(self, key: str, offset: int, out: npt.NDArray[np.uint8]) -> int:
+        """As `Files`."""
+        filled = 0
+        with self._opened(key) as descriptor:
+            while descriptor is not None and filled < out.size:
+                count = os.preadv(descriptor, [out[filled:].data], offset + filled)
+                if not count:
+                    break
+                filled += count
+        return filled
+
+    @contextmanager
+    def _opened(self, key: str) -> Iterator[int | None]:
+        """Descriptor of a file that is what it was when it was first opened; None for a pipe."""
+        try:
+            # The name may have become a pipe since it was looked at: O_NONBLOCK opens that at once,
+            # where a plain open would wait for a writer for ever.
+            flags = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC
+            descriptor = os.open(self._paths[key], flags)
+            try:
+                status = os.fstat(descriptor)
+                now = status.st_ino, status.st_size, status.st_mtime_ns
+                if self._seen.setdefault(key, now) != now:
+                    raise StoreError("a file has changed while it was read; read the folder again")
+                yield descriptor if stat.S_ISREG(status.st_mode) else None
+            finally:
+                os.close(descriptor)
+        except OSError as error:
+            raise StoreError(f"a file cannot be read ({_cause(error)})") from None
+
+
+def _read(descriptor: int, count: int) -> bytes:
+    """Read so many bytes, or all there are."""
+    parts = []
+    while count and (part := os.read(descriptor, count)):
+        parts.append(part)
+        count -= len(part)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _regular_files(path: Path) -> tuple[_Folder, dict[str, str]]:
+    """Regular files, and the name of each other entry with what it is."""
     try:
-        files = sorted(path.iterdir()) if path.is_dir() else [path]
+        if path.is_dir():
+            with os.scandir(path) as entries:
+                names = {entry.name: entry.path for entry in entries}
+        else:
+            names = {path.name: str(path)}
     except OSError as error:
         raise StoreError(f"the folder cannot be listed ({_cause(error)})") from None
-    sizes: dict[str, tuple[Path, int]] = {}
+    paths: dict[str, str] = {}
+    sizes: dict[str, int] = {}
     odd: dict[str, str] = {}
-    for file in files:
+    for name, file in sorted(names.items()):
         try:
-            status = file.stat()
+            status = os.stat(file)  # noqa: PTH116 -- paths of pathlib take three times as long
         except FileNotFoundError:
-            if file == path:
+            if file == str(path):
                 raise ObjectNotFoundError("no such file or folder") from None
-            odd[file.name] = "a link to nothing"
+            odd[name] = "a link to nothing"
             continue
         except OSError as error:
             raise StoreError(f"a file cannot be looked at ({_cause(error)})") from None
         if stat.S_ISDIR(status.st_mode):
-            odd[file.name] = "a folder within, not entered"
+            odd[name] = "a folder within, not entered"
         elif not stat.S_ISREG(status.st_mode):
-            odd[file.name] = "not a regular file"
+            odd[name] = "not a regular file"
         else:
-            sizes[file.name] = (file, status.st_size)
-    check_listing([size for _, size in sizes.values()])
-    return sizes, odd
-
-
-def _read(file: Path, count: int) -> bytes:
-    try:
-        # The name may have become a pipe since it was looked at: O_NONBLOCK opens that at once,
-        # where a plain open would wait for a writer for ever.
-        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with os.fdopen(descriptor, "rb") as stream:
-            if not stat.S_ISREG(os.fstat(descriptor).st_mode):
-                return b""
-            return stream.read(count)
-    except OSError as error:
-        raise StoreError(f"a file cannot be read ({_cause(error)})") from None
+            paths[name], sizes[name] = file, status.st_size
+    check_listing(list(sizes.values()))
+    return _Folder(paths, sizes), odd
 
 
 def _cause(error: OSError) -> str:

@@ -7,8 +7,11 @@ encapsulated frame. Decoding a frame is `codecs`; sizes were checked by `headers
 
 from __future__ import annotations
 
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from itertools import accumulate, pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
@@ -25,14 +28,46 @@ if TYPE_CHECKING:
     from fastlung.io.dicom.coding import Coding
     from fastlung.io.dicom.elements import PixelElement
     from fastlung.io.dicom.series import SeriesHeaders
+    from fastlung.io.dicom.slice_header import SliceHeader
 
-__all__ = ["Frames", "load_series", "pixel_bytes", "read_words"]
+__all__ = ["Files", "Frames", "load_from", "load_series", "pixel_bytes", "read_words"]
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0"
 
 
-def load_series(series: SeriesHeaders, blobs: Mapping[str, bytes | memoryview]) -> RawScan:
+class Files(Protocol):
+    """Where the bytes of a series come from. Called from several threads at once."""
+
+    def whole(self, key: str) -> bytes | memoryview:
+        """All bytes of one file; they may change with the next call from the same thread."""
+        ...
+
+    def fill(self, key: str, offset: int, out: npt.NDArray[np.uint8]) -> int:
+        """Fill `out` with what stands in one file from an offset on; gives how much there was."""
+        ...
+
+
+class FilesInMemory:
+    """Files that have been read."""
+
+    def __init__(self, blobs: Mapping[str, bytes | memoryview]) -> None:
+        self._blobs = blobs
+
+    def whole(self, key: str) -> bytes | memoryview:
+        """As `Files`."""
+        return self._blobs[key]
+
+    def fill(self, key: str, offset: int, out: npt.NDArray[np.uint8]) -> int:
+        """As `Files`."""
+        found = memoryview(self._blobs[key])[offset : offset + out.size]
+        out[: len(found)] = found
+        return len(found)
+
+
+def load_series(
+    series: SeriesHeaders, blobs: Mapping[str, bytes | memoryview], *, threads: int = 1
+) -> RawScan:
     """
     Read the pixels of one series.
 
@@ -42,35 +77,44 @@ def load_series(series: SeriesHeaders, blobs: Mapping[str, bytes | memoryview]) 
         From `index_series` over the same files.
     blobs : mapping of str to bytes or memoryview
         Key to the bytes of one file; asked for the keys of `series.headers` only.
+    threads : int
+        How many slices are decoded at once; the result does not depend on it.
 
     Raises
     ------
     ScanError
         `series.problem`, or a subclass for pixels that are truncated or do not decode.
     """
+    return load_from(series, FilesInMemory(blobs), threads=threads)
+
+
+def load_from(series: SeriesHeaders, files: Files, *, threads: int = 1) -> RawScan:
+    """Read the pixels of one series from files, as `load_series` does."""
     if series.problem is not None:
         raise type(series.problem)(str(series.problem))
     if series.grid is None:  # the geometry would have refused it
         raise ScanError("the series has no grid")
     stored = np.empty(series.grid.shape, np.uint16)
-    codings: list[Coding] = []
-    opened, frames = "", Frames(b"")
-    for number, header in enumerate(series.headers):
-        # Frames of one file mostly follow one another: it is opened once for all of them.
-        if header.key != opened or not number:
-            opened, frames = header.key, Frames(blobs[header.key])
-        try:
-            if isinstance(header.coding, ScanError):
-                raise header.coding
-            data = frames.of(header.coding.pixels)
-            _decode(header.coding, header.transfer_syntax, data, stored[number])
-        except ScanError as error:
-            raise type(error)(f"slice {number + 1} of {len(series.headers)}: {error}") from None
-        codings.append(header.coding)
+    count = len(series.headers)
+    parts = min(threads, count)
+    if parts <= 1:
+        _load(series, files, range(count), stored)
+    else:
+        edges = [count * part // parts for part in range(parts + 1)]
+        with ThreadPoolExecutor(parts) as pool:
+            # Limits stand in the context, which threads do not inherit. Parts ascend, and each
+            # stops at its first bad slice: the first error is the one a single thread would meet.
+            loads = [
+                pool.submit(copy_context().run, _load, series, files, range(low, high), stored)
+                for low, high in pairwise(edges)
+            ]
+            for load in loads:
+                load.result()
+    codings = [header.coding for header in series.headers]
     return RawScan(
         series_uid=series.series_uid,
         stored=stored,
-        scale=_scale(codings),
+        scale=_scale([coding for coding in codings if not isinstance(coding, ScanError)]),
         grid=series.grid,
         slice_positions_mm=series.slice_positions_mm,
         verdict=series.verdict,
@@ -78,6 +122,50 @@ def load_series(series: SeriesHeaders, blobs: Mapping[str, bytes | memoryview]) 
         slice_shifts_mm=series.slice_shifts_mm,
         slice_breaks=series.slice_breaks,
     )
+
+
+def _load(
+    series: SeriesHeaders, files: Files, numbers: range, stored: npt.NDArray[np.uint16]
+) -> None:
+    """Fill some slices of the volume."""
+    opened, frames = "", Frames(b"")
+    for number in numbers:
+        header = series.headers[number]
+        try:
+            if isinstance(header.coding, ScanError):
+                raise header.coding
+            if _is_plain(header.coding, header.transfer_syntax):
+                _fill(files, header, header.coding.pixels.offset, stored[number])
+                continue
+            # Frames of one file mostly follow one another: it is opened once for all of them.
+            if header.key != opened or not opened:
+                opened, frames = header.key, Frames(files.whole(header.key))
+            data = frames.of(header.coding.pixels)
+            _decode(header.coding, header.transfer_syntax, data, stored[number])
+        except ScanError as error:
+            raise type(error)(f"slice {number + 1} of {len(series.headers)}: {error}") from None
+
+
+def _is_plain(coding: Coding, transfer_syntax: str) -> bool:
+    """Whether the file holds the words as memory does."""
+    return (
+        sys.byteorder == "little"
+        and coding.bits_allocated == 16  # noqa: PLR2004 -- bits
+        and coding.pixels.length is not None
+        and coding.pixels.deflated_from is None
+        and transfer_syntax != EXPLICIT_BIG_ENDIAN
+    )
+
+
+def _fill(files: Files, header: SliceHeader, offset: int, out: npt.NDArray[np.uint16]) -> None:
+    """Fill a slice with words from where they lie, with no copy in between."""
+    found = files.fill(header.key, offset, out.reshape(-1).view(np.uint8))
+    if found < out.nbytes:
+        raise _too_few(out.nbytes, found)
+
+
+def _too_few(expected: int, found: int) -> TruncatedError:
+    return TruncatedError(f"Pixel Data takes {expected:,} bytes; the file holds {found:,} of them")
 
 
 def read_words(
@@ -127,9 +215,7 @@ def _decode(
         return
     expected = out.size * coding.bits_allocated // 8
     if len(data) < expected:
-        raise TruncatedError(
-            f"Pixel Data takes {expected:,} bytes; the file holds {len(data):,} of them"
-        )
+        raise _too_few(expected, len(data))
     big_endian = transfer_syntax == EXPLICIT_BIG_ENDIAN
     if coding.bits_allocated == 16:  # noqa: PLR2004 -- bits
         words = np.frombuffer(data, ">u2" if big_endian else "<u2", out.size)

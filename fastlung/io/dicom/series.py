@@ -21,8 +21,10 @@ from fastlung.errors import ScanError
 from fastlung.geometry import Policy, Stack, stack_slices
 from fastlung.io.dicom.elements import PixelElement, pydicom_silenced
 from fastlung.io.dicom.grouping import Group, divide, group_slices
-from fastlung.io.dicom.headers import TELLS, Broken, Skipped, SliceHeader, read_headers
+from fastlung.io.dicom.header_reader import HeaderReader
+from fastlung.io.dicom.headers import Broken, Skipped
 from fastlung.io.dicom.pixels import Frames
+from fastlung.io.dicom.slice_header import TELLS, SliceHeader
 from fastlung.io.source import printable
 from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import Grid, Verdict
@@ -158,9 +160,10 @@ def index_files(
     slices: list[SliceHeader] = []
     broken: list[Broken] = []
     skipped: dict[str, str] = {}
+    reader = HeaderReader(force=policy.force)
     with pydicom_silenced():
         for key in sorted(sizes):
-            found = read_headers(key, sizes[key], partial(read, key), force=policy.force)
+            found = reader.read(key, sizes[key], partial(read, key))
             if isinstance(found, Skipped):
                 skipped[key] = found.reason
             elif isinstance(found, Broken):

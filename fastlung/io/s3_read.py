@@ -1,0 +1,112 @@
+"""One object of a bucket, read once: whole, and the one that was listed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import obstore
+
+from fastlung.io.s3_answers import TornError, refusal_of
+
+if TYPE_CHECKING:
+    from obstore import GetOptions
+
+    from fastlung.io.s3_access import Bucket
+
+__all__ = ["PLAIN_KEY", "Wanted", "read_object"]
+
+#: Keys that obstore takes as they are; it rewrites or refuses empty and dotted parts, control
+#: letters and outer slashes, so all other keys are read through boto3, at several times the cost.
+PLAIN_KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w .,:;=@+()'!~-]+(/[\w .,:;=@+()'!~-]+)*")
+PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE = 412, 416
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wanted:
+    """
+    What is to be read.
+
+    Attributes
+    ----------
+    bucket, key : str
+        Where it is.
+    etag : str
+        As listed; empty where any will do.
+    size_bytes : int or None
+        As listed; None where any will do.
+    first_bytes : int
+        Read at most so many bytes; all of them if negative.
+    payer : dict of str to str
+        Who pays, as boto3 wants to be told.
+    """
+
+    bucket: str
+    key: str
+    etag: str
+    size_bytes: int | None
+    first_bytes: int
+    payer: dict[str, str]
+
+
+def read_object(at: Bucket, wanted: Wanted) -> memoryview | None:
+    """
+    Read an object once.
+
+    Parameters
+    ----------
+    at : Bucket
+        Where it is.
+    wanted : Wanted
+        Which, and how much of it.
+
+    Returns
+    -------
+    memoryview or None
+        None if it is another than was listed.
+
+    Raises
+    ------
+    TornError
+        If fewer bytes came than were promised.
+    Exception
+        What boto3 or obstore raise.
+    """
+    read = _read_plain if PLAIN_KEY.fullmatch(wanted.key) else _read_odd
+    try:
+        data, size_bytes = read(at, wanted)
+    except Exception as error:
+        status = refusal_of(error).status
+        if status == RANGE_NOT_SATISFIABLE:
+            return memoryview(b"")  # an empty object has no first byte
+        if status == PRECONDITION_FAILED:
+            return None
+        raise
+    first = wanted.first_bytes
+    if len(data) != (size_bytes if first < 0 else min(size_bytes, first)):
+        raise TornError
+    return data if wanted.size_bytes in (None, size_bytes) else None
+
+
+def _read_plain(at: Bucket, wanted: Wanted) -> tuple[memoryview, int]:
+    options: GetOptions = {}
+    if wanted.etag:
+        options["if_match"] = wanted.etag
+    if wanted.first_bytes > 0:
+        options["range"] = (0, wanted.first_bytes)
+    answer = obstore.get(at.mover, wanted.key, options=options)
+    size_bytes = answer.meta["size"]
+    return memoryview(answer.bytes()), size_bytes
+
+
+def _read_odd(at: Bucket, wanted: Wanted) -> tuple[memoryview, int]:
+    arguments = {"Bucket": wanted.bucket, "Key": wanted.key, **wanted.payer}
+    if wanted.etag:
+        arguments["IfMatch"] = wanted.etag
+    if wanted.first_bytes > 0:
+        arguments["Range"] = f"bytes=0-{wanted.first_bytes - 1}"
+    answer = at.client.get_object(**arguments)
+    data: bytes = answer["Body"].read()
+    total = answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"]
+    return memoryview(data), int(total)

@@ -1,0 +1,107 @@
+"""How masks made of runs lie: the box around each part, and what two of them share."""
+
+import numpy as np
+from numba import njit
+
+from fastlung.kernels.runs import Runs
+
+__all__ = ["boxes", "overlap", "overlaps"]
+
+
+def boxes(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
+    """
+    Smallest box around each label.
+
+    Returns
+    -------
+    ndarray of int64, shape (count + 1, 2, 3)
+        By label: first ``(z, y, x)``, and one past the last; all 0 where a label has no voxels.
+    """
+    out = np.zeros((count + 1, 2, 3), np.int64)
+    _find_boxes(runs.shape[1], runs.offsets, runs.starts, runs.stops, labels, out)
+    return out
+
+
+def overlap(first: Runs, second: Runs) -> int:
+    """Voxels that two masks of one shape have in common."""
+    return int(
+        _overlap(
+            first.offsets, first.starts, first.stops, second.offsets, second.starts, second.stops
+        )
+    )
+
+
+def overlaps(runs: Runs, labels: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """
+    Which labels lie on one another from slice to slice, and on how many voxels.
+
+    Parameters
+    ----------
+    runs : Runs
+        The mask.
+    labels : ndarray of int32, shape (runs,)
+        Labels of its slices; runs with 0 are passed over.
+
+    Returns
+    -------
+    pairs : ndarray of int64, shape (pairs, 2)
+        Label in the lower slice, label in the slice above; each pair once.
+    voxels : ndarray of int64, shape (pairs,)
+        Voxels of either that lie straight above or below one of the other.
+    """
+    below, above, shared = _overlaps(runs.shape[1], runs.offsets, runs.starts, runs.stops, labels)
+    base = np.int64(labels.max(initial=0)) + 1
+    pairs, number = np.unique(below * base + above, return_inverse=True)
+    voxels = np.bincount(number, weights=shared, minlength=pairs.size).astype(np.int64)
+    return np.stack(np.divmod(pairs, base), axis=1), voxels
+
+
+@njit(nogil=True, cache=True)
+def _find_boxes(height, offsets, starts, stops, labels, out):
+    for row in range(offsets.shape[0] - 1):
+        z, y = divmod(row, height)
+        for run in range(offsets[row], offsets[row + 1]):
+            low, high = out[labels[run], 0], out[labels[run], 1]
+            if high[2] == 0:
+                low[0], low[1], low[2] = z, y, starts[run]
+            low[1], low[2] = min(low[1], y), min(low[2], np.int64(starts[run]))
+            high[0] = z + 1
+            high[1], high[2] = max(high[1], y + 1), max(high[2], np.int64(stops[run]))
+
+
+@njit(nogil=True, cache=True)
+def _overlap(a_offsets, a_starts, a_stops, b_offsets, b_starts, b_stops):
+    total = 0
+    for row in range(a_offsets.shape[0] - 1):
+        a, b = a_offsets[row], b_offsets[row]
+        while a < a_offsets[row + 1] and b < b_offsets[row + 1]:
+            shared = np.int64(min(a_stops[a], b_stops[b])) - np.int64(max(a_starts[a], b_starts[b]))
+            total += max(shared, 0)
+            if a_stops[a] < b_stops[b]:
+                a += 1
+            else:
+                b += 1
+    return total
+
+
+@njit(nogil=True, cache=True)
+def _overlaps(height, offsets, starts, stops, labels):
+    size = 2 * starts.shape[0] + 1
+    below, above = np.empty(size, np.int64), np.empty(size, np.int64)
+    shared = np.empty(size, np.float64)
+    count = 0
+    for row in range(height, offsets.shape[0] - 1):
+        here, there = offsets[row], offsets[row - height]
+        while here < offsets[row + 1] and there < offsets[row - height + 1]:
+            length = np.int64(min(stops[here], stops[there])) - np.int64(
+                max(starts[here], starts[there])
+            )
+            if length > 0 and labels[here] != 0 and labels[there] != 0:
+                below[count], above[count] = labels[there], labels[here]
+                shared[count] = length
+                count += 1
+            if stops[here] < stops[there]:
+                here += 1
+            else:
+                there += 1
+    return below[:count].copy(), above[:count].copy(), shared[:count].copy()

@@ -1,0 +1,171 @@
+"""
+What a scan of a given size costs: assumed at first, corrected by what was measured.
+
+Covers processor seconds, bytes, requests and memory as `fastlung.run.model` wants them. Pure
+arithmetic; what is remembered from run to run is `fastlung.run.remember`'s.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastlung.run.model import ScanCost, mean_cost
+from fastlung.run.need import computing_bytes, output_bytes
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from fastlung.config import Config
+    from fastlung.run.model import Route
+    from fastlung.run.need import ScanSize
+
+__all__ = ["ASSUMED", "LOCAL", "Calibration", "Routes", "route_of", "scan_cost", "usual_cost"]
+
+#: Processor seconds of a voxel, acquired and output voxels together: 0.45 s for a chest of 47
+#: million that become 39 million, decoding, resampling, mask and encoding to npy included, on an
+#: AMD EPYC. Compressed pixels take more, and only a measurement knows.
+SECONDS_PER_VOXEL = 5e-9
+#: What compressing adds, for each output voxel of image and mask: 0.12 s for 31 million.
+DEFLATE_SECONDS_PER_VOXEL = 4e-9
+#: Bytes of a compressed volume for each one before: 37 MB of 62 MB for a noisy chest.
+DEFLATED = 0.6
+#: Processor seconds of the client for each byte. Over TLS 159 MB took 0.22 s; from the page cache
+#: a fifth of that, and writing a file costs what reading it does.
+CLIENT_SECONDS_PER_BYTE: dict[Route, float] = {"network": 1.4e-9, "disk": 0.3e-9}
+#: Requests that writing a scan takes: image, mask, outcome and record.
+STORE_REQUESTS = 4
+#: What an S3 bucket in the same region is assumed to be like until it was measured: seconds to the
+#: first byte, and bytes a second of one connection after it.
+FIRST_BYTE_SECONDS = 0.05
+CONNECTION_BYTES_PER_SECOND = 60e6
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Routes:
+    """
+    Over what bytes come and go.
+
+    Attributes
+    ----------
+    source, sink : str
+        ``network`` or ``disk``.
+    """
+
+    source: Route
+    sink: Route
+
+
+LOCAL = Routes(source="disk", sink="disk")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Calibration:
+    """
+    How a machine and a source differ from what is assumed.
+
+    Attributes
+    ----------
+    cpu : float
+        Processor seconds measured for each one assumed.
+    requests : float
+        Seconds that a request took for each one assumed.
+    stored : float
+        Bytes written for each one assumed.
+    network_bytes_per_second : float or None
+        What the network was found to carry, both ways together; None where it never bound.
+    scans : int
+        Scans that this was measured on; 0 where it is assumed.
+    """
+
+    cpu: float = 1.0
+    requests: float = 1.0
+    stored: float = 1.0
+    network_bytes_per_second: float | None = None
+    scans: int = 0
+
+    @property
+    def origin(self) -> str:
+        """Where the numbers come from, for a sentence."""
+        return f"measured on {self.scans:,} scans" if self.scans else "assumed, not measured yet"
+
+
+ASSUMED = Calibration()
+
+
+def route_of(url: str) -> Route:
+    """Over what the bytes of a source or sink travel."""
+    return "network" if url.startswith("s3://") else "disk"
+
+
+def scan_cost(
+    size: ScanSize, config: Config, routes: Routes = LOCAL, calibration: Calibration = ASSUMED
+) -> ScanCost:
+    """
+    Work out what a scan costs.
+
+    Parameters
+    ----------
+    size : ScanSize
+        The scan.
+    config : Config
+        What is done to it.
+    routes : Routes
+        Over what its bytes come and go.
+    calibration : Calibration
+        What has been measured.
+
+    Returns
+    -------
+    ScanCost
+        All of it, its memory without what is read ahead.
+    """
+    written = output_bytes(size, config)
+    compute = SECONDS_PER_VOXEL * (size.acquired_voxels + size.output_voxels)
+    if config.format != "npy":
+        compute += DEFLATE_SECONDS_PER_VOXEL * size.output_voxels
+        written = int(DEFLATED * written)
+    stored = calibration.stored * written
+    fetch_cpu = CLIENT_SECONDS_PER_BYTE[routes.source] * size.group_bytes
+    store_cpu = CLIENT_SECONDS_PER_BYTE[routes.sink] * stored
+    return ScanCost(
+        compute_cpu_seconds=calibration.cpu * compute,
+        fetch_cpu_seconds=calibration.cpu * fetch_cpu,
+        store_cpu_seconds=calibration.cpu * store_cpu,
+        fetch_bytes=size.group_bytes,
+        store_bytes=stored,
+        fetch_requests=size.objects,
+        store_requests=STORE_REQUESTS,
+        first_byte_seconds=calibration.requests * FIRST_BYTE_SECONDS,
+        connection_bytes_per_second=CONNECTION_BYTES_PER_SECOND / calibration.requests,
+        memory_bytes=computing_bytes(size, config),
+        source=routes.source,
+        sink=routes.sink,
+    )
+
+
+def usual_cost(
+    sizes: Iterable[ScanSize],
+    config: Config,
+    routes: Routes = LOCAL,
+    calibration: Calibration = ASSUMED,
+) -> ScanCost:
+    """
+    Average what scans cost: in a long run rates depend on means only.
+
+    Parameters
+    ----------
+    sizes : iterable of ScanSize
+        At least one. Two hundred thousand are no trouble where many are alike.
+    config, routes, calibration
+        As for `scan_cost`.
+
+    Returns
+    -------
+    ScanCost
+        Means; of memory the mean over time, in which large scans count for longer.
+    """
+    alike = Counter(replace(one, label="") for one in sizes)
+    costs = [scan_cost(one, config, routes, calibration) for one in alike]
+    return mean_cost(costs, list(alike.values()))

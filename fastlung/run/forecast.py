@@ -1,0 +1,238 @@
+"""
+What a run would do and how long it would take, on this machine or another.
+
+Covers listing, a few headers and arithmetic: no pixel is read and nothing is written.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastlung.errors import ConfigError
+from fastlung.io.locate import open_source, store_of
+from fastlung.io.names import load_names_key
+from fastlung.io.store import open_store
+from fastlung.limits import limited
+from fastlung.run.calibration import ASSUMED, Routes, route_of
+from fastlung.run.estimate import estimate_sizes
+from fastlung.run.instances import find_instance, load_catalogue
+from fastlung.run.machine import probe
+from fastlung.run.plan import plan_run
+from fastlung.run.remember import recall
+from fastlung.run.resume import check_sink, source_groups, survey
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastlung.config import Config, RunOptions
+    from fastlung.io.locate import Source
+    from fastlung.io.source import SourceGroup
+    from fastlung.run.instances import Instance
+    from fastlung.run.machine import Machine
+    from fastlung.run.plan import Plan
+
+__all__ = ["Forecast", "forecast", "imagined", "machine_of", "with_known_network"]
+
+#: Memory of a machine that is free before a run starts, where it is not ours to look at: kernel
+#: and services take a few hundred megabytes.
+FREE_SHARE = 0.95
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Forecast:
+    """
+    What a run would do.
+
+    Attributes
+    ----------
+    machine : Machine
+        What it could use.
+    plan : Plan
+        How it would be carried out.
+    groups, already_done : int
+        Source groups to do, and groups that the sink holds already.
+    source_bytes : int
+        Bytes of what is to do.
+    seconds : float or None
+        How long it would take; None if nothing is to do.
+    """
+
+    machine: Machine
+    plan: Plan
+    groups: int
+    already_done: int
+    source_bytes: int
+    seconds: float | None
+
+
+def forecast(
+    source: str, sink: str | None, config: Config, options: RunOptions, machine: Machine
+) -> Forecast:
+    """
+    Plan a run.
+
+    Parameters
+    ----------
+    source : str
+        What would be processed.
+    sink : str or None
+        Where results would go; what it holds already is not done again. None takes all for new
+        and results to go where the source is.
+    config : Config
+        What would be done to each scan.
+    options : RunOptions
+        How the run would be carried out.
+    machine : Machine
+        Where it would run.
+
+    Raises
+    ------
+    FastlungError
+        As `fastlung.run.engine.run` does before it starts.
+    """
+    places = open_source(source, options.storage)
+    with limited(options.limits):
+        groups, already_done = _to_do(places, sink, config, options)
+        sizes = estimate_sizes(
+            groups, config, lambda group: store_of(group, places.store, options.storage)
+        )
+    routes = Routes(source=route_of(places.store.url), sink=route_of(sink or places.store.url))
+    calibration = recall(machine, config, routes) or ASSUMED
+    plan = plan_run(sizes, machine, config, options, routes=routes, calibration=calibration)
+    rate = plan.scans_per_second
+    return Forecast(
+        machine=machine,
+        plan=plan,
+        groups=len(groups),
+        already_done=already_done,
+        source_bytes=sum(group.size_bytes for group in groups),
+        seconds=None if rate is None else len(groups) / rate,
+    )
+
+
+def imagined(
+    *,
+    instance: str | None = None,
+    cpus: int | None = None,
+    memory_bytes: int | None = None,
+    network_bytes_per_second: float | None = None,
+) -> Machine:
+    """
+    Describe another machine than this one, or this one with more or less of something.
+
+    Parameters
+    ----------
+    instance : str, optional
+        EC2 type in the catalogue; the rest is then its own, unless given.
+    cpus : int, optional
+        Hardware threads.
+    memory_bytes : int, optional
+        Memory.
+    network_bytes_per_second : float, optional
+        What its network carries, each way.
+
+    Returns
+    -------
+    Machine
+        What was not given is this machine's.
+
+    Raises
+    ------
+    ConfigError
+        For a type that the catalogue does not have.
+    """
+    machine = probe()
+    if instance is not None:
+        machine = machine_of(find_instance(load_catalogue(), instance), machine)
+    if cpus is not None:
+        machine = _with_cpus(machine, cpus, "as asked for")
+    if memory_bytes is not None:
+        machine = _with_memory(machine, memory_bytes, "memory asked for")
+    if network_bytes_per_second is not None:
+        machine = replace(
+            machine, link_bytes_per_second=network_bytes_per_second, link_origin="as asked for"
+        )
+    return with_known_network(machine)
+
+
+def machine_of(instance: Instance, machine: Machine) -> Machine:
+    """
+    Describe an EC2 instance.
+
+    Parameters
+    ----------
+    instance : Instance
+        What the catalogue says of it.
+    machine : Machine
+        Any; what the catalogue does not say is taken from it.
+    """
+    name = instance.name
+    described = _with_memory(_with_cpus(machine, instance.vcpu, name), instance.memory_bytes, name)
+    return replace(
+        described,
+        link_bytes_per_second=instance.network_baseline_bytes_per_second,
+        link_origin=f"baseline of {name}",
+        instance_type=name,
+        instance_origin="as asked for",
+        cpu_model=instance.cpu_model or "",
+        open_files=None,
+    )
+
+
+def with_known_network(machine: Machine) -> Machine:
+    """Add what the catalogue knows of an instance's network, where its driver says nothing."""
+    if machine.link_bytes_per_second is not None or machine.instance_type is None:
+        return machine
+    found = load_catalogue().get(machine.instance_type)
+    if found is None or found.network_baseline_bytes_per_second is None:
+        return machine
+    return replace(
+        machine,
+        link_bytes_per_second=found.network_baseline_bytes_per_second,
+        link_origin=f"baseline of {machine.instance_type}",
+    )
+
+
+def _with_cpus(machine: Machine, cpus: int, origin: str) -> Machine:
+    if cpus < 1:
+        raise ConfigError(f"cpus: expected 1 or more, and found {cpus}")
+    return replace(
+        machine,
+        cpus_logical=cpus,
+        cpus_physical=cpus,
+        cpus_affinity=cpus,
+        cpu_quota=None,
+        cpus=cpus,
+        cpus_origin=f"CPUs ({origin})",
+    )
+
+
+def _with_memory(machine: Machine, memory_bytes: int, origin: str) -> Machine:
+    return replace(
+        machine,
+        memory_total_bytes=memory_bytes,
+        memory_limit_bytes=memory_bytes,
+        memory_available_bytes=int(FREE_SHARE * memory_bytes),
+        memory_origin=origin,
+    )
+
+
+def _to_do(
+    places: Source, sink: str | None, config: Config, options: RunOptions
+) -> tuple[Sequence[SourceGroup], int]:
+    names_key = load_names_key() if config.names == "hash" else b""
+    sink_store = None if sink is None else open_store(sink, options.storage)
+    if sink_store is not None:
+        check_sink(sink_store, config, names_key, options)
+    groups = source_groups(
+        places,
+        sink_store,
+        group_by=config.group_by,
+        names_key=names_key,
+        storage=options.storage,
+    )
+    if sink_store is None:
+        return groups, 0
+    left = survey(groups, sink_store, config, options)
+    return [task.group for task in left.tasks], left.already_done

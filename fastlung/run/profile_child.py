@@ -1,0 +1,175 @@
+"""
+One size of the machine, in a process of its own: held to some processors, it runs when told.
+
+Covers the talk with `fastlung.run.profile`: a job as one line of JSON on standard input, then a
+line for each run; an answer as one line on standard output. Started as ``python -m``.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import sys
+import time
+from collections import Counter
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastlung.errors import FastlungError
+from fastlung.run.profile_file import STAGES
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastlung.run.events import Event, RunSummary
+    from fastlung.scan import Outcome
+
+__all__ = ["ChildJob", "ask", "main"]
+
+#: What a worker waits for, by the stage that goes on meanwhile.
+WAITED_FOR = {"store": "wait"}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ChildJob:
+    """
+    What every run of a child has in common.
+
+    Attributes
+    ----------
+    cpus : tuple of int
+        Hardware threads it may run on.
+    memory_limit_bytes : int or None
+        Memory of all workers; None for what there is.
+    config, storage : dict
+        Fields of `Config` and of `StoreOptions`.
+    """
+
+    cpus: tuple[int, ...]
+    memory_limit_bytes: int | None
+    config: dict[str, Any]
+    storage: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """Write as one line."""
+        return json.dumps(asdict(self))
+
+
+def ask(source: str, sink: str, fetched_bytes: float) -> str:
+    """
+    Line that asks a child for one run.
+
+    Parameters
+    ----------
+    source, sink : str
+        From where to where.
+    fetched_bytes : float
+        Bytes of a scan of the source, on average.
+    """
+    question = {"source": source, "sink": sink, "fetched_bytes": fetched_bytes}
+    return json.dumps(question)
+
+
+def main() -> None:
+    """Answer until there are no more questions."""
+    job = ChildJob(**json.loads(sys.stdin.readline()))
+    # Before anything is imported that counts processors; workers inherit it.
+    os.sched_setaffinity(0, job.cpus)
+    for line in sys.stdin:
+        question = json.loads(line)
+        try:
+            answer = _measure(job, **question)
+        except FastlungError as error:
+            answer = {"error": str(error)}
+        sys.stdout.write(json.dumps(answer) + "\n")
+        sys.stdout.flush()
+
+
+def _measure(job: ChildJob, source: str, sink: str, fetched_bytes: float) -> dict[str, Any]:
+    # Imported here: only now is this process where it belongs.
+    from fastlung.config import Config, RunOptions, StoreOptions  # noqa: PLC0415
+    from fastlung.run.engine import run  # noqa: PLC0415
+    from fastlung.run.events import RunPlanned  # noqa: PLC0415
+
+    started = [0.0]
+
+    def on_event(event: Event) -> None:
+        if isinstance(event, RunPlanned):
+            started[0] = time.perf_counter()
+
+    summary = run(
+        source,
+        sink,
+        Config(**job.config),
+        RunOptions(memory_limit_bytes=job.memory_limit_bytes, storage=StoreOptions(**job.storage)),
+        on_event,
+    )
+    return _answer(summary, time.perf_counter() - started[0], fetched_bytes)
+
+
+def _answer(summary: RunSummary, seconds: float, fetched_bytes: float) -> dict[str, Any]:
+    bad = [outcome for outcome in summary.outcomes if outcome.status != "done"]
+    done = [outcome for outcome in summary.outcomes if outcome.status == "done"]
+    if bad or not done:
+        kinds = ", ".join(f"{count} {kind}" for kind, count in Counter(_kinds(bad)).items())
+        return {
+            "error": f"{len(bad)} of {len(summary.outcomes)} scans of the sample are not done "
+            f"({kinds or 'none found'}), and a rate of those that are would say little; choose "
+            "another sample, or more memory"
+        }
+    return {
+        "workers": summary.plan.workers,
+        "plan_limit": summary.plan.limit,
+        "round": {
+            "seconds": seconds,
+            "scans": len(done),
+            "cpu_seconds": _mean(one.cpu_seconds.get("process", 0.0) for one in done),
+            "peak_rss_bytes": max(one.peak_rss_bytes for one in done),
+            "stages": _stages(done, fetched_bytes),
+        },
+        "sample": {
+            "store_bytes": _mean(sum(size for size, _ in one.outputs.values()) for one in done),
+            # The outcome and the group's record are written too.
+            "store_objects": _mean(len(one.outputs) + 2 for one in done),
+            "acquired_voxels": _mean(_voxels(one, "acquired") for one in done),
+            "output_voxels": _mean(_voxels(one, "grid") for one in done),
+        },
+    }
+
+
+def _stages(done: Sequence[Outcome], fetched: float) -> dict[str, dict[str, float]]:
+    """Mean seconds of each stage that any scan had."""
+    found = {}
+    for stage in STAGES:
+        wall = _mean(one.seconds.get(WAITED_FOR.get(stage, stage), 0.0) for one in done)
+        cpu = _mean(one.cpu_seconds.get(stage, 0.0) for one in done)
+        if wall or cpu:
+            found[stage] = {"cpu_seconds": cpu, "wall_seconds": wall}
+    # Clients have threads of their own: what the computing thread did not take is theirs. Which of
+    # them took it cannot be seen, so it is shared out by bytes.
+    process = _mean(one.cpu_seconds.get("process", 0.0) for one in done)
+    clients = max(0.0, process - sum(seconds["cpu_seconds"] for seconds in found.values()))
+    stored = _mean(sum(size for size, _ in one.outputs.values()) for one in done)
+    shares = {"fetch": fetched / (fetched + stored), "store": stored / (fetched + stored)}
+    for stage, share in shares.items():
+        wall = found.get(stage, {}).get("wall_seconds", 0.0)
+        found[stage] = {"cpu_seconds": clients * share, "wall_seconds": wall}
+    return found
+
+
+def _voxels(outcome: Outcome, which: str) -> int:
+    grid = getattr(outcome, which)
+    return 0 if grid is None else grid.shape[0] * grid.shape[1] * grid.shape[2]
+
+
+def _kinds(outcomes: Sequence[Outcome]) -> list[str]:
+    return [outcome.error or outcome.status for outcome in outcomes]
+
+
+def _mean(values: Any) -> float:
+    return statistics.fmean(values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,407 @@
+"""
+Adjusting a run while it goes on: measured, planned again by the model, and tried.
+
+Covers what to change and why. Pure: knows no clock, process or file; it is told what a run has
+measured and answers with a setting, so that a simulation drives the very same decisions.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
+
+from fastlung.report.summary import byte_size
+from fastlung.run.calibration import ASSUMED, Calibration, usual_cost
+from fastlung.run.model import best_setting, predict, request_seconds, worker_bytes
+from fastlung.run.plan import MOST_WORKERS
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+    from typing import Self
+
+    from fastlung.config import Config
+    from fastlung.run.calibration import Routes
+    from fastlung.run.model import Prediction, Resources, ScanCost
+    from fastlung.run.need import ScanSize
+    from fastlung.run.plan import Plan
+    from fastlung.run.setting import Progress, Setting
+
+__all__ = ["Tuner"]
+
+#: Groups of a window: for each worker, and at least. A rate counted over fewer jumps by more than
+#: what is to be told apart.
+WINDOW_GROUPS_EACH, WINDOW_GROUPS = 3, 8
+#: A change is tried if the model promises so much more, and kept if the run really is so much
+#: faster.
+WORTH_TRYING, WORTH_KEEPING = 1.05, 1.03
+#: A promise beyond this shows in a shorter window: one group for each worker.
+PLAIN = 1.3
+#: Windows until something is tried again after a change that did not pay; doubled each time.
+PATIENCE_WINDOWS, LONGEST_PATIENCE = 2, 64
+#: Workers are multiplied by this at once, at most; and by that where the model knows no reason why
+#: processors are idle.
+GROWTH, PROBE = 4.0, 1.2
+#: Part of the processors from which on they count as busy: more workers gain nothing.
+BUSY = 0.92
+#: What a network is taken to carry beyond what it was seen to carry when it bound.
+MARGIN = 1.05
+#: Memory that stays free whatever happens, as a part of the budget.
+SPARE_MEMORY = 0.03
+#: How much the last window counts beside what was known before.
+FRESH = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What a run did between two looks at it."""
+
+    begin: Progress
+    end: Progress
+
+    def grown(self, name: str) -> float:
+        """How much one of the sums of `Progress` has grown."""
+        return float(getattr(self.end, name) - getattr(self.begin, name))
+
+    def gain(self, before: _Window) -> float:
+        """
+        How much faster than another window it was.
+
+        Scans are not alike, and the large ones come first: what is done for each byte drifts. A
+        setting that is faster commits, writes and computes more in a second, all three.
+        """
+        ratios = [
+            self.grown(name) / self.grown("seconds") * before.grown("seconds") / before.grown(name)
+            for name in ("committed_bytes", "stored_bytes", "cpu_seconds")
+            if before.grown(name) > 0 and self.grown("seconds") > 0
+        ]
+        return min(ratios, default=1.0)
+
+    def ratio(self, above: str, below: str) -> float | None:
+        """One sum for each unit of another; None if there is nothing to tell it from."""
+        divisor = self.grown(below)
+        return self.grown(above) / divisor if divisor > 0 else None
+
+
+class Tuner:
+    """
+    Adjusts workers, bytes ahead and requests of a run.
+
+    It begins with the plan's setting. Once a window of groups is committed it corrects the plan's
+    costs by what they took, asks the model for a better setting, and tries it: if the next window
+    is not faster, it goes back and waits before it tries again. If memory gets scarce it goes down
+    at once.
+
+    Parameters
+    ----------
+    setting : Setting
+        What the run begins with.
+    cost : ScanCost
+        The usual scan, as the plan expects it.
+    resources : Resources
+        What the machine has.
+    most_workers : int
+        Never more.
+    most_requests : int
+        Never more for each worker.
+    calibration : Calibration
+        What `cost` was made with.
+
+    Attributes
+    ----------
+    setting : Setting
+        What holds now.
+    why : str
+        Why, in a sentence.
+    calibration : Calibration
+        What has been measured; worth remembering once its `scans` is not 0.
+
+    Examples
+    --------
+    >>> tuner = Tuner.of_plan(plan, sizes, config, routes, resources)  # doctest: +SKIP
+    >>> while running:  # doctest: +SKIP
+    ...     setting = tuner.observe(progress())  # as often as one likes: once a second
+    ...     if setting != holding:
+    ...         dispatcher.resize(setting)  # and say tuner.why
+    >>> remember(machine, config, routes, tuner.calibration)  # doctest: +SKIP
+    """
+
+    def __init__(
+        self,
+        setting: Setting,
+        cost: ScanCost,
+        resources: Resources,
+        *,
+        most_workers: int,
+        most_requests: int = 64,
+        calibration: Calibration = ASSUMED,
+    ) -> None:
+        self.setting = setting
+        self.why = "as planned; measuring"
+        self.calibration = calibration
+        self._planned = self._cost = cost
+        self._known = calibration
+        self._resources = resources
+        self._most_workers = most_workers
+        self._most_requests = most_requests
+        self._begun: Progress | None = None
+        self._settled = True  # nothing was begun before
+        self._windows = 0
+        self._before: tuple[Setting, _Window] | None = None
+        self._promised = 1.0
+        self._patience, self._wait = PATIENCE_WINDOWS, 0
+        self._probes = 0
+        self._held_until_groups = 0
+
+    @classmethod
+    def of_plan(
+        cls,
+        plan: Plan,
+        sizes: Iterable[ScanSize],
+        config: Config,
+        routes: Routes,
+        resources: Resources,
+        *,
+        most_workers: int = MOST_WORKERS,
+        calibration: Calibration = ASSUMED,
+    ) -> Self:
+        """
+        Take over from a plan.
+
+        Parameters
+        ----------
+        plan : Plan
+            What the run begins with.
+        sizes, config, routes, calibration
+            What it was made of; `sizes` may be those that are known so far, at least one.
+        resources : Resources
+            From `fastlung.run.plan.resources_of`.
+        most_workers : int
+            Never more.
+        """
+        return cls(
+            plan.setting,
+            usual_cost(sizes, config, routes, calibration),
+            resources,
+            most_workers=most_workers,
+            calibration=calibration,
+        )
+
+    @property
+    def expected(self) -> Prediction:
+        """What the model says of the setting that holds, by what was measured."""
+        return predict(self._cost, self._resources, self.setting)
+
+    def observe(self, progress: Progress) -> Setting:
+        """
+        Hear what the run has measured, and say how to go on.
+
+        Parameters
+        ----------
+        progress : Progress
+            Sums since the run began.
+
+        Returns
+        -------
+        Setting
+            What should hold from now on; `why` says why.
+        """
+        if self._begun is None:
+            self._begun = progress
+        if self._short_of_memory(progress):
+            return self.setting
+        groups = progress.groups - self._begun.groups
+        if not self._settled:
+            # Until each worker has ended what it had begun before, a rate belongs to no setting.
+            if groups >= self.setting.workers:
+                self._begun, self._settled = progress, True
+            return self.setting
+        # What is to be told apart by eye needs no long look.
+        short = not self._windows or (self._before is not None and self._promised > PLAIN)
+        each = 1 if short else WINDOW_GROUPS_EACH
+        if groups >= max(WINDOW_GROUPS, each * self.setting.workers):
+            window = _Window(self._begun, progress)
+            self._begun = progress
+            self._measure(window)
+            self._decide(window)
+        return self.setting
+
+    def _decide(self, window: _Window) -> None:
+        if self._before is not None:
+            self._judge(window, self._before)
+        elif window.grown("throttled") >= window.grown("groups"):
+            self._most_requests = max(1, self.setting.requests // 2)
+            self._go(
+                replace(self.setting, requests=self._most_requests),
+                "the store refuses requests: half as many at once",
+            )
+        elif self._wait > 0:
+            self._wait -= 1
+        else:
+            self._try(window)
+
+    def _measure(self, window: _Window) -> None:
+        """Correct what a scan costs."""
+        planned, known = self._planned, self._known
+        cpu = window.ratio("cpu_seconds", "committed_bytes")
+        stored = window.ratio("stored_bytes", "committed_bytes")
+        way: Literal["fetch", "store"] = "fetch" if planned.source == "network" else "store"
+        each = window.ratio(f"{way}_seconds", "fetched_bytes" if way == "fetch" else "stored_bytes")
+        bytes_planned = planned.fetch_bytes if way == "fetch" else planned.store_bytes
+        requests = request_seconds(planned, way) / bytes_planned if bytes_planned else 0.0
+        now = {
+            "cpu": _over(cpu, planned.cpu_seconds / planned.fetch_bytes),
+            "stored": _over(stored, planned.store_bytes / planned.fetch_bytes),
+            "requests": _over(each, requests),
+        }
+        # The first window holds work that is not committed yet: it only shows the way.
+        fresh = FRESH if self._windows > 1 else 1.0
+        self._windows += 1
+        mixed = {
+            name: fresh * getattr(known, name) * value
+            + (1 - fresh) * getattr(self.calibration, name)
+            for name, value in now.items()
+            if value is not None
+        }
+        scans = self.calibration.scans if self.calibration is not known else 0
+        self.calibration = replace(
+            self.calibration, **mixed, scans=scans + int(window.grown("groups"))
+        )
+        self._cost = self._corrected()
+
+    def _corrected(self) -> ScanCost:
+        """
+        Cost of the planned scan by what was measured.
+
+        Not of the scans of the last window: the largest come first, and the rest are unlike them.
+        """
+        planned, known, found = self._planned, self._known, self.calibration
+        cpu, requests = found.cpu / known.cpu, found.requests / known.requests
+        return replace(
+            planned,
+            compute_cpu_seconds=cpu * planned.compute_cpu_seconds,
+            fetch_cpu_seconds=cpu * planned.fetch_cpu_seconds,
+            store_cpu_seconds=cpu * planned.store_cpu_seconds,
+            store_bytes=found.stored / known.stored * planned.store_bytes,
+            first_byte_seconds=requests * planned.first_byte_seconds,
+            connection_bytes_per_second=planned.connection_bytes_per_second / requests,
+        )
+
+    def _try(self, window: _Window) -> None:
+        """Change something, if the model or an idle processor gives reason to."""
+        now, why = self.expected, ""
+        best = best_setting(
+            self._cost,
+            self._resources,
+            most_workers=min(self._room(window.end), math.ceil(GROWTH * self.setting.workers)),
+            most_requests=self._most_requests,
+        )
+        promised = predict(self._cost, self._resources, best)
+        if promised.scans_per_second >= WORTH_TRYING * now.scans_per_second:
+            why = f"trying {_words(best, self.setting)}: {now.sentence}"
+        elif self._cpu_used(window) < BUSY:
+            # Processors are idle and the model does not know why: scans differ, after all.
+            best = self._probe(window)
+            why = f"trying {_words(best, self.setting)}: processors are idle"
+        if best != self.setting and why:
+            self._before = (self.setting, window)
+            self._promised = promised.scans_per_second / now.scans_per_second
+            self._go(best, why)
+
+    def _probe(self, window: _Window) -> Setting:
+        """More of something: of workers and of what is held ahead, in turn."""
+        self._probes += 1
+        setting = self.setting
+        more = min(math.ceil(PROBE * setting.workers), self._room(window.end))
+        if self._probes % 2 and more > setting.workers:
+            return replace(setting, workers=more)
+        ahead = max(2 * setting.ahead_bytes, int(self._cost.fetch_bytes))
+        requests = min(2 * setting.requests, self._most_requests)
+        wider = replace(setting, ahead_bytes=ahead, requests=requests)
+        if wider.workers * worker_bytes(self._cost, wider) <= self._resources.memory_bytes:
+            return wider
+        return setting
+
+    def _judge(self, window: _Window, before: tuple[Setting, _Window]) -> None:
+        """Keep what was tried, or go back."""
+        (setting, slower), self._before = before, None
+        gain = window.gain(slower)
+        words = _words(self.setting, setting)
+        if gain >= WORTH_KEEPING:
+            self._patience = PATIENCE_WINDOWS
+            self.why = f"{words}: {gain - 1:.0%} faster"
+            return
+        self._wait, self._patience = self._patience, min(2 * self._patience, LONGEST_PATIENCE)
+        cpu = self._cpu_used(window)
+        if cpu < BUSY:
+            self._learn_network(window)
+        self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {cpu:.0%} busy")
+
+    def _learn_network(self, window: _Window) -> None:
+        """More was asked of it than it carries, or of the store behind it."""
+        seconds = window.grown("seconds")
+        coming, going = (
+            window.grown("fetched_bytes") / seconds,
+            window.grown("stored_bytes") / seconds,
+        )
+        caps = {}
+        if self._planned.source == "network":
+            caps["network_in_bytes_per_second"] = MARGIN * coming
+        if self._planned.sink == "network":
+            caps["network_out_bytes_per_second"] = MARGIN * going
+        if caps:
+            carried = max(caps.values())
+            self._resources = replace(self._resources, **caps)
+            self.calibration = replace(self.calibration, network_bytes_per_second=carried)
+
+    def _short_of_memory(self, progress: Progress) -> bool:
+        """Go down at once where memory gets scarce; whether it is."""
+        spare = SPARE_MEMORY * self._resources.memory_bytes
+        if progress.memory_available_bytes >= spare or progress.groups < self._held_until_groups:
+            return False
+        setting = self.setting
+        if setting.workers == 1 and not setting.ahead_bytes:
+            return False
+        fewer = max(1, math.floor(setting.workers / PROBE))
+        ahead = setting.ahead_bytes if setting.workers > 1 else setting.ahead_bytes // 2
+        # What runs is not stopped: memory comes back as scans end.
+        self._held_until_groups = progress.groups + setting.workers
+        self._before = None
+        self._wait, self._patience = self._patience, min(2 * self._patience, LONGEST_PATIENCE)
+        left = byte_size(max(0, progress.memory_available_bytes))
+        lower = replace(setting, workers=fewer, ahead_bytes=ahead)
+        self._begun = progress
+        self._go(lower, f"{_words(lower, setting)}: only {left} of memory are free")
+        return True
+
+    def _room(self, progress: Progress) -> int:
+        """Workers that memory has room for, by what is planned and by what is free."""
+        spare = SPARE_MEMORY * self._resources.memory_bytes
+        each = max(progress.peak_worker_bytes, worker_bytes(self._cost, self.setting), 1)
+        more = max(0, int((progress.memory_available_bytes - spare) // each))
+        return max(1, min(self._most_workers, self.setting.workers + more))
+
+    def _cpu_used(self, window: _Window) -> float:
+        seconds = max(1e-9, window.grown("seconds"))
+        return window.grown("cpu_seconds") / seconds / self._resources.cpus
+
+    def _go(self, setting: Setting, why: str) -> None:
+        self.setting, self.why = setting, why
+        self._settled = False
+
+
+def _over(value: float | None, expected: float) -> float | None:
+    """What was measured for each unit expected; None where either is nothing."""
+    return value / expected if value and expected > 0 else None
+
+
+def _words(setting: Setting, before: Setting) -> str:
+    """What of a setting differs from another one."""
+    parts = []
+    if setting.workers != before.workers:
+        parts.append(f"{setting.workers} instead of {before.workers} workers")
+    if setting.requests != before.requests:
+        parts.append(f"{setting.requests} requests each")
+    if setting.ahead_bytes != before.ahead_bytes:
+        parts.append(f"{byte_size(setting.ahead_bytes)} ahead")
+    return ", ".join(parts) or "the same"
