@@ -78,3 +78,15 @@ def campaign(session):
     """A run killed at fifty moments, each time verified and completed; some minutes."""
     session.install(".", *group("test"))
     session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "50"})
+
+
+@nox.session(default=False)
+def profile(session):
+    """This machine measured small, as JSON and picture; arguments go to ``fastlung profile``."""
+    session.install(".")
+    folder = session.create_tmp()
+    found = f"{folder}/profile.json"
+    small = ["--scans", "2", "--rounds", "2", "--output", found, "--svg", f"{folder}/profile.svg"]
+    session.run("fastlung", "profile", *small, *session.posargs)
+    session.run("fastlung", "profile", "compare", found, "--svg", f"{folder}/compared.svg")
+    session.log(f"{folder} has the profile and its pictures")

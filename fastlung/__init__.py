@@ -2,8 +2,8 @@
 Lung CT DICOM in, training-ready volumes and lung masks out.
 
 Many scans: `process`, `inspect`; `open_scan` reads back what was written. One scan: `list_series`,
-`read_series`, then `process_scan`, or its steps `to_hu`, `resample`, `lung_mask`. Arrays are NumPy,
-ordered ``(z, y, x)``.
+`read_series`, then `process_scan`, or its steps `to_hu`, `resample`, `lung_mask`; `assess_mask`
+judges a mask, `preview` draws it. Arrays are NumPy, ordered ``(z, y, x)``.
 
 Names are loaded when they are first used, so that ``import fastlung`` costs milliseconds and
 imports neither Numba nor a DICOM reader.
@@ -29,11 +29,14 @@ if TYPE_CHECKING:
     from fastlung.io.stored import StoredScan as StoredScan
     from fastlung.limits import Limits as Limits
     from fastlung.limits import limited as limited
+    from fastlung.mask import assess_mask as assess_mask
     from fastlung.mask import lung_mask as lung_mask
     from fastlung.pipeline import process_scan as process_scan
     from fastlung.resampling import resample as resample
     from fastlung.run.engine import process as process
     from fastlung.run.inspect import inspect as inspect
+    from fastlung.run.preview import Picture as Picture
+    from fastlung.run.preview import preview as preview
     from fastlung.scan import Crop as Crop
     from fastlung.scan import Flag as Flag
     from fastlung.scan import Grid as Grid
@@ -53,6 +56,7 @@ __all__ = [
     "Limits",
     "LungMask",
     "Outcome",
+    "Picture",
     "Policy",
     "RawScan",
     "RunOptions",
@@ -61,6 +65,7 @@ __all__ = [
     "StoredScan",
     "Verdict",
     "__version__",
+    "assess_mask",
     "build_config",
     "build_run_options",
     "errors",
@@ -69,6 +74,7 @@ __all__ = [
     "list_series",
     "lung_mask",
     "open_scan",
+    "preview",
     "process",
     "process_scan",
     "read_series",
@@ -84,12 +90,13 @@ _EXPORTS = {
     "io.reader": ("open_scan",),
     "io.stored": ("StoredScan",),
     "limits": ("Limits", "limited"),
-    "mask": ("lung_mask",),
+    "mask": ("assess_mask", "lung_mask"),
     "hounsfield": ("to_hu",),
     "pipeline": ("process_scan",),
     "resampling": ("resample",),
     "run.engine": ("process",),
     "run.inspect": ("inspect",),
+    "run.preview": ("Picture", "preview"),
     "scan": ("Crop", "Flag", "Grid", "LungMask", "Outcome", "RawScan", "ScanResult", "Verdict"),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}

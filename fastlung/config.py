@@ -143,6 +143,8 @@ class Config(BaseModel):
         Shape ``(z, y, x)`` that every result is cropped or padded to, around its middle.
     format : str
         File format of image and mask: ``npy``, ``npz``, ``nifti``, ``mha`` or ``zarr``.
+    preview : str
+        ``png``: a picture beside every scan; or ``none``.
     names : str
         What outputs are called: ``series``, ``folder`` or ``hash``.
     group_by : str
@@ -176,6 +178,7 @@ class Config(BaseModel):
     standardise: tuple[float, Annotated[float, Field(gt=0.0)]] | None = None
     size: tuple[Voxels, Voxels, Voxels] | None = None
     format: Literal["npy", "npz", "nifti", "mha", "zarr"] = "npy"
+    preview: Literal["png", "none"] = "png"
     names: Literal["series", "folder", "hash"] = "series"
     group_by: Literal["folder", "series"] = "folder"
     on_gap: Literal["interpolate", "nearest", "split", "fail"] = "interpolate"

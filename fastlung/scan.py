@@ -345,7 +345,8 @@ class Outcome:
     outputs : mapping of str to (int, int)
         Key in the sink -> (bytes, CRC-32).
     seconds : mapping of str to float
-        Wall seconds per stage: read, hu, resample, mask, crop, normalise, encode, store.
+        Wall seconds per stage: read, hu, resample, mask, crop, normalise, encode, picture,
+        store.
     cpu_seconds : mapping of str to float
         Processor seconds of the same stages, those of their own thread only; ``process`` is what
         all threads of the worker took since it began this scan, reading the next one and writing

@@ -29,10 +29,10 @@ def test_every_command_and_option_is_there(shell, capsys):
 @pytest.mark.parametrize(
     ("words", "expected"),
     [
-        (["pro"], {"process"}),
+        (["pro"], {"process", "profile"}),
         ([""], set(COMMANDS)),
         (["process", "--sp"], {"--spacing"}),
-        (["process", "--preset", ""], {"hu", "tutorial"}),
+        (["process", "--preset", "l"], {"luna16-monai", "lungmask"}),
         (["completion", "f"], {"fish"}),
         (["inspect", "--c"], {"--csv"}),
         (["process", ""], set()),  # files, which bash finds itself

@@ -17,10 +17,11 @@ HEAVY = {
 }  # fmt: skip
 
 PUBLIC = {
-    "Config", "Crop", "Flag", "Grid", "Limits", "LungMask", "Outcome", "Policy", "RawScan",
-    "RunOptions", "ScanResult", "StoreOptions", "StoredScan", "Verdict", "__version__",
-    "build_config", "build_run_options", "errors", "inspect", "limited", "list_series",
-    "lung_mask", "open_scan", "process", "process_scan", "read_series", "resample", "to_hu",
+    "Config", "Crop", "Flag", "Grid", "Limits", "LungMask", "Outcome", "Picture", "Policy",
+    "RawScan", "RunOptions", "ScanResult", "StoreOptions", "StoredScan", "Verdict", "__version__",
+    "assess_mask", "build_config", "build_run_options", "errors", "inspect", "limited",
+    "list_series", "lung_mask", "open_scan", "preview", "process", "process_scan", "read_series",
+    "resample", "to_hu",
 }  # fmt: skip
 
 

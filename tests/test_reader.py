@@ -77,7 +77,9 @@ def test_another_format_leaves_nothing_of_the_first(source, tmp_path):
     folder = processed(source, tmp_path, format="zarr")
     processed(source, tmp_path, format="mha", overwrite=True)
     files = {path.relative_to(folder).as_posix() for path in folder.rglob("*")}
-    assert files == {"image.mha", "mask.mha", "metadata.json", "outcome.json", "group"}
+    assert files == {
+        "image.mha", "mask.mha", "metadata.json", "preview.png", "outcome.json", "group",
+    }  # fmt: skip
 
 
 @pytest.mark.compiled

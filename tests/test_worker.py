@@ -72,7 +72,8 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
     one = outcomes[0]
     assert one.name == "1.2.3.0"
     assert set(one.outputs) == {
-        f"scans/1.2.3.0/{name}" for name in ("image.npy", "mask.npy", "metadata.json")
+        f"scans/1.2.3.0/{name}"
+        for name in ("image.npy", "mask.npy", "metadata.json", "preview.png")
     }
     for key, facts in one.outputs.items():
         assert facts == (len(files[key]), zlib.crc32(files[key]))
@@ -125,6 +126,7 @@ def test_the_record_goes_first_and_comes_last(job, monkeypatch):
         ("put", f"{scan}/image.npy"),
         ("put", f"{scan}/mask.npy"),
         ("put", f"{scan}/metadata.json"),
+        ("put", f"{scan}/preview.png"),
         ("put", f"{scan}/outcome.json"),
         ("delete", f"{scan}/image.nii.gz"),
         ("delete", "scans/old/image.nii.gz"),

@@ -38,6 +38,7 @@ CARRIED_OUT_BY = {
     "inspect": ("commands", "inspect"),
     "demo": ("demo", "demo"),
     "profile": ("profiling", "answer_profile"),
+    "preview": ("preview", "draw"),
     "plan": ("planning", "answer_plan"),
     "verify": ("answers", "answer_verify"),
     "status": ("answers", "answer_status"),

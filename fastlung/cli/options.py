@@ -26,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "add_limit",
+    "add_preset",
     "add_shown",
     "describe_configuration",
     "describe_policies",
@@ -69,14 +70,7 @@ def describe_source(parser: argparse.ArgumentParser) -> None:
 
 def describe_results(group: argparse._ArgumentGroup) -> None:
     """Which voxels are made; then what their numbers and files are."""
-    group.add_argument(
-        "--preset",
-        type=OneOf("hu", "tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "nnunet-ct"),
-        metavar="NAME",
-        help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
-        "grt123: its winner's bytes; luna16-monai, sybil, lungmask: what those networks take; "
-        "nnunet-ct: with --window and --standardise of your data set; options below override it",
-    )
+    add_preset(group)
     group.add_argument(
         "--spacing",
         type=spacing,
@@ -163,11 +157,30 @@ def _describe_values(group: argparse._ArgumentGroup) -> None:
         help="npy, npz, nifti, mha or zarr (default: npy)",
     )
     group.add_argument(
+        "--no-preview",
+        dest="preview",
+        action="store_const",
+        const="none",
+        help="write no picture beside each scan",
+    )
+    group.add_argument(
         "--names",
         type=OneOf("series", "folder", "hash"),
         metavar="NAME",
         help="what results are called: series (SeriesInstanceUID), folder (path below SOURCE) or "
         "hash (default: series)",
+    )
+
+
+def add_preset(group: argparse._ActionsContainer) -> None:
+    """The preset."""
+    group.add_argument(
+        "--preset",
+        type=OneOf("hu", "tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "nnunet-ct"),
+        metavar="NAME",
+        help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
+        "grt123: its winner's bytes; luna16-monai, sybil, lungmask: what those networks take; "
+        "nnunet-ct: with --window and --standardise of your data set; options below override it",
     )
 
 

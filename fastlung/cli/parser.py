@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NoReturn
 from fastlung.cli.measuring import PROFILE_EPILOG, describe_profile, describe_renting
 from fastlung.cli.options import (
     add_limit,
+    add_preset,
     add_shown,
     describe_configuration,
     describe_policies,
@@ -22,7 +23,7 @@ from fastlung.cli.options import (
     describe_storage,
 )
 from fastlung.cli.questions import QUESTION_EPILOGS, QUESTIONS, describe_questions
-from fastlung.cli.values import OneOf, suggestion
+from fastlung.cli.values import OneOf, count, slice_asked, suggestion
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -35,6 +36,7 @@ COMMANDS = {
     "inspect": "list the CT series in a folder and say what their geometry is",
     "demo": "make a small synthetic cohort and process it",
     "profile": "measure this machine at several sizes, or compare such profiles",
+    "preview": "draw one scan, of a sink or still to be processed, as a PNG",
     **QUESTIONS,
 }
 
@@ -103,6 +105,24 @@ them as `fastlung process` would, and says where things are. Takes 150 MB of dis
 """
 
 
+PREVIEW_EPILOG = """\
+examples:
+  fastlung preview volumes/scans/1.2.3
+  fastlung preview scans/patient-7 --out patient-7.png
+  fastlung preview scans/patient-7 --slice 120
+  fastlung preview scans/patient-7 --slice -85.5mm
+      the axial slice nearest to that height in the patient
+  fastlung preview s3://bucket/ct.nii.gz --preset tutorial
+
+Axial, coronal and sagittal where the lungs are largest, and the brightest voxel of the lungs seen
+from the front; right lung orange, left lung blue. Nothing of a patient's name or number is in it.
+"""
+
+
+#: Options whose value may begin with a minus.
+SIGNED = ("--window", "--standardise", "--slice")
+
+
 class _Parser(argparse.ArgumentParser):
     """An `ArgumentParser` that says what is wrong in one sentence, without the usage."""
 
@@ -164,7 +184,7 @@ def build_parser() -> argparse.ArgumentParser:
     parser.set_defaults(debug=False)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", title="commands")
     epilogs = {"process": PROCESS_EPILOG, "inspect": INSPECT_EPILOG, "demo": DEMO_EPILOG}
-    epilogs |= {"profile": PROFILE_EPILOG, **QUESTION_EPILOGS}
+    epilogs |= {"profile": PROFILE_EPILOG, "preview": PREVIEW_EPILOG, **QUESTION_EPILOGS}
     described = {
         name: commands.add_parser(
             name,
@@ -179,6 +199,7 @@ def build_parser() -> argparse.ArgumentParser:
     _describe_process(described["process"])
     _describe_inspect(described["inspect"])
     _describe_demo(described["demo"])
+    _describe_preview(described["preview"])
     describe_questions(described, add_shown, describe_configuration)
     describe_profile(described["profile"], add_shown)
     describe_renting(described["plan"])
@@ -240,11 +261,35 @@ def _describe_demo(parser: argparse.ArgumentParser) -> None:
     add_shown(parser)
 
 
+def _describe_preview(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "scan",
+        metavar="SCAN",
+        help="folder of a scan in a sink; or a folder or archive of one DICOM series, or a "
+        "MetaImage or NIfTI volume, which is processed first; or an s3:// URL of one",
+    )
+    parser.add_argument(
+        "--slice",
+        type=slice_asked,
+        metavar="N|MMmm",
+        help="axial slice by its index, or by its height in the patient, as in -85.5mm (default: "
+        "the one with most lung)",
+    )
+    parser.add_argument("--number", type=count, metavar="N", help="which of several series, from 1")
+    parser.add_argument(
+        "--out", metavar="FILE", default="preview.png", help="(default: preview.png, here)"
+    )
+    add_preset(parser)
+    describe_storage(parser)
+    add_limit(parser)
+    add_shown(parser)
+
+
 def _joined(argv: Sequence[str]) -> list[str]:
     """Attach a window such as ``-1000,400`` to its option: argparse takes it for an option."""
     joined: list[str] = []
     for argument in argv:
-        if joined and joined[-1] in ("--window", "--standardise") and re.match(r"-[\d.]", argument):
+        if joined and joined[-1] in SIGNED and re.match(r"-[\d.]", argument):
             joined[-1] = f"{joined[-1]}={argument}"
         else:
             joined.append(argument)

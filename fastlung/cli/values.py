@@ -23,6 +23,7 @@ __all__ = [
     "number_or_auto",
     "pair",
     "size",
+    "slice_asked",
     "spacing",
     "speed",
     "suggestion",
@@ -112,6 +113,18 @@ def pair(text: str) -> tuple[float, float]:
             f"expected two numbers in HU as MEAN,SD, such as -158.6,324.7, and found {text!r}"
         )
     return numbers[0], numbers[1]
+
+
+def slice_asked(text: str) -> dict[str, float]:
+    """An axial slice, by its index or by its height in the patient."""
+    if re.fullmatch(r"[0-9]{1,5}", text):
+        return {"slice_number": int(text)}
+    heights = _numbers(text[:-2]) if text.endswith("mm") else ()
+    if len(heights) != 1:
+        raise argparse.ArgumentTypeError(
+            f"expected an index such as 120, or a height such as -85.5mm, and found {text!r}"
+        )
+    return {"slice_mm": heights[0]}
 
 
 def voxels(text: str) -> tuple[int, int, int]:

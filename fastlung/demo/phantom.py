@@ -59,7 +59,9 @@ STOMACH_TOP: Point = (70.0, 4.0, -64.0)
 
 TOP, CARINA = (0.0, 8.0, 1000.0), (0.0, 10.0, 22.0)
 HILA: tuple[Point, Point] = ((-44.0, 12.0, -6.0), (44.0, 14.0, -10.0))
-TRACHEA_RADIUS_MM, BRONCHUS_RADIUS_MM = 9.0, 6.5
+TRACHEA_RADIUS_MM, BRONCHUS_RADIUS_MM, BRONCHUS_WALL_MM = 9.0, 6.5, 2.0
+#: Beyond its end a bronchus opens into lung over this part of its length.
+OPEN_END = 0.2
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -300,7 +302,14 @@ def _draw_nodules(
 def _draw_airways(
     canvas: _Canvas, hu: npt.NDArray[np.float32], labels: npt.NDArray[np.uint8]
 ) -> None:
-    """Trachea and main bronchi; the bronchi end open inside the lungs."""
+    """Trachea and main bronchi; the bronchi have walls, no part of the lungs, and end open."""
+    lungs = (labels == RIGHT_LUNG) | (labels == LEFT_LUNG)
+    for hilum in HILA:
+        outer_mm = BRONCHUS_RADIUS_MM + BRONCHUS_WALL_MM
+        canvas.paint_capsule(hu, CARINA, hilum, outer_mm, SOFT_HU, within=lungs)
+        canvas.paint_capsule(labels, CARINA, hilum, outer_mm, 0)
+        end = tuple(np.asarray(hilum) + OPEN_END * (np.asarray(hilum) - np.asarray(CARINA)))
+        canvas.paint_capsule(hu, hilum, end, BRONCHUS_RADIUS_MM, LUNG_HU, within=lungs)
     tubes = [(TOP, CARINA, TRACHEA_RADIUS_MM)]
     tubes += [(CARINA, hilum, BRONCHUS_RADIUS_MM) for hilum in HILA]
     for start, end, radius_mm in tubes:

@@ -18,7 +18,7 @@ from fastlung.io.formats import FORMATS
 from fastlung.io.records import grid_from_json
 from fastlung.io.store import open_store
 from fastlung.io.stored import StoredScan
-from fastlung.io.writer import METADATA_NAME, array_names
+from fastlung.io.writer import METADATA_NAME, PREVIEW_NAME, array_names
 from fastlung.windowing import recentred, windowed
 
 if TYPE_CHECKING:
@@ -171,7 +171,7 @@ def _folder_of(path: str) -> str:
         for file in form.file_names(array_names("default"))
     }
     folder, _, last = path.rstrip("/").rpartition("/")
-    if last not in files | {METADATA_NAME}:
+    if last not in files | {METADATA_NAME, PREVIEW_NAME}:
         return path
     return folder or ("/" if path.startswith("/") else ".")
 

@@ -23,9 +23,10 @@ if TYPE_CHECKING:
 
     Buffers = Sequence[Buffer]
 
-__all__ = ["METADATA_NAME", "array_names", "encode", "file_names"]
+__all__ = ["METADATA_NAME", "PREVIEW_NAME", "array_names", "encode", "file_names"]
 
 METADATA_NAME = "metadata.json"
+PREVIEW_NAME = "preview.png"
 
 LABELS = {
     "default": {"0": "background", "1": "right lung", "2": "left lung"},

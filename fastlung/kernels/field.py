@@ -34,7 +34,9 @@ def field_of_view(volume: np.ndarray, blank_hu: float) -> np.ndarray:
         First voxel of the field, and the one after its last; both 0 for an empty row.
     """
     field = np.empty((volume.shape[0] * volume.shape[1], 2), np.uint16)
-    _find_field(volume.reshape(-1, volume.shape[2]), float(blank_hu), field)
+    # In the type of the voxels: compared as float64 it takes three times as long.
+    blank = volume.dtype.type(blank_hu)
+    _find_field(volume.reshape(-1, volume.shape[2]), blank, field)
     return field
 
 
@@ -72,11 +74,11 @@ def on_field_edge(runs: Runs, field: np.ndarray) -> np.ndarray:
 
 @njit(nogil=True, cache=True)
 def _measured(row, first, stop, blank_hu):
-    """How many voxels of a stretch were measured; vectorises, which a search cannot."""
-    count = 0
+    """Whether any voxel of a stretch was measured; looks at all, which vectorises."""
+    found = False
     for x in range(first, stop):
-        count += row[x] > blank_hu
-    return count
+        found |= row[x] > blank_hu
+    return found
 
 
 @njit(nogil=True, cache=True)
@@ -85,12 +87,12 @@ def _find_field(rows, blank_hu, field):
     for number in range(rows.shape[0]):
         row = rows[number]
         first = 0
-        while first + _STEP <= width and _measured(row, first, first + _STEP, blank_hu) == 0:
+        while first + _STEP <= width and not _measured(row, first, first + _STEP, blank_hu):
             first += _STEP
         while first < width and row[first] <= blank_hu:
             first += 1
         last = width
-        while last - _STEP >= first and _measured(row, last - _STEP, last, blank_hu) == 0:
+        while last - _STEP >= first and not _measured(row, last - _STEP, last, blank_hu):
             last -= _STEP
         while last > first and row[last - 1] <= blank_hu:
             last -= 1

@@ -90,7 +90,12 @@ def union(first: Runs, second: Runs) -> Runs:
 
 def difference(first: Runs, second: Runs) -> Runs:
     """Runs of the voxels in the first of two masks of one shape and not in the second."""
-    return complement(union(complement(first), second))
+    offsets = np.empty_like(first.offsets)
+    starts, stops = _difference(
+        first.offsets, first.starts, first.stops,
+        second.offsets, second.starts, second.stops, offsets,
+    )  # fmt: skip
+    return Runs(first.shape, offsets, starts, stops)
 
 
 def sizes(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
@@ -318,6 +323,36 @@ def _union(a_offsets, a_starts, a_stops, b_offsets, b_starts, b_stops, out_offse
             else:
                 out_starts[count] = start
                 out_stops[count] = stop
+                count += 1
+    out_offsets[rows] = count
+    return out_starts[:count].copy(), out_stops[:count].copy()
+
+
+@njit(nogil=True, cache=True)
+def _difference(a_offsets, a_starts, a_stops, b_offsets, b_starts, b_stops, out_offsets):
+    rows = a_offsets.shape[0] - 1
+    out_starts = np.empty(a_starts.shape[0] + b_starts.shape[0], np.uint16)
+    out_stops = np.empty(a_starts.shape[0] + b_starts.shape[0], np.uint16)
+    count = 0
+    for row in range(rows):
+        out_offsets[row] = count
+        b, b_end = b_offsets[row], b_offsets[row + 1]
+        for a in range(a_offsets[row], a_offsets[row + 1]):
+            free = a_starts[a]
+            while b < b_end and b_stops[b] <= free:
+                b += 1
+            while b < b_end and b_starts[b] < a_stops[a]:
+                if b_starts[b] > free:
+                    out_starts[count] = free
+                    out_stops[count] = b_starts[b]
+                    count += 1
+                free = b_stops[b]
+                if free >= a_stops[a]:
+                    break
+                b += 1
+            if free < a_stops[a]:
+                out_starts[count] = free
+                out_stops[count] = a_stops[a]
                 count += 1
     out_offsets[rows] = count
     return out_starts[:count].copy(), out_stops[:count].copy()

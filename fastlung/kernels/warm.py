@@ -16,6 +16,7 @@ from fastlung.kernels import (
     resample,
     runs,
     threshold,
+    views,
     zoom,
 )
 
@@ -34,6 +35,7 @@ def warm_up() -> None:
     _warm_resampling()
     _warm_masks()
     _warm_grt123()
+    _warm_pictures()
 
 
 def _warm_intensities() -> None:
@@ -102,3 +104,12 @@ def _warm_grt123() -> None:
     planes.slice_hulls(everything)
     nearer.share(out, (1.0, 1.0, 1.0))
     zoom.zoom_bytes(out, np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((1, 1, 1), np.uint8))
+
+
+def _warm_pictures() -> None:
+    mask, counts = np.zeros((1, 1, 1), np.uint8), np.zeros(1, np.int64)
+    views.plane_areas(mask, 1, 2, counts, counts, counts)
+    for dtype in (np.int16, np.float32, np.uint8):
+        views.brightest_along_y(np.zeros((1, 1, 1), dtype), mask, np.zeros((1, 1), dtype))
+    place, plane = np.zeros(1, np.float32), np.zeros((1, 1), np.float32)
+    views.grey_levels(plane, place, place, -1350.0, 150.0, 64, mask[0])

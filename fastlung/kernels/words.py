@@ -78,15 +78,15 @@ def _compare_64(_context, row, x, threshold):  # noqa: ARG001
 
 
 @overload(bits_set, inline="always")
-def _compiled_bits_set(_word):
+def _compiled_bits_set(word):  # noqa: ARG001 -- Numba compares the names
     return lambda word: _ctpop(word)  # noqa: PLW0108 -- an overload must be a Python function
 
 
 @overload(lowest_bit, inline="always")
-def _compiled_lowest_bit(_word):
+def _compiled_lowest_bit(word):  # noqa: ARG001
     return lambda word: _cttz(word)  # noqa: PLW0108
 
 
 @overload(dark_bits, inline="always")
-def _compiled_dark_bits(_row, _x, _threshold):
+def _compiled_dark_bits(row, x, threshold):  # noqa: ARG001
     return lambda row, x, threshold: _compare_64(row, x, threshold)  # noqa: PLW0108

@@ -3,11 +3,12 @@ Where the lungs are: thresholds, connected components and shapes; no learned wei
 
 `lung_mask` is the mask of the default preset, `tutorial_mask` that of the Kaggle tutorial, kept
 identical to it, `grt123_mask` that of the competition's winners. All are pure, work on run-length
-rows, and never raise on odd anatomy: they say so in flags.
+rows, and never raise on odd anatomy: they say so in flags. `assess_mask` judges any mask.
 """
 
 from fastlung.mask.default import lung_mask
 from fastlung.mask.grt123 import grt123_mask
+from fastlung.mask.trust import assess_mask
 from fastlung.mask.tutorial import tutorial_mask
 
-__all__ = ["grt123_mask", "lung_mask", "tutorial_mask"]
+__all__ = ["assess_mask", "grt123_mask", "lung_mask", "tutorial_mask"]

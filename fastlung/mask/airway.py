@@ -41,8 +41,13 @@ OFF_CENTRE_MM = 45.0
 BRONCHI_MM, BRONCHI_DEPTH_MM = 70.0, 60.0
 #: A trachea is followed at least this far; the tips of the lungs and gas in the gullet are not.
 SHORTEST_MM = 30.0
-#: Where it ends there are lungs: air in the slice, in square millimetres. Sinuses end without.
+#: Air in a slice from which it shows lungs, in square millimetres; sinuses have half of that.
 LUNGS_MM2 = 3000.0
+#: The trachea begins no further than this below the tips of the lungs, and ends where there are
+#: lungs. Between heart and diaphragm lung may look like it, in the skull sinuses do.
+BELOW_TIPS_MM = 60.0
+#: Where the scan cuts the lungs off above, it cuts the trachea too, which may be short then.
+CUT_TIPS_MM, CUT_SHORTEST_MM = 5.0, 10.0
 #: Slice to slice a branch may grow by this factor and this much before it counts as lung.
 GROWTH, GROWTH_MM2 = 1.5, 40.0
 
@@ -57,14 +62,14 @@ class _Regions(NamedTuple):
         Slice index, and centre along x in millimetres; entry 0 means nothing.
     area_mm2 : ndarray of float64, shape (regions + 1,)
         Cross-section, with the rim that erosion took given back as if it were round.
-    below : list of list of int
+    below : dict of int to list of int
         Regions of the next slice toward the feet that touch each region.
     """
 
     z: npt.NDArray[np.float64]
     x_mm: npt.NDArray[np.float64]
     area_mm2: npt.NDArray[np.float64]
-    below: list[list[int]]
+    below: dict[int, list[int]]
 
 
 def find_airway(air: Runs, grid: Grid, middle_mm: float) -> Runs:
@@ -91,23 +96,37 @@ def find_airway(air: Runs, grid: Grid, middle_mm: float) -> Runs:
     disc = disc[disc[:, 0] == 0]
     core = morphology.erode(central, disc)
     labels, count = label_slices(core, 4)
-    regions = _regions(core, labels, count, grid)
+    area_mm2 = _round_areas(core, labels, count, grid)
+    # Smaller ones are no branch: of some thousands on a noisy scan a few hundred are left.
+    large = area_mm2[labels] > BRANCH_AREA_MM2[0]
+    core, labels = select(core, large), labels[large]
+    regions = _regions(core, labels, area_mm2, grid)
     air_mm2 = slice_sizes(air) * (grid.spacing_mm[1] * grid.spacing_mm[2])
     chosen = _choose(regions, grid, middle_mm, air_mm2)
     return morphology.dilate(select(core, chosen[labels]), disc)
 
 
-def _regions(core: Runs, labels: npt.NDArray[np.int32], count: int, grid: Grid) -> _Regions:
-    centre = moments(core, labels, count)
+def _round_areas(
+    core: Runs, labels: npt.NDArray[np.int32], count: int, grid: Grid
+) -> npt.NDArray[np.float64]:
+    """Cross-section of each region before it was eroded, if it was round."""
     eroded = sizes(core, labels, count) * (grid.spacing_mm[1] * grid.spacing_mm[2])
-    area = np.pi * (np.sqrt(eroded / np.pi) + LEAK_MM) ** 2
+    area: npt.NDArray[np.float64] = np.pi * (np.sqrt(eroded / np.pi) + LEAK_MM) ** 2
     area[eroded == 0] = 0.0
-    # Smaller ones are no branch: of some thousands on a noisy scan a few hundred are left.
-    large = np.where(area[labels] > BRANCH_AREA_MM2[0], labels, 0).astype(np.int32)
-    below: list[list[int]] = [[] for _ in range(count + 1)]
-    for lower, upper in contacts(core, large).tolist():
-        below[upper].append(lower)
-    return _Regions(centre[:, 0], centre[:, 2] * grid.spacing_mm[2], area, below)
+    return area
+
+
+def _regions(
+    core: Runs,
+    labels: npt.NDArray[np.int32],
+    area_mm2: npt.NDArray[np.float64],
+    grid: Grid,
+) -> _Regions:
+    centre = moments(core, labels, area_mm2.size - 1)
+    below: dict[int, list[int]] = {}
+    for lower, upper in contacts(core, labels).tolist():
+        below.setdefault(upper, []).append(lower)
+    return _Regions(centre[:, 0], centre[:, 2] * grid.spacing_mm[2], area_mm2, below)
 
 
 def _choose(
@@ -117,8 +136,14 @@ def _choose(
     chosen = np.zeros(regions.area_mm2.size, np.bool_)
     visited = chosen.copy()
     low, high = TRACHEA_AREA_MM2
-    with np.errstate(invalid="ignore"):
+    with np.errstate(invalid="ignore"):  # regions that are too small have no centre
         central = np.abs(regions.x_mm - middle_mm) < OFF_CENTRE_MM
+    lungs = np.flatnonzero(air_mm2 > LUNGS_MM2)
+    if not lungs.size:
+        return chosen
+    cut = lungs[-1] == air_mm2.size - 1
+    below_mm, shortest_mm = (CUT_TIPS_MM, CUT_SHORTEST_MM) if cut else (BELOW_TIPS_MM, SHORTEST_MM)
+    highest = lungs[-1] - below_mm / grid.spacing_mm[0]
     candidates = np.flatnonzero(central & (regions.area_mm2 > low) & (regions.area_mm2 < high))
     # From the head down: the trachea is followed from its highest region.
     for seed in candidates[np.argsort(-regions.z[candidates], kind="stable")].tolist():
@@ -126,12 +151,12 @@ def _choose(
             continue
         trunk = _trunk(seed, regions)
         visited[trunk] = True
-        length_mm = (regions.z[trunk[0]] - regions.z[trunk[-1]]) * grid.spacing_mm[0]
-        lungs_mm2 = air_mm2[int(regions.z[trunk[-1]])]
-        # The first such one wins: deeper ones are vessels of air within the lung or bowel.
-        if length_mm > SHORTEST_MM and lungs_mm2 > LUNGS_MM2:
+        top, bottom = regions.z[trunk[0]], regions.z[trunk[-1]]
+        length_mm = (top - bottom) * grid.spacing_mm[0]
+        # The first such one wins: deeper ones are vessels of air within the lung.
+        if length_mm > shortest_mm and bottom <= lungs[-1] and top >= highest:
             chosen[trunk] = True
-            lowest = regions.z[trunk[-1]] - BRONCHI_DEPTH_MM / grid.spacing_mm[0]
+            lowest = bottom - BRONCHI_DEPTH_MM / grid.spacing_mm[0]
             _mark_branches(trunk[-1], regions, lowest, chosen)
             break
     return chosen
@@ -143,7 +168,9 @@ def _trunk(seed: int, regions: _Regions) -> list[int]:
     while True:
         area = regions.area_mm2[trunk[-1]]
         following = [
-            region for region in regions.below[trunk[-1]] if regions.area_mm2[region] > 0.4 * area
+            region
+            for region in regions.below.get(trunk[-1], ())
+            if regions.area_mm2[region] > 0.4 * area
         ]
         if len(following) != 1:
             return trunk
@@ -162,7 +189,7 @@ def _mark_branches(
     while front:
         region = front.pop()
         area = regions.area_mm2[region]
-        for following in regions.below[region]:
+        for following in regions.below.get(region, ()):
             next_area = regions.area_mm2[following]
             if chosen[following] or next_area > min(GROWTH * area + GROWTH_MM2, high):
                 continue

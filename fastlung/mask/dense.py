@@ -94,6 +94,7 @@ def dense_regions(coarse: Coarse) -> npt.NDArray[np.uint8]:
         or no second lung to tell the middle from.
     """
     regions = np.zeros_like(coarse.sides)
+    height = np.arange(regions.shape[0], dtype=np.int32)[:, None, None]
     lungs = np.where(coarse.dark, coarse.sides, 0)
     airs = [lungs == side for side in (RIGHT, LEFT)]
     columns = [np.flatnonzero(air.any(axis=(0, 1))) for air in airs]
@@ -104,9 +105,9 @@ def dense_regions(coarse: Coarse) -> npt.NDArray[np.uint8]:
     rows = np.count_nonzero(lungs, axis=(0, 2))
     behind = np.arange(rows.size) > np.average(np.arange(rows.size), weights=rows)
     for side, air in zip((RIGHT, LEFT), airs, strict=True):
-        between = np.maximum.accumulate(air, axis=0)
-        between &= np.maximum.accumulate(air[::-1], axis=0)[::-1]
-        regions[between] = side
+        lowest = np.where(air, height, height.size).min(axis=0)
+        highest = np.where(air, height, -1).max(axis=0)
+        regions[(lowest < height) & (height < highest)] = side
     regions[coarse.dark | ~behind[:, None] | ~aside] = 0
     tissue = _runs(regions > 0)
     thick = morphology.erode(tissue, morphology.ball(THICK_MM, coarse.spacing_mm))

@@ -9,6 +9,7 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from fastlung.kernels import morphology
+from fastlung.kernels.compare import boxes
 from fastlung.kernels.labels import label
 from fastlung.kernels.runs import (
     Runs,
@@ -60,7 +61,7 @@ def split_sides(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]
         parts, or at the middle of the body where it parts none; a single lung stays whole.
     """
     labels, count = label(pieces, 6)
-    cores = _two_largest(pieces, labels, count)
+    cores = _two_largest(pieces, labels, count, grid)
     if cores is None:
         return _cut(pieces, grid, middle_mm)
     x = moments(pieces, labels, count)[:, 2]
@@ -69,7 +70,9 @@ def split_sides(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]
     return select(pieces, on_right), select(pieces, ~on_right)
 
 
-def _two_largest(pieces: Runs, labels: npt.NDArray[np.int32], count: int) -> tuple[int, int] | None:
+def _two_largest(
+    pieces: Runs, labels: npt.NDArray[np.int32], count: int, grid: Grid
+) -> tuple[int, int] | None:
     """Labels of the two largest components, right one first, if both may be a lung."""
     if count <= 1:
         return None
@@ -77,8 +80,12 @@ def _two_largest(pieces: Runs, labels: npt.NDArray[np.int32], count: int) -> tup
     second, first = (int(i) for i in np.argsort(voxels, kind="stable")[-2:])
     if voxels[second] < SECOND_PART * voxels[first]:
         return None
-    x = moments(pieces, labels, count)[:, 2]
-    return (first, second) if x[first] < x[second] else (second, first)
+    # Lungs lie side by side; two parts of one lung mostly above or behind one another.
+    centres = moments(pieces, labels, count)[:, :3] * grid.spacing_mm
+    z, y, x = centres[second] - centres[first]
+    if abs(x) < max(abs(y), abs(z)):
+        return None
+    return (second, first) if x < 0 else (first, second)
 
 
 def _cut(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]:
@@ -86,10 +93,10 @@ def _cut(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]:
     for radius_mm in EROSIONS_MM:
         core = morphology.erode(pieces, morphology.ball(radius_mm, grid.spacing_mm))
         labels, count = label(core, 6)
-        pair = _two_largest(core, labels, count)
+        pair = _two_largest(core, labels, count, grid)
         if pair is not None:
             return _nearer(pieces, core, labels, pair, grid)
-    return _by_middle(pieces, middle_mm / grid.spacing_mm[2])
+    return _by_middle(pieces, middle_mm / grid.spacing_mm[2], grid)
 
 
 def _nearer(
@@ -124,8 +131,12 @@ def _box(coarse: npt.NDArray[np.uint8]) -> tuple[slice, ...]:
     return tuple(ranges)
 
 
-def _by_middle(pieces: Runs, middle_voxel: float) -> tuple[Runs, Runs]:
-    """Each piece whole on one side, unless much of it lies on both: that is cut at the middle."""
+def _by_middle(pieces: Runs, middle_voxel: float, grid: Grid) -> tuple[Runs, Runs]:
+    """
+    Each piece whole on one side, unless much of it lies on both: that is cut at the middle.
+
+    Two lungs are wider than they are deep, one is not, wherever the middle is thought to be.
+    """
     labels, count = label(pieces, 6)
     rows, width = pieces.offsets.size - 1, round(middle_voxel)
     half = Runs(
@@ -139,7 +150,9 @@ def _by_middle(pieces: Runs, middle_voxel: float) -> tuple[Runs, Runs]:
     for piece in (select(pieces, labels == number) for number in range(1, count + 1)):
         sides = difference(piece, complement(half)), difference(piece, half)
         small, large = sorted(_voxels(side) for side in sides)
-        if small < SECOND_PART * large:
+        first, last = boxes(piece, np.ones(piece.starts.size, np.int32), 1)[1]
+        _, deep_mm, wide_mm = (last - first) * grid.spacing_mm
+        if small < SECOND_PART * large or wide_mm < deep_mm:
             whole = on_right if _voxels(sides[0]) == large else on_left
             whole.append(piece)
         else:

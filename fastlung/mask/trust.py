@@ -160,9 +160,7 @@ def assess_mask(hu: npt.NDArray[Any], grid: Grid, mask: npt.NDArray[np.uint8]) -
         If the three differ in shape.
     """
     if not hu.shape == grid.shape == mask.shape:
-        raise ValueError(
-            f"volume, grid and mask have shapes {hu.shape}, {grid.shape}, {mask.shape}"
-        )
+        raise ValueError(f"shapes differ: volume {hu.shape}, grid {grid.shape}, mask {mask.shape}")
     orientation = orientation_of(grid)
     volume = np.ascontiguousarray(turned(hu, orientation))
     labels = turned(mask, orientation)

@@ -147,6 +147,7 @@ STAGE_COLUMNS = {
         "crop": "to the body or the lungs, where asked for",
         "normalise": "window, where one was asked for",
         "encode": "to the bytes of files",
+        "picture": "to a preview",
         "wait": "waited for the scan before to be written",
         "store": "written, beside the next scan's computing",
     }.items()

@@ -31,6 +31,8 @@ RESERVED_BYTES = 120 * MB
 #: Scratch memory of the lung masks beside the mask itself, in bytes per output voxel: bit rows
 #: and tables of runs. Measured on real chests: at most 3.3 for the default, 0.5 for the tutorial's.
 MASK_SCRATCH_BYTES = {"default": 3.5, "tutorial": 1.0, "grt123": 7.0, "none": 0.0}
+#: Scratch memory of a picture: planes as float32, a canvas and its bytes.
+PICTURE_BYTES = 12_000_000
 #: Bytes of a voxel of the image by `Config.dtype`.
 VOXEL_BYTES = {"int16": 2, "float32": 4, "uint8": 1}
 #: Scratch memory of finding what to crop to, in bytes per output voxel: tables of runs.
@@ -101,9 +103,13 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
         which are read meanwhile, and the last scan's outputs, which are written meanwhile.
     """
     acquired, out = size.acquired_voxels, size.output_voxels
-    image = VOXEL_BYTES[config.dtype] * out
-    mask = 0 if config.mask == "none" else out
-    scratch = int(MASK_SCRATCH_BYTES[config.mask] * out)
+    written = max(out, math.prod(config.size or ()))  # a fixed size may be larger
+    image = VOXEL_BYTES[config.dtype] * written
+    mask = 0 if config.mask == "none" else written
+    # grt123's recipe finds its mask, and paints, in the acquired frame.
+    segmented = acquired if config.recipe == "grt123" else out
+    found = 0 if config.mask == "none" else segmented
+    scratch = int(MASK_SCRATCH_BYTES[config.mask] * segmented)
     held = RESERVED_BYTES + 2 * size.group_bytes + image + mask
     stored = 2 * acquired
     # Words become HU row by row while they are resampled; these rules make a volume first.
@@ -113,14 +119,16 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
     # How much a crop takes away is known only once lungs or body are found: as if nothing.
     part = 0 if config.crop == "none" else volume + mask
     search = int(CROP_SCRATCH_BYTES[config.crop] * out)
+    views = PICTURE_BYTES + (out if config.mask == "none" else 0)
     compressed = 0 if config.format == "npy" else image + mask
     return {
         "hu": held + stored + hu,
         "resample": held + stored + hu + turned + volume,
-        "mask": held + stored + hu + volume + mask + scratch,
+        "mask": held + stored + hu + volume + found + scratch,
         "crop": held + stored + hu + volume + mask + search + part,
         "normalise": held + stored + hu + volume + mask + part + windowed,
         "encode": held + image + mask + compressed,
+        "picture": held + image + mask + compressed + (0 if config.preview == "none" else views),
     }
 
 

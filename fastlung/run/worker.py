@@ -35,9 +35,10 @@ from fastlung.io.names import pseudonym, recorded_uid, scan_names
 from fastlung.io.source import printable
 from fastlung.io.store import open_store
 from fastlung.io.volumes import index_volume, load_volume
-from fastlung.io.writer import encode
+from fastlung.io.writer import PREVIEW_NAME, encode
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
+from fastlung.report.picture import picture
 from fastlung.report.summary import byte_size
 from fastlung.run.commit import Storer
 from fastlung.run.plan import ScanSize, output_voxels, scan_bytes
@@ -265,6 +266,9 @@ def _run_series(
                 acquisition=raw.acquisition,
                 config=job.config,
             )
+        if job.config.preview != "none":
+            with clock("picture"):
+                files[PREVIEW_NAME] = [picture(result)]
     except (KeyboardInterrupt, SystemExit):
         raise
     except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)

@@ -1,0 +1,302 @@
+"""
+Whatever happens between fastlung and a bucket, nothing is lost, and nothing is half-written.
+
+Every test ends with the same oracle: each source group is done or failed, what is done is what a
+calm run writes, and a rerun does what is missing and nothing else.
+"""
+
+import json
+import os
+import random
+
+import pytest
+from fault_proxy import PASSING, Fault, FaultProxy, refuse
+from tiny_series import payloads, write_group
+
+import fastlung
+from fastlung.config import StoreOptions
+from fastlung.errors import StoreError
+from fastlung.io import s3_access, s3_patience
+from fastlung.io.s3_access import limiter_of
+from fastlung.io.store import open_store
+from fastlung.run.verify import verify
+
+pytestmark = pytest.mark.compiled
+
+SCANS = 3
+SLICES = 12
+NEMESIS_SCANS = int(os.environ.get("NEMESIS_SCANS", "30"))
+NEMESIS_SEED = int(os.environ.get("NEMESIS_SEED", "20261122"))
+
+
+@pytest.fixture(autouse=True)
+def _in_a_hurry(monkeypatch):
+    """No waiting between tries; a second without a byte is a stall."""
+    monkeypatch.setattr(s3_patience, "FIRST_WAIT_SECONDS", 0.0)
+    monkeypatch.setattr(s3_access, "READ_SECONDS", 1)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return scans(tmp_path_factory.mktemp("source"), SCANS)
+
+
+@pytest.fixture(scope="module")
+def calm(folder, tmp_path_factory):
+    return calm_run(folder, tmp_path_factory.mktemp("calm"))
+
+
+def scans(root, count):
+    for seed in range(count):
+        write_group(root / f"patient-{seed:03d}" / "ct", seed, slices=SLICES)
+    return root
+
+
+def calm_run(folder, sink):
+    """Payloads of a run from folder to folder that nothing disturbs."""
+    process(folder, sink)
+    return payloads(sink)
+
+
+def process(source, sink, **options):
+    return fastlung.process(str(source), str(sink), **{"workers": 0, "spacing_mm": 2.5, **options})
+
+
+class Cloud:
+    """A bucket with a source, and a way to it on which things go wrong."""
+
+    def __init__(self, s3, proxy, folder):
+        self.proxy, self.client, self.bucket = proxy, s3.client, s3.bucket
+        self.options = StoreOptions(endpoint_url=proxy.url)
+        self.labels = set()
+        for path in sorted(folder.rglob("*.dcm")):
+            key = path.relative_to(folder).as_posix()
+            self.labels.add(key.rpartition("/")[0])
+            self.client.put_object(Bucket=self.bucket, Key=f"in/{key}", Body=path.read_bytes())
+
+    def process(self, **options):
+        return process(
+            f"s3://{self.bucket}/in", f"s3://{self.bucket}/out", storage=self.options, **options
+        )
+
+    def payloads(self):
+        """Outputs, by plain boto3 and not through the proxy."""
+        return {
+            key: self.body(f"out/{key}")
+            for key in self.keys("out/")
+            if key.startswith("scans/") and not key.endswith("/outcome.json")
+        }
+
+    def keys(self, prefix):
+        pages = self.client.get_paginator("list_objects_v2").paginate(
+            Bucket=self.bucket, Prefix=prefix
+        )
+        found = [entry["Key"] for page in pages for entry in page.get("Contents", ())]
+        return [key.removeprefix(prefix) for key in found]
+
+    def body(self, key):
+        return self.client.get_object(Bucket=self.bucket, Key=key)["Body"].read()
+
+    def committed(self, calm):
+        """Groups whose record is there; what it names must be what a calm run writes."""
+        found = self.payloads()
+        done = set()
+        for key in self.keys("out/records/"):
+            record = json.loads(self.body(f"out/records/{key}"))
+            outputs = [key for outcome in record["outcomes"] for key in outcome["outputs"]]
+            assert all(found.get(key) == calm[key] for key in outputs)
+            if outputs:
+                done.add(record["label"])
+        return done
+
+
+@pytest.fixture
+def cloud(s3, folder):
+    with FaultProxy(s3.options.endpoint_url, lambda _: None) as proxy:
+        yield Cloud(s3, proxy, folder)
+
+
+def check(cloud, summary, calm, *, failed=frozenset()):
+    """Hold a run to the oracle; `failed` names the groups that may not be done."""
+    assert {o.name for o in summary.outcomes if o.status == "failed"} == set(failed)
+    done = cloud.committed(calm)
+    assert done == cloud.labels - set(failed)
+    assert len(summary.outcomes) == len(cloud.labels)
+
+    cloud.proxy.plan = lambda _: None
+    cloud.proxy.log.clear()
+    again = cloud.process()
+    assert again.groups_already_done == len(done)
+    assert again.exit_code == 0
+    read = {key.removeprefix("in/").rpartition("/")[0] for key in cloud.proxy.keys("GET") if key}
+    assert not read & done
+    assert cloud.payloads() == calm
+    bucket = f"s3://{cloud.bucket}"
+    assert verify(f"{bucket}/in", f"{bucket}/out", storage=cloud.options).findings == ()
+
+
+def first(fault, method=None, *, every=1):
+    """Plan: this fault for the first try of every so many-th request of a method."""
+
+    def plan(asked):
+        if asked.number or (method and asked.method != method):
+            return None
+        name = f"{asked.method} {asked.key} {asked.query}"
+        return fault if random.Random(name).random() * every < 1 else None
+
+    return plan
+
+
+@pytest.mark.parametrize("fault", PASSING, ids=lambda fault: f"{fault.kind}{fault.status or ''}")
+def test_what_passes_costs_no_scan(cloud, calm, fault):
+    cloud.proxy.plan = first(fault, every=2)
+    summary = cloud.process()
+    assert any(asked.fault for asked in cloud.proxy.log)
+    check(cloud, summary, calm)
+
+
+def test_a_stall_is_noticed(cloud, calm):
+    slices = iter(range(2))
+
+    def plan(asked):
+        is_slice = asked.method == "GET" and asked.key.endswith(".dcm")
+        stalls = is_slice and next(slices, None) is not None
+        return Fault(kind="stall", seconds=2.5) if stalls else None
+
+    cloud.proxy.plan = plan
+    check(cloud, cloud.process(), calm)
+
+
+def test_an_overload_lowers_the_number_of_requests(cloud, calm):
+    cloud.proxy.plan = first(refuse(503, "SlowDown"), "GET")
+    summary = cloud.process()
+    limiter = limiter_of(cloud.bucket, cloud.proxy.url)
+    assert limiter.throttled >= SCANS * SLICES
+    assert limiter.allowed < 256
+    check(cloud, summary, calm)
+
+
+def test_what_never_passes_costs_its_scan_only_and_says_where_and_why(cloud, calm):
+    cloud.proxy.plan = lambda asked: (
+        refuse(500, "InternalError") if "patient-001" in asked.key else None
+    )
+    summary = cloud.process()
+    (bad,) = [o for o in summary.outcomes if o.status == "failed"]
+    assert "InternalError 500" in bad.message
+    assert f"s3://{cloud.bucket} cannot be read" in bad.message
+    check(cloud, summary, calm, failed={"patient-001/ct"})
+
+
+def test_a_prefix_that_is_not_allowed_costs_its_scan_only(cloud, calm):
+    cloud.proxy.plan = lambda asked: (
+        refuse(403, "AccessDenied") if "patient-002" in asked.key else None
+    )
+    summary = cloud.process()
+    (bad,) = [o for o in summary.outcomes if o.status == "failed"]
+    assert "s3:GetObject" in bad.message
+    tried = [key for key in cloud.proxy.keys("GET") if "patient-002" in key]
+    assert len(tried) == len(set(tried))
+    check(cloud, summary, calm, failed={"patient-002/ct"})
+
+
+@pytest.mark.parametrize("how", ["vanishes", "changes"])
+def test_a_slice_that_changes_between_listing_and_reading_costs_its_scan(cloud, calm, how):
+    victim = cloud.keys("in/patient-000/")[0]
+    key = f"in/patient-000/{victim}"
+    whole = cloud.body(key)
+
+    def plan(asked):
+        if asked.key == key and asked.method == "GET" and not asked.number:
+            if how == "vanishes":
+                cloud.client.delete_object(Bucket=cloud.bucket, Key=key)
+            else:
+                cloud.client.put_object(Bucket=cloud.bucket, Key=key, Body=whole[:-2])
+
+    cloud.proxy.plan = plan
+    summary = cloud.process(overwrite=True)
+    (bad,) = [o for o in summary.outcomes if o.status == "failed"]
+    assert {"vanishes": "no such object", "changes": "changed since"}[how] in bad.message
+    cloud.client.put_object(Bucket=cloud.bucket, Key=key, Body=whole)
+    check(cloud, summary, calm, failed={"patient-000/ct"})
+
+
+def test_a_page_of_the_listing_that_fails_loses_no_key(cloud, calm, monkeypatch):
+    monkeypatch.setattr("fastlung.io.store_s3.KEYS_A_PAGE", 5)
+    cloud.proxy.plan = lambda asked: (
+        refuse(500, "InternalError") if "list-type" in asked.query and not asked.number else None
+    )
+    check(cloud, cloud.process(), calm)
+
+
+def test_conflicts_of_conditional_creates_end_with_one_record_each(cloud, calm):
+    cloud.proxy.plan = lambda asked: (
+        refuse(409, "ConditionalRequestConflict")
+        if asked.method == "PUT" and "/records/" in asked.key and asked.number < 2
+        else None
+    )
+    check(cloud, cloud.process(), calm)
+
+
+def test_a_lost_answer_to_the_commit_is_no_lost_race(cloud, calm):
+    cloud.proxy.plan = lambda asked: (
+        Fault(kind="lose")
+        if asked.method == "PUT" and "/records/" in asked.key and not asked.number
+        else None
+    )
+    summary = cloud.process()
+    assert {o.status for o in summary.outcomes} == {"done"}
+    check(cloud, summary, calm)
+
+
+def test_a_server_that_is_away_for_a_while_costs_no_scan(cloud, calm):
+    away = iter(range(60))
+    # Runs of the first few requests to each object all fail, then the server is back.
+    cloud.proxy.plan = lambda asked: (
+        Fault(kind="reset")
+        if asked.method == "GET" and asked.key.endswith(".dcm") and next(away, None) is not None
+        else None
+    )
+    check(cloud, cloud.process(), calm)
+
+
+def test_an_upload_that_fails_half_way_through_its_parts_leaves_nothing(cloud, monkeypatch):
+    monkeypatch.setattr("fastlung.io.store_s3.SINGLE_PUT_BYTES", 2**20)
+    monkeypatch.setattr("fastlung.io.store_s3.PART_BYTES", 5 * 2**20)
+    store = open_store(f"s3://{cloud.bucket}/out", cloud.options)
+    data = random.Random(1).randbytes(12 * 2**20)
+    cloud.proxy.plan = lambda asked: (
+        refuse(403, "AccessDenied") if "partNumber=2" in asked.query else None
+    )
+    with pytest.raises(StoreError, match="cannot be written: access denied"):
+        store.put("large", [data])
+    assert "large" not in cloud.keys("out/")
+    uploads = cloud.client.list_multipart_uploads(Bucket=cloud.bucket)
+    assert uploads.get("Uploads", []) == []
+
+    cloud.proxy.plan = first(refuse(503, "SlowDown"), "PUT")
+    store.put("large", [data])
+    assert cloud.body("out/large") == data
+
+
+def test_a_bucket_that_refuses_the_clock_is_one_sentence(cloud):
+    cloud.proxy.plan = lambda _: refuse(403, "RequestTimeTooSkewed")
+    with pytest.raises(StoreError, match="this machine's clock is wrong"):
+        cloud.process()
+
+
+class Vault:
+    """Gives credentials by a file that can be changed, as `aws sso login` does."""
+
+    def __init__(self, path, monkeypatch):
+        self.path = path
+        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
+        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+            self.__dict__[name] = os.environ[name]
+            monkeypatch.delenv(name)
+        self.renew("old")
+
+    def renew(self, token):
+        self.path.write_text(
+            f"[default]\naws_access_key_id = {self.AWS_ACCESS_KEY_ID}\n"
+            f"aws_secret_access_key = {self.AWS_SECRET_ACCESS_KEY}\naws_session_token = {token}\n"
+        )
