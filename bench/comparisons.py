@@ -41,9 +41,9 @@ from fastlung.pipeline import process_scan
 from fastlung.resampling import (
     aligned_targets,
     resample_between,
-    sample_positions,
     target_grid,
 )
+from fastlung.samples import samples_of
 
 SCALE = int(os.environ.get("FASTLUNG_BENCH_SCALE", "1"))
 NOISE_HU = 60.0
@@ -124,7 +124,7 @@ def corner_grid():
 def resampled(order):
     grid = chest().grid
     targets = aligned_targets(grid, corner_grid())
-    return resample_between(chest().hu, sample_positions(grid), targets, order)
+    return resample_between(chest().hu, samples_of(grid), targets, order)
 
 
 def scipy_zoom(order):

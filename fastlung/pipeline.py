@@ -27,9 +27,9 @@ from fastlung.resampling import (
     grid_from_corner,
     in_strips,
     resample_between,
-    samples_of,
     target_grid,
 )
+from fastlung.samples import samples_of
 from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
 from fastlung.windowing import windowed
 
@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.config import Config
-    from fastlung.resampling import Arrays, Positions, Samples
+    from fastlung.samples import Arrays, Positions, Samples
 
     Stage = Callable[[str], AbstractContextManager[object]]
 
@@ -126,14 +126,13 @@ def _resampled(
             "slice positions",
         )
     targets = aligned_targets(raw.grid, grid)
+    if config.antialias:
+        samples = samples.smoothed(raw.grid, grid)
     if config.hu_rule == "tutorial":
         with stage("hu"):
             hu, padded = tutorial_hu(raw)
         with stage("resample"):
-            volume = resample_between(
-                hu, samples.positions_mm, targets, config.order, samples.shifts_mm, samples.breaks,
-                threads=threads,
-            )  # fmt: skip
+            volume = resample_between(hu, samples, targets, config.order, threads=threads)
     else:
         with stage("resample"):
             volume, padded = _measured_only(raw, samples, targets, config.order, threads)

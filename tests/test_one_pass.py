@@ -13,7 +13,8 @@ from fastlung.config import build_config
 from fastlung.demo.phantom import phantom
 from fastlung.hounsfield import to_hu
 from fastlung.pipeline import process_scan
-from fastlung.resampling import aligned_targets, resample_between, samples_of, target_grid
+from fastlung.resampling import aligned_targets, resample_between, target_grid
+from fastlung.samples import samples_of
 from fastlung.scan import Grid
 
 PADDING = 30000  # stored word
@@ -31,9 +32,7 @@ def step_by_step(raw, spacing_mm, order):
     samples = samples_of(grid, raw)
     out_grid = target_grid(grid, spacing_mm, bounds_mm=samples.bounds_mm)
     targets = aligned_targets(grid, out_grid)
-    out = resample_between(
-        hu, samples.positions_mm, targets, order, samples.shifts_mm, samples.breaks
-    )
+    out = resample_between(hu, samples, targets, order)
     out, either = reference.blanked(
         out, unmeasured, samples.positions_mm, targets, samples.shifts_mm, grid.spacing_mm, -1024
     )

@@ -11,7 +11,7 @@ import reference
 import fastlung
 from fastlung.config import build_config
 from fastlung.demo.phantom import LEFT_LUNG, RIGHT_LUNG, phantom
-from fastlung.errors import LimitError
+from fastlung.errors import ConfigError, LimitError
 from fastlung.hounsfield import to_hu
 from fastlung.pipeline import process_scan
 from fastlung.resampling import resample
@@ -77,6 +77,20 @@ def test_the_default_is_int16_hu_at_one_millimetre_with_two_lungs(chest, raw):
     assert result.figures["litres_left"] == pytest.approx(chest.litres(LEFT_LUNG), rel=0.1)
     assert result.figures["padding_fraction"] == 0
     assert build_config().spacing_mm == (1.0, 1.0, 1.0)
+
+
+@pytest.mark.compiled
+def test_antialias_is_that_of_resample(chest, raw):
+    config = build_config(spacing_mm=9.0, antialias=True)
+
+    result = process_scan(raw, config)
+
+    expected, _ = resample(chest.hu, chest.grid, 9.0, antialias=True)
+    np.testing.assert_array_equal(result.image, expected)
+    assert (result.image != process_scan(raw, build_config(spacing_mm=9.0)).image).any()
+    assert config.digest != build_config(spacing_mm=9.0).digest
+    with pytest.raises(ConfigError, match="order 0 keeps values"):
+        build_config(order=0, antialias=True)
 
 
 @pytest.mark.compiled

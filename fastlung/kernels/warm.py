@@ -81,6 +81,7 @@ def _warm_masks() -> None:
     found, count = labels.label(everything, 26)
     labels.label_slices(everything, 8)
     labels.fill_holes(everything)
+    runs.difference(everything, mask)
     runs.moments(everything, found, count)
     runs.means(everything, np.zeros((3, 3, 3), np.int16), found, count)
     runs.contacts(everything, found)
