@@ -88,6 +88,7 @@ def nemesis(session):
     session.run("pytest", "tests/test_faults.py", *arguments, env={"NEMESIS_SCANS": "300"})
 
 
+@nox.session(default=False)
 def profile(session):
     """This machine measured small, as JSON and picture; arguments go to ``fastlung profile``."""
     session.install(".")
