@@ -53,17 +53,27 @@ def docs(session):
     session.run("sphinx-build", "-n", "-W", "-b", "html", "docs", "docs/_build/html")
 
 
+BENCH_PATHS = {"PYTHONPATH": "tests:bench", "PYTHONSAFEPATH": "1"}
+
+
 @nox.session(default=False)
 def bench(session):
     """Ratios to yardsticks against this CPU's baseline; --update stores, --table shows rivals."""
     session.install(".", *group("bench"))
-    paths = {"PYTHONPATH": "tests:bench", "PYTHONSAFEPATH": "1"}
     if "--table" in session.posargs:
         session.run("pytest", "bench", "--benchmark-enable", "--benchmark-columns=min,median")
         return
-    session.run("python", "bench/regression.py", *session.posargs, env=paths)
+    session.run("python", "bench/regression.py", *session.posargs, env=BENCH_PATHS)
     if "--update" in session.posargs:
-        session.run("python", "bench/tables.py", env=paths)
+        session.run("python", "bench/tables.py", env=BENCH_PATHS)
+
+
+@nox.session(default=False, name="bench-torch")
+def bench_torch(session):
+    """TorchIO and MONAI beside the others, added to this CPU's baseline; installs torch."""
+    session.install(".", *group("bench"), *group("bench-torch"))
+    session.run("python", "bench/regression.py", "--torch", env=BENCH_PATHS)
+    session.run("python", "bench/tables.py", env=BENCH_PATHS)
 
 
 @nox.session(default=False)
@@ -75,9 +85,28 @@ def fuzz(session):
 
 @nox.session(default=False)
 def campaign(session):
-    """A run killed at fifty moments, each time verified and completed; some minutes."""
+    """A run, or a worker, killed at 200 moments, each time verified and completed; half an hour."""
     session.install(".", *group("test"))
-    session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "50"})
+    session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "200"})
+
+
+@nox.session(default=False)
+def simulate(session):
+    """The scheduler on 144 machines in virtual time; --table prints more, --validation runs."""
+    session.install(".", *group("test"))
+    for name in ("table", "validation"):
+        if f"--{name}" in session.posargs:
+            session.run("python", "-m", f"simulation.{name}", env={"PYTHONPATH": "tests"})
+            return
+    session.run("pytest", "tests/simulation", *session.posargs, env={"FASTLUNG_SIMULATE": "whole"})
+
+
+@nox.session(default=False)
+def nemesis(session):
+    """300 scans from a bucket to a bucket while everything goes wrong; NEMESIS_SEED repeats one."""
+    session.install(".", *group("test"))
+    arguments = session.posargs or ["-k", "nemesis"]
+    session.run("pytest", "tests/test_faults.py", *arguments, env={"NEMESIS_SCANS": "300"})
 
 
 @nox.session(default=False)

@@ -94,6 +94,23 @@ def test_antialias_is_that_of_resample(chest, raw):
 
 
 @pytest.mark.compiled
+def test_the_airway_is_a_label_on_request():
+    chest = phantom((115, 160, 170), (2.0, 2.0, 2.0))
+    config = build_config(spacing_mm=2.0, airway=True)
+
+    result = process_scan(raw_scan(chest.hu, chest.grid), config)
+
+    assert set(np.unique(result.mask)) == {0, 1, 2, 3}
+    assert result.figures["mask_confidence"] > 0.9
+    assert config.digest != build_config(spacing_mm=2.0).digest
+
+
+def test_only_the_default_mask_knows_the_airway():
+    with pytest.raises(ConfigError, match="airway needs the default mask"):
+        build_config("tutorial", airway=True)
+
+
+@pytest.mark.compiled
 def test_same_input_same_bits(raw):
     config = build_config(spacing_mm=4.0)
 

@@ -29,8 +29,8 @@ MB = 1_000_000
 #: from scan to scan, stacks of three threads, and a margin.
 RESERVED_BYTES = 120 * MB
 #: Scratch memory of the lung masks beside the mask itself, in bytes per output voxel: bit rows
-#: and tables of runs. Measured on three real chests and a phantom, each in a new process: 0.3 to 2.2
-#: for the default, at most 1.7 for the tutorial's, for which the step before leaves room.
+#: and tables of runs. Measured on three real chests and a phantom, each in a new process: 0.3 to
+#: 2.2 for the default, at most 1.7 for the tutorial's, for which the step before leaves room.
 MASK_SCRATCH_BYTES = {"default": 2.5, "tutorial": 1.0, "grt123": 7.0, "none": 0.0}
 #: Scratch memory of a picture: planes as float32, a canvas and its bytes.
 PICTURE_BYTES = 12_000_000
