@@ -27,6 +27,7 @@ from fastlung.run.events import (
     RunProgressed,
     RunSummary,
     ScanEnded,
+    SinkUnguarded,
 )
 from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.notice import SpotNotice
@@ -133,6 +134,8 @@ def run(
     outcomes: list[Outcome] = []
     if search.first:
         _claim_sink(prepared)
+        if not prepared.sink.enforces_create():
+            tell(SinkUnguarded(sink=prepared.sink.url))
         tell(KernelsReady(seconds=_ready_kernels()))
         with manifest_afterwards(prepared.sink):
             _drive(prepared, outcomes, tell)

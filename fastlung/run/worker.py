@@ -97,7 +97,8 @@ class Workbench:
         self._post = post
         self._peak_bytes = peak_bytes
         self._source = open_store(job.source, job.storage)
-        self._storer = Storer(job, open_store(job.sink, job.storage))
+        self._sink = open_store(job.sink, job.storage)
+        self._storer = Storer(job, self._sink)
         self._fetcher = Fetcher(job.requests)
         self._ahead_bytes = job.ahead_bytes
         self._orders: deque[_Order] = deque()
@@ -159,6 +160,8 @@ class Workbench:
             store_seconds=self._storer.seconds,
             fetched_bytes=traffic.fetched_bytes,
             stored_bytes=self._storer.stored_bytes,
+            # The greater one: where both are one bucket, they count the same refusals.
+            throttled=max(self._source.throttled, self._sink.throttled),
         )
 
     @property
