@@ -185,10 +185,10 @@ class Trace:
             self.log.append(f"read {key.split('/')[0]}")
             return read(store, key, **options)
 
-        def computing(raw, *rest):
+        def computing(raw, *rest, **options):
             self.log.append(f"compute {raw.series_uid}")
             assert self.released.acquire(timeout=30)
-            return process_scan(raw, *rest)
+            return process_scan(raw, *rest, **options)
 
         def writing(store, key, buffers):
             self.log.append(f"write {key}")
@@ -293,7 +293,7 @@ def test_a_scan_that_needs_more_than_it_is_allowed_is_given_back_untouched(job, 
 
 
 def test_memory_that_runs_out_beside_others_gets_another_chance_alone(job, monkeypatch):
-    def hog(*_args):
+    def hog(*_args, **_options):
         raise MemoryError
 
     monkeypatch.setattr(one_group, "process_scan", hog)

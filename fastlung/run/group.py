@@ -39,6 +39,7 @@ from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
 from fastlung.report.summary import byte_size
 from fastlung.run.need import ScanSize, computing_bytes, output_voxels
+from fastlung.run.outside import segmenter_of
 from fastlung.scan import Outcome
 
 if TYPE_CHECKING:
@@ -309,7 +310,7 @@ class GroupRun:
                 else:
                     raw = load_series(series, blobs)
             blobs.clear()
-            result = process_scan(raw, job.config, clock)
+            result = process_scan(raw, job.config, clock, segment=segmenter_of(job.config))
             with clock("encode"):
                 files = encode(
                     result,
