@@ -82,11 +82,12 @@ def campaign(session):
 
 @nox.session(default=False)
 def simulate(session):
-    """The scheduler on 144 machines in virtual time, some minutes; --table prints every one."""
+    """The scheduler on 144 machines in virtual time; --table prints more, --validation runs."""
     session.install(".", *group("test"))
-    if "--table" in session.posargs:
-        session.run("python", "-m", "simulation.table", env={"PYTHONPATH": "tests"})
-        return
+    for name in ("table", "validation"):
+        if f"--{name}" in session.posargs:
+            session.run("python", "-m", f"simulation.{name}", env={"PYTHONPATH": "tests"})
+            return
     session.run("pytest", "tests/simulation", *session.posargs, env={"FASTLUNG_SIMULATE": "whole"})
 
 
