@@ -67,15 +67,11 @@ def modelled_part(profile: ProfileFile) -> str:
         )
     s3 = found.s3
     catalogue = read_catalogue()
-    return "\n".join(
-        [
-            *rows,
-            "",
-            f"S3 beside that: {s3.gets:,} reads and {s3.puts:,} writes for ${s3.requests_usd:,.2f}, "
-            f"and ${s3.storage_usd_per_month:,.2f} a month to keep {s3.stored_bytes / 1e12:.1f} TB. "
-            f"Catalogue of {catalogue.date}, {catalogue.region}.",
-        ]
-    )
+    requests = f"{s3.gets:,} reads and {s3.puts:,} writes for ${s3.requests_usd:,.2f}"
+    kept = f"${s3.storage_usd_per_month:,.2f} a month to keep {s3.stored_bytes / 1e12:.1f} TB"
+    beside = f"S3 beside that: {requests}, and {kept}."
+    dated = f"Catalogue of {catalogue.date}, {catalogue.region}."
+    return "\n".join([*rows, "", f"{beside} {dated}"])
 
 
 def page(measured: str, modelled: str) -> str:
@@ -88,7 +84,7 @@ def page(measured: str, modelled: str) -> str:
 
 
 def _sizes(profile: ProfileFile) -> Iterator[str]:
-    yield "| measured | workers | scans/s | range of the rounds | CPU-s a scan | CPUs busy | binds |"
+    yield "| measured | workers | scans/s | range | CPU-s a scan | CPUs busy | binds |"
     yield "|---|---|---|---|---|---|---|"
     for size in profile.sizes:
         low, high = size.rate_range
@@ -111,9 +107,7 @@ def _predictions(profile: ProfileFile) -> Iterator[str]:
         )
 
 
-def _predicted(
-    profile: ProfileFile, base: SizeMeasured, size: SizeMeasured
-) -> tuple[int, float]:
+def _predicted(profile: ProfileFile, base: SizeMeasured, size: SizeMeasured) -> tuple[int, float]:
     here = probe()
     memory = profile.machine.memory_bytes
     machine = replace(

@@ -13,9 +13,10 @@ from fastlung.cli.renting import best_of_families
 from fastlung.config import Config
 from fastlung.errors import ConfigError, NothingFoundError
 from fastlung.run.calibration import Routes, scan_cost
-from fastlung.run.cost import GB, calibration_of, offers, representative, s3_cost
+from fastlung.run.cost import calibration_of, offers, representative
 from fastlung.run.instances import read_catalogue
 from fastlung.run.need import ScanSize
+from fastlung.run.s3_cost import GB, s3_cost
 from fastlung.run.series_table import read_series_table
 
 CONFIG = Config()

@@ -1,9 +1,10 @@
 """
 Which instance to rent, how many, for how long, and what it costs: arithmetic on a measured profile.
 
-Covers every instance of a catalogue, S3 requests and storage. Nothing here is measured on the
-instances themselves: each answer says whose processor its speed was measured on. What one machine
-can do is `fastlung.run.model`'s, what an instance has `fastlung.run.instances`'.
+Covers every instance of a catalogue. Nothing here is measured on the instances themselves: each
+answer says whose processor its speed was measured on. What one machine can do is
+`fastlung.run.model`'s, what an instance has `fastlung.run.instances`', what S3 asks for
+`fastlung.run.s3_cost`'s.
 """
 
 from __future__ import annotations
@@ -17,7 +18,6 @@ from fastlung.config import RunOptions
 from fastlung.errors import ConfigError, InsufficientMemoryError
 from fastlung.run.calibration import (
     ASSUMED,
-    STORE_REQUESTS,
     Calibration,
     Routes,
     scan_cost,
@@ -27,12 +27,13 @@ from fastlung.run.forecast import machine_of
 from fastlung.run.machine import probe
 from fastlung.run.need import ScanSize, computing_bytes
 from fastlung.run.plan import memory_budget, plan_run
+from fastlung.run.s3_cost import S3Cost, s3_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fastlung.config import Config
-    from fastlung.run.instances import Catalogue, Instance, StoragePrices
+    from fastlung.run.instances import Catalogue, Instance
     from fastlung.run.machine import Machine
     from fastlung.run.profile_file import ProfileFile, SizeMeasured
 
@@ -40,18 +41,13 @@ __all__ = [
     "Fleet",
     "Offer",
     "Offers",
-    "S3Cost",
     "calibration_of",
     "offers",
     "representative",
-    "s3_cost",
 ]
 
-GB = 2**30  # as S3 bills
 #: Groups of like scans that stand for all: means are kept, and 272 instances take a second.
 STRATA = 100
-#: Keys that one listing request names.
-LISTED_AT_ONCE = 1000
 #: Longer than anyone waits, in seconds; a deadline beyond it is a slip of the hand.
 LONGEST_DEADLINE_SECONDS = 3.2e7
 
@@ -121,30 +117,6 @@ class Offer:
     def rank(self) -> tuple[bool, float, int]:
         """Sorts offers, the best first; what rests on an unknown network comes last."""
         return self.network_unknown, self.usd, self.instance.vcpu
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class S3Cost:
-    """
-    What S3 asks for, whatever the instance.
-
-    Attributes
-    ----------
-    gets, puts : int
-        Requests that read, and that write or list.
-    requests_usd : float
-        For them.
-    stored_bytes : float
-        Results.
-    storage_usd_per_month : float
-        For keeping them.
-    """
-
-    gets: int
-    puts: int
-    requests_usd: float
-    stored_bytes: float
-    storage_usd_per_month: float
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -308,34 +280,6 @@ def representative(sizes: Iterable[ScanSize], strata: int = STRATA) -> tuple[Sca
     count = min(strata, len(ordered))
     edges = [len(ordered) * number // count for number in range(count + 1)]
     return tuple(_mean(ordered[start:end]) for start, end in pairwise(edges))
-
-
-def s3_cost(sizes: Sequence[ScanSize], stored_bytes: float, prices: StoragePrices) -> S3Cost:
-    """
-    Price what S3 asks for.
-
-    Parameters
-    ----------
-    sizes : sequence of ScanSize
-        What is to do.
-    stored_bytes : float
-        Bytes of all results.
-    prices : StoragePrices
-        Of the region. Transfer between S3 and EC2 in one region is free.
-    """
-    gets = sum(size.objects for size in sizes)
-    puts = STORE_REQUESTS * len(sizes) + math.ceil(gets / LISTED_AT_ONCE)
-    left, start, month = stored_bytes / GB, 0.0, 0.0
-    for end, usd in prices.tiers:
-        part = left if end is None else min(left, end - start)
-        month, left, start = month + part * usd, left - part, end or start
-    return S3Cost(
-        gets=gets,
-        puts=puts,
-        requests_usd=gets * prices.usd_per_get + puts * prices.usd_per_put,
-        stored_bytes=stored_bytes,
-        storage_usd_per_month=month,
-    )
 
 
 def _offer(
