@@ -75,9 +75,9 @@ def fuzz(session):
 
 @nox.session(default=False)
 def campaign(session):
-    """A run killed at fifty moments, each time verified and completed; some minutes."""
+    """A run, or a worker, killed at 200 moments, each time verified and completed; half an hour."""
     session.install(".", *group("test"))
-    session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "50"})
+    session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "200"})
 
 
 @nox.session(default=False)

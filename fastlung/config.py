@@ -291,6 +291,10 @@ class RunOptions(BaseModel):
         Worker processes; 0 works in this process, None lets the plan decide.
     chunk_size : int or None
         Source groups handed to a worker at once; None lets the plan decide.
+    auto_tune : bool
+        Measure while the run goes on, and adjust workers, reading ahead and requests.
+    remember : bool
+        Keep what was measured for the next run on such a machine.
     memory_limit_bytes : int or None
         Memory all workers together may plan with; None takes the machine's limit.
     scan_timeout_seconds : float
@@ -309,6 +313,8 @@ class RunOptions(BaseModel):
 
     workers: Annotated[int, Field(ge=0, le=1024)] | None = None
     chunk_size: Annotated[int, Field(ge=1, le=10_000)] | None = None
+    auto_tune: bool = False
+    remember: bool = True
     memory_limit_bytes: ByteSize | None = None
     scan_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
     overwrite: bool = False

@@ -315,7 +315,7 @@ def test_a_terminal_gets_a_bar_a_table_and_a_summary(broken, tmp_path, capsys, m
     words = ["process", str(broken), str(tmp_path / "sink"), "--spacing", "6", "--names", "folder"]
     assert main([*words, "--auto-tune"]) == 1
     printed = capsys.readouterr().out
-    assert "auto-tune: at most" in printed
+    assert "auto-tune: 2 workers" in printed or "auto-tune: at most" in printed
     assert "1 done, 1 failed, 0 left; last: patient-0" in printed
     assert re.search(r"^patient-01 +done +regular +20 +12 6.5 6.5 -> 6 6 6", printed, re.MULTILINE)
     assert "1 scan done, 1 failed, 0 skipped, 0 already there." in printed

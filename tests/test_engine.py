@@ -26,7 +26,7 @@ from fastlung.errors import (
 )
 from fastlung.io.store import LocalStore
 from fastlung.run import engine
-from fastlung.run.events import KernelsReady, RunEnded, RunPlanned, ScanEnded
+from fastlung.run.events import KernelsReady, RunEnded, RunPlanned, RunProgressed, ScanEnded
 from fastlung.run.inspect import inspect
 from fastlung.run.plan import ScanSize, output_voxels, scan_bytes
 
@@ -94,7 +94,7 @@ def script(tmp_path):
 def test_a_run_tells_what_happens_in_order(source, tmp_path):
     events = []
     summary = process(source, tmp_path / "sink", on_event=events.append)
-    kinds = [type(event) for event in events]
+    kinds = [type(event) for event in events if not isinstance(event, RunProgressed)]
     assert kinds == [RunPlanned, KernelsReady, *[ScanEnded] * SCANS, RunEnded]
     assert (events[0].groups, events[0].already_done) == (SCANS, 0)
     assert events[-1].summary is summary
@@ -255,7 +255,7 @@ def test_a_full_disk_stops_the_run(source, tmp_path, monkeypatch):
     assert statuses(process(source, tmp_path).outcomes) == ["done"] * (SCANS - 2)
 
 
-def test_what_is_too_large_beside_others_runs_alone(own_source, tmp_path, calm):
+def test_what_needs_more_than_expected_waits_until_so_much_is_free(own_source, tmp_path, calm):
     write_group(own_source / "giant", 50, slices=60)
     config = build_config(spacing_mm=2.0)
     needs = [
@@ -275,7 +275,6 @@ def test_what_is_too_large_beside_others_runs_alone(own_source, tmp_path, calm):
     summary = process(own_source, tmp_path / "sink", workers=2, memory_limit_bytes=sum(needs))
     assert summary.plan.workers == 2
     assert statuses(summary.outcomes) == ["done"] * (SCANS + 1)
-    assert summary.outcomes[-1].name == "1.2.3.50"
     found = payloads(tmp_path / "sink")
     assert {key: found[key] for key in calm} == calm
 
@@ -405,7 +404,7 @@ def test_ctrl_c_ends_the_run_and_its_workers(source, calm, script, tmp_path):
     _out, errors = run.communicate(timeout=60)
     assert run.returncode == -signal.SIGINT
     assert errors.count("Traceback") == 1  # the parent's only
-    assert errors.rstrip().endswith("KeyboardInterrupt")
+    assert "KeyboardInterrupt" in errors.splitlines()[-1]
     assert psutil.wait_procs(children, timeout=20)[1] == []
     assert process(source, tmp_path / "sink").exit_code == 0
     assert payloads(tmp_path / "sink") == calm

@@ -1,10 +1,11 @@
 """A dead, crashed or hung worker costs its own scan and no other."""
 
 import ast
+import os
 import signal
 import threading
 import time
-from collections import deque
+from dataclasses import replace
 
 import psutil
 import pytest
@@ -12,14 +13,14 @@ from tiny_series import write_source
 from traps import BUG, CRASH, DIE, HANG, HOG, PANIC, Trap, once
 
 from fastlung.config import build_config
+from fastlung.errors import StoreError
 from fastlung.io.records import load_record, record_key
 from fastlung.io.source import discover
 from fastlung.io.store import LocalStore
 from fastlung.kernels import warm_up
 from fastlung.run.commit import Job, Task
-from fastlung.run.drive import carry_out
-from fastlung.run.executors import ProcessWorker, SerialWorker, work_through
-from fastlung.run.plan import Plan
+from fastlung.run.drive import Driver
+from fastlung.run.setting import Setting
 
 pytestmark = pytest.mark.compiled
 
@@ -42,28 +43,28 @@ def job(groups, tmp_path):
         config=build_config(spacing_mm=6.0),
         names_key=b"",
         writer="token",
-        share_bytes=GB,
+        memory_bytes=4 * GB,
     )
 
 
-def plan(workers=1, chunk_size=8):
-    return Plan(
-        workers=workers,
-        chunk_size=chunk_size,
-        in_flight=workers,
-        worker_bytes=GB,
-        share_bytes=GB,
-        memory_budget_bytes=4 * GB,
-        alone=0,
-        limit="cpus",
-        reasons=(),
+def setting(workers=1, ahead_bytes=10**6, requests=4):
+    return Setting(workers=workers, ahead_bytes=ahead_bytes, requests=requests)
+
+
+def driver(job, tell, *, workers=1, chunk_size=8, timeout_seconds=60.0, **options):
+    return Driver(
+        job,
+        setting(workers),
+        longest_chunk=chunk_size,
+        timeout_seconds=timeout_seconds,
+        tell=tell,
+        **options,
     )
 
 
-def carried_out(job, tasks, *, timeout_seconds=60.0, **options):
-    outcomes = list(
-        carry_out(job, plan(**options), shared=tasks, alone=(), timeout_seconds=timeout_seconds)
-    )
+def carried_out(job, tasks, **options):
+    outcomes = []
+    driver(job, outcomes.append, **options).run(tasks)
     for outcome in outcomes:  # every outcome is committed
         record = load_record(LocalStore(job.sink).get(record_key(outcome.group)))
         assert outcome.status in [one.status for one in record.outcomes]
@@ -113,12 +114,11 @@ def test_workers_compile_and_load_no_kernel(groups, job, tmp_path):
     assert sorted(before) == sorted(after)
 
 
-def test_what_runs_alone_runs_last(groups, job):
+def test_what_needs_more_than_the_budget_by_its_listing_runs_alone_at_the_end(groups, job):
     one, two, three = groups[1]
-    ended = carry_out(job, plan(workers=2), shared=[two, three], alone=[one], timeout_seconds=60)
-    names = [outcome.name for outcome in ended]
+    names = [o.name for o in carried_out(job, [replace(one, need_bytes=5 * GB), two, three])[1]]
     assert sorted(names[:2]) == ["1.2.3.1", "1.2.3.2"]
-    assert names[2:] == ["1.2.3.0"]
+    assert names[2:] == ["1.2.3.0"]  # and its headers say that it fits
 
 
 def test_two_guilty_scans_in_one_chunk_are_both_found(groups, job):
@@ -151,45 +151,160 @@ def test_errors_of_others_fail_the_scan_and_quote_nobody(groups, job, action, er
     assert "SECRET" not in by_name["odd"].message
 
 
-def test_workers_ignore_ctrl_c_and_end_when_asked(groups, job):
-    worker = ProcessWorker(4 * GB)
-    future = worker.submit(job, [Task(group=Trap("hung", HANG))])
-    process = psutil.Process(worker._process.pid)
-    while worker.position() < 0:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGINT)
-    time.sleep(0.1)
-    assert not future.done()
-    worker.interrupt()
-    assert isinstance(future.exception(timeout=30), SystemExit)
-    outcomes = worker.submit(job, groups[1][:1]).result(timeout=60)
-    assert [outcome.status for outcome in outcomes] == ["done"]
-    worker.close()
-    assert not process.is_running()
-
-
-def test_an_idle_worker_that_was_killed_is_replaced(groups, job):
-    worker = ProcessWorker(4 * GB)
-    assert worker.submit(job, groups[1][:1]).result(timeout=60)
-    worker.kill()
-    time.sleep(0.3)
-    outcomes = worker.submit(job, groups[1][1:2]).result(timeout=60)
-    assert [outcome.name for outcome in outcomes] == ["1.2.3.1"]
-    worker.close()
+def workers_of_this_process():
+    """The fork server's children."""
+    server = [child for child in psutil.Process().children() if child.children()]
+    return [worker for one in server for worker in one.children()]
 
 
 def test_leaving_early_ends_what_runs(groups, job):
-    workers = [ProcessWorker(4 * GB) for _ in range(2)]
-    chunks = deque([(groups[1][0],), (Task(group=Trap("hung", HANG)),)])
-    ends = work_through(workers, chunks, job, timeout_seconds=600)
-    assert next(ends).outcomes
-    ends.close()  # would wait for an hour if it were not ended
-    for worker in workers:
-        worker.close()
+    class LeaveError(Exception):
+        pass
+
+    def leave(_outcome):
+        assert len(workers_of_this_process()) == 2
+        raise LeaveError
+
+    run = driver(job, leave, workers=2, chunk_size=1)
+    with pytest.raises(LeaveError):
+        run.run([*groups[1], Task(group=Trap("hung", HANG))])
+    assert workers_of_this_process() == []
+
+
+def test_a_worker_killed_from_outside_costs_nothing_but_time(groups, job):
+    killed = []
+
+    def kill_everyone(outcome):
+        if not killed:
+            killed.extend(worker.pid for worker in workers_of_this_process())
+            for pid in killed:
+                os.kill(pid, signal.SIGKILL)
+        outcomes.append(outcome)
+
+    outcomes = []
+    driver(job, kill_everyone, workers=2, chunk_size=1).run(groups[1])
+    assert killed
+    assert [(o.status, o.message) for o in outcomes] == [("done", "")] * 3
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("serial", [True, False])
+def test_a_signal_lets_scans_in_work_be_finished_and_begins_no_other(job, tmp_path, number, serial):
+    outcomes = []
+    source = write_source(tmp_path / "many", 8)
+    tasks = [Task(group=group) for group in discover(LocalStore(source))]
+    job = replace(job, source=str(source))
+
+    def interrupt(outcome):
+        outcomes.append(outcome)
+        if len(outcomes) == 1:
+            os.kill(os.getpid(), number)
+
+    before = signal.getsignal(number)
+    with pytest.raises(KeyboardInterrupt, match=number.name):
+        driver(job, interrupt, serial=serial).run(tasks)
+    assert signal.getsignal(number) is before
+    assert workers_of_this_process() == []
+    assert 1 <= len(outcomes) < 8
+    records = list(LocalStore(job.sink).list("records"))
+    assert len(records) == len(outcomes)  # what was begun is committed
+
+
+@pytest.mark.usefixtures("groups")
+def test_a_second_signal_ends_the_run_at_once(job):
+    def interrupt():
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+        time.sleep(0.5)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    thread = threading.Thread(target=interrupt)
+    run = driver(job, lambda _outcome: None, timeout_seconds=600)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        run.run([Task(group=Trap("hung", HANG))])
+    thread.join()
+    assert workers_of_this_process() == []
+
+
+def test_a_broken_sink_ends_the_run(groups, job, tmp_path):
+    (tmp_path / "sink").mkdir()
+    (tmp_path / "sink").chmod(0o500)
+    if os.access(tmp_path / "sink", os.W_OK):
+        pytest.skip("this user may write anywhere")
+    with pytest.raises(StoreError):
+        carried_out(job, groups[1])
+
+
+@pytest.mark.parametrize("workers", [0, 1, 2])
+def test_the_search_goes_on_while_others_are_at_work_and_its_error_ends_the_run(
+    groups, job, workers
+):
+    done = threading.Event()
+
+    def found():
+        yield groups[1][0]
+        assert done.wait(60)  # work begins before the search is over
+        yield groups[1][1]
+        raise StoreError("the listing broke off")
+
+    outcomes = []
+
+    def tell(outcome):
+        outcomes.append(outcome)
+        done.set()
+
+    with pytest.raises(StoreError, match="broke off"):
+        driver(job, tell, workers=max(1, workers), serial=not workers).run(found())
+    assert "1.2.3.0" in [outcome.name for outcome in outcomes]
+    assert workers_of_this_process() == []
 
 
 def test_the_serial_worker_works_in_this_process(groups, job):
     threads = threading.active_count()
-    outcomes = SerialWorker().submit(job, groups[1]).result()
-    assert [outcome.name for outcome in outcomes] == ["1.2.3.0", "1.2.3.1", "1.2.3.2"]
+    _, outcomes = carried_out(job, groups[1], serial=True)
+    assert sorted(outcome.name for outcome in outcomes) == ["1.2.3.0", "1.2.3.1", "1.2.3.2"]
+    assert workers_of_this_process() == []
     assert threading.active_count() == threads
+
+
+def test_workers_come_and_go_as_the_setting_says(job, tmp_path):
+    real = [Task(group=group) for group in discover(LocalStore(write_source(tmp_path / "many", 4)))]
+    slow = [Task(group=Trap(f"slow-{n}", "time.sleep(0.3)")) for n in range(20)]
+    wanted, seen = [3, 1, 2], []
+
+    def report(now):
+        seen.append(now)
+        return setting(wanted[min(len(seen) // 2, 2)])
+
+    outcomes = []
+    job = replace(job, source=str(tmp_path / "many"), sink=str(tmp_path / "many-sink"))
+    driver(job, outcomes.append, workers=3, chunk_size=1, report=report).run([*real, *slow])
+    assert len({outcome.name for outcome in outcomes}) == len(outcomes) == 24
+    assert {1, 3} <= {now.progress.workers for now in seen}
+    last = seen[-1].progress
+    assert last.cpu_seconds > 0
+    assert last.compute_seconds > 0
+    assert last.fetched_bytes > 100_000
+    assert last.stored_bytes > 10_000
+    assert 10**6 < last.peak_worker_bytes < 10**9
+
+
+def test_scarce_memory_stops_admission_and_what_is_left_goes_on_one_by_one(groups, job):
+    held = []
+
+    def report(now):
+        held.append((now.short_of_memory, now.held))
+        return now.setting
+
+    def tell(_outcome):
+        time.sleep(1.1)
+
+    run = driver(
+        job, tell, workers=3, chunk_size=1, report=report,
+        available_bytes=lambda: 10, floor_bytes=100,
+    )  # fmt: skip
+    run.run(groups[1])
+    assert held
+    assert all(short for short, _ in held)
+    assert all(count <= 1 for _, count in held[3:])

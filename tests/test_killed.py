@@ -1,9 +1,11 @@
 """
 A run killed at any moment leaves a sink that is judged rightly, and that a rerun completes.
 
-A few moments by default; ``nox -s campaign`` tries fifty.
+Five moments by default, of the whole tree of processes and of a worker in turn; ``nox -s campaign``
+tries two hundred.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -13,6 +15,7 @@ import subprocess
 import sys
 import time
 
+import psutil
 import pytest
 from tiny_series import payloads, write_source
 
@@ -25,14 +28,15 @@ from fastlung.run.verify import verify
 pytestmark = pytest.mark.compiled
 
 SCANS = 6
-MOMENTS = int(os.environ.get("KILL_MOMENTS", "3"))
+MOMENTS = int(os.environ.get("KILL_MOMENTS", "5"))
 SEED = int(os.environ.get("KILL_SEED", "20170112"))
 SCRIPT = """
 import sys, time
 import fastlung
 
 def tell(event):
-    print(type(event).__name__, time.monotonic(), flush=True)
+    if type(event).__name__ != "RunProgressed":  # comes by the clock
+        print(type(event).__name__, time.monotonic(), flush=True)
 
 fastlung.process(sys.argv[1], sys.argv[2], workers=2, chunk_size=2, spacing_mm=2.0, on_event=tell)
 """
@@ -90,7 +94,36 @@ def committed_folders(sink, calm):
             yield record["label"]
 
 
-@pytest.mark.parametrize("moment", range(MOMENTS))
+def kill_worker(run, chance):
+    """Kill one of the fork server's children, if there is any yet."""
+    workers = [
+        worker for child in psutil.Process(run.pid).children() for worker in child.children()
+    ]
+    if workers:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            chance.choice(workers).kill()
+
+
+@pytest.mark.parametrize("moment", range(1, MOMENTS, 2))
+def test_a_worker_killed_at_any_moment_costs_nothing_but_time(
+    source, script, calm, tmp_path, moment
+):
+    bytes_of_calm, gaps = calm
+    chance = random.Random(SEED + moment)
+    event = 2 + moment % (len(gaps) - 2)  # workers begin after the second one
+    run = launch(script, source, tmp_path)
+    for _ in range(event):
+        run.stdout.readline()
+    time.sleep(gaps[event] * chance.random())
+    kill_worker(run, chance)
+    run.communicate(timeout=120)
+    assert run.returncode == 0
+    assert payloads(tmp_path) == bytes_of_calm
+    assert verify(str(source), str(tmp_path)).findings == ()
+    assert write_manifest(LocalStore(tmp_path)) == SCANS
+
+
+@pytest.mark.parametrize("moment", range(0, MOMENTS, 2))
 def test_a_killed_run_is_judged_rightly_and_completed(source, script, calm, tmp_path, moment):
     bytes_of_calm, gaps = calm
     sink = tmp_path / "sink"

@@ -3,6 +3,8 @@
 import errno
 import json
 import os
+import threading
+import time
 import zlib
 from dataclasses import replace
 
@@ -16,9 +18,12 @@ from fastlung.io.names import pseudonym
 from fastlung.io.records import load_outcome, load_record, record_key, to_json
 from fastlung.io.source import discover
 from fastlung.io.store import LocalStore
-from fastlung.run import worker
+from fastlung.run import group as one_group
 from fastlung.run.commit import Job, Task, committed_outcomes
-from fastlung.run.worker import run_chunk
+from fastlung.run.dispatch import Handed
+from fastlung.run.messages import Began, Broke, Ended, GaveBack
+from fastlung.run.parcel import Parcel
+from fastlung.run.worker import Workbench
 
 pytestmark = pytest.mark.compiled
 
@@ -38,8 +43,40 @@ def job(source, tmp_path):
         config=build_config(spacing_mm=6.0),
         names_key=b"",
         writer="token",
-        share_bytes=10**9,
+        memory_bytes=10**9,
+        ahead_bytes=10**6,
     )
+
+
+def handed_over(job, tasks, **options):
+    """All news of a worker that is given some groups at once."""
+    news = []
+    with Workbench(job, news.append) as bench:
+        bench.hand(
+            [
+                Handed(
+                    number=number,
+                    task=Parcel.of(task),
+                    **{"allowed_bytes": job.memory_bytes, **options},
+                )
+                for number, task in enumerate(tasks)
+            ]
+        )
+        bench.finish()
+        while bench.step():
+            pass
+    return news
+
+
+def run_chunk(job, tasks, **options):
+    """Outcomes of some groups, all committed."""
+    news = handed_over(job, tasks, **options)
+    for message in news:
+        if isinstance(message, Broke):
+            raise message.error
+    ended = [message for message in news if isinstance(message, Ended)]
+    assert [message.number for message in ended] == list(range(len(tasks)))
+    return [outcome for message in ended for outcome in message.outcomes]
 
 
 def tasks(job, **options):
@@ -64,9 +101,7 @@ def refuse_to_put(monkeypatch, suffix, code):
 
 
 def test_a_scan_leaves_payloads_outcome_and_record(job):
-    begun = []
-    outcomes = run_chunk(job, tasks(job), begun.append)
-    assert begun == [0, 1, 2]
+    outcomes = run_chunk(job, tasks(job))
     assert [outcome.status for outcome in outcomes] == ["done"] * 3
     files = sink_files(job)
     one = outcomes[0]
@@ -88,6 +123,7 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
         "mask",
         "normalise",
         "encode",
+        "picture",
         "wait",
         "store",
     ]
@@ -137,23 +173,133 @@ def test_the_record_goes_first_and_comes_last(job, monkeypatch):
     assert not set(orphans) & set(sink_files(job))
 
 
-def test_one_group_is_read_ahead_and_never_two(job, monkeypatch):
-    log = []
-    get, process_scan = LocalStore.get, worker.process_scan
+class Trace:
+    """What a worker does, in order; computing waits for `released`."""
 
-    def reading(store, key, **options):
-        log.append(key.split("/")[0])
-        return get(store, key, **options)
+    def __init__(self, monkeypatch):
+        self.log, self.released = [], threading.Semaphore(0)
+        read, process_scan, put = LocalStore.read, one_group.process_scan, LocalStore.put
 
-    def computing(raw, *rest):
-        log.append(f"compute {raw.series_uid}")
-        return process_scan(raw, *rest)
+        def reading(store, key, **options):
+            self.log.append(f"read {key.split('/')[0]}")
+            return read(store, key, **options)
 
-    monkeypatch.setattr(LocalStore, "get", reading)
-    monkeypatch.setattr(worker, "process_scan", computing)
-    run_chunk(job, tasks(job))
-    assert log.index("compute 1.2.3.0") < log.index("patient-02") < log.index("compute 1.2.3.2")
-    assert log.index("patient-01") < log.index("compute 1.2.3.1")
+        def computing(raw, *rest):
+            self.log.append(f"compute {raw.series_uid}")
+            assert self.released.acquire(timeout=30)
+            return process_scan(raw, *rest)
+
+        def writing(store, key, buffers):
+            self.log.append(f"write {key}")
+            put(store, key, buffers)
+
+        monkeypatch.setattr(LocalStore, "read", reading)
+        monkeypatch.setattr(one_group, "process_scan", computing)
+        monkeypatch.setattr(LocalStore, "put", writing)
+
+    def wait_for(self, *entries):
+        until = time.monotonic() + 30
+        while not set(entries) <= set(self.log):
+            assert time.monotonic() < until, self.log
+            time.sleep(0.001)
+
+
+def objects_read(trace, patient):
+    return trace.log.count(f"read {patient}")
+
+
+@pytest.mark.parametrize(
+    ("ahead_scans", "objects"), [(0, 0), (0.5, 10), (1, 20), (1.5, 30), (9, 60)]
+)
+def test_as_much_is_read_ahead_as_there_is_room_for(job, source, monkeypatch, ahead_scans, objects):
+    write_group(source / "patient-03" / "ct", 3)
+    listed = tasks(job)
+    trace, news = Trace(monkeypatch), []
+    job = replace(job, ahead_bytes=int(ahead_scans * listed[0].source_bytes), requests=1)
+    with Workbench(job, news.append) as bench:
+        bench.hand(
+            [
+                Handed(number=number, task=Parcel.of(task), allowed_bytes=10**9)
+                for number, task in enumerate(listed)
+            ]
+        )
+        worker = threading.Thread(target=bench.step)
+        worker.start()
+        trace.wait_for("compute 1.2.3.0")
+        until = time.monotonic() + 30
+        while len(trace.log) < 20 + objects + 1 and time.monotonic() < until:
+            time.sleep(0.001)
+        time.sleep(0.05)  # and no more comes
+        assert sum(entry.startswith("read") for entry in trace.log) == 20 + objects
+        trace.released.release()
+        worker.join()
+
+
+def test_there_is_no_bubble_where_a_chunk_ends(job, monkeypatch):
+    """The next chunk's bytes come, and the last scan goes, while another one is computed."""
+    trace, news = Trace(monkeypatch), []
+    first, second, third = (
+        [Handed(number=number, task=Parcel.of(task), allowed_bytes=10**9)]
+        for number, task in enumerate(tasks(job))
+    )
+    with Workbench(job, news.append) as bench:
+        worker = threading.Thread(target=lambda: [bench.step() for _ in range(3)])
+        worker.start()
+        bench.hand(first)
+        trace.wait_for("compute 1.2.3.0")
+        bench.hand(second)  # a chunk of its own, while the first one is computed
+        trace.wait_for("read patient-01")
+        trace.released.release()
+        trace.wait_for("compute 1.2.3.1", "write scans/1.2.3.0/outcome.json")
+        bench.hand(third)
+        trace.wait_for("read patient-02")
+        trace.released.release(2)
+        worker.join()
+    ended = [message for message in news if isinstance(message, Ended)]
+    assert [message.number for message in ended] == [0, 1, 2]
+    assert ended[-1].tally.compute_seconds > 0
+    assert ended[-1].tally.fetched_bytes == sum(task.source_bytes for task in tasks(job))
+
+
+def test_what_is_not_begun_can_be_dropped(job, monkeypatch):
+    trace, news = Trace(monkeypatch), []
+    with Workbench(job, news.append) as bench:
+        bench.hand(
+            [
+                Handed(number=number, task=Parcel.of(task), allowed_bytes=10**9)
+                for number, task in enumerate(tasks(job))
+            ]
+        )
+        worker = threading.Thread(target=lambda: [None for _ in iter(bench.step, False)])
+        worker.start()
+        trace.wait_for("compute 1.2.3.0")
+        bench.finish(begun_only=True)
+        trace.released.release()
+        worker.join()
+    assert [message.number for message in news if isinstance(message, Ended)] == [0]
+
+
+def test_a_scan_that_needs_more_than_it_is_allowed_is_given_back_untouched(job, monkeypatch):
+    monkeypatch.setattr(one_group, "load_series", pytest.fail)
+    first, *_ = tasks(job)
+    began, gave_back = handed_over(job, [first], allowed_bytes=first.source_bytes + 1)
+    assert began == Began(number=0)
+    assert isinstance(gave_back, GaveBack)
+    assert 10**8 < gave_back.need_bytes < job.memory_bytes
+    assert not any(key.startswith(("scans", "records")) for key in sink_files(job))
+    _, gave_back = handed_over(job, [first], allowed_bytes=first.source_bytes - 1)
+    assert gave_back.need_bytes == first.source_bytes
+
+
+def test_memory_that_runs_out_beside_others_gets_another_chance_alone(job, monkeypatch):
+    def hog(*_args):
+        raise MemoryError
+
+    monkeypatch.setattr(one_group, "process_scan", hog)
+    *_, gave_back = handed_over(job, tasks(job)[:1])
+    assert (type(gave_back), gave_back.need_bytes) == (GaveBack, 0)
+    (outcome,) = run_chunk(job, tasks(job)[:1], alone=True)
+    assert (outcome.status, outcome.error) == ("failed", "InsufficientMemoryError")
 
 
 def test_a_bad_scan_fails_alone_and_for_good(job, source):
@@ -183,14 +329,14 @@ def test_input_that_changes_meanwhile_fails_for_now(job, source):
     assert "000-0.dcm" in outcomes[0].message
 
 
-@pytest.mark.parametrize("share_bytes", [10_000, 130 * 10**6])
-def test_too_large_a_scan_is_refused_before_anything_is_allocated(job, monkeypatch, share_bytes):
-    monkeypatch.setattr(worker, "load_series", pytest.fail)
-    small = replace(job, share_bytes=share_bytes, config=build_config(spacing_mm=0.1))
+@pytest.mark.parametrize("memory_bytes", [10_000, 130 * 10**6])
+def test_too_large_a_scan_is_refused_before_anything_is_allocated(job, monkeypatch, memory_bytes):
+    monkeypatch.setattr(one_group, "load_series", pytest.fail)
+    small = replace(job, memory_bytes=memory_bytes, config=build_config(spacing_mm=0.1))
     (outcome,) = run_chunk(small, tasks(job)[:1])
     assert (outcome.status, outcome.error) == ("failed", "InsufficientMemoryError")
     assert outcome.transient
-    assert "may use" in outcome.message
+    assert "the run may use" in outcome.message
 
 
 def test_a_full_disk_stops_the_chunk(job, monkeypatch):

@@ -7,6 +7,8 @@ of its attributes is asked for; nothing in fastlung knows of traps.
 
 from __future__ import annotations
 
+import os
+
 from fastlung.io.source import stable_id
 
 DIE = "os.kill(os.getpid(), signal.SIGKILL)"
@@ -55,8 +57,10 @@ class Trap:
             "id", "label", "objects", "unreadable", "kind", "store_url", "size_bytes", "digest",
         )  # fmt: skip
         fields = {name: getattr(self, name) for name in names}
+        # In a worker only: the driver unpacks what a lost worker held.
         strike = (
             "(lambda os, signal, time: lambda self: ("
-            f"{self.action}, {fields[self.at]!r})[1])(*map(__import__, ('os', 'signal', 'time')))"
+            f"({self.action}) if os.getpid() != {os.getpid()} else None, {fields[self.at]!r})[1])"
+            "(*map(__import__, ('os', 'signal', 'time')))"
         )
         return eval, (f"type('Trap', (), {{**{fields!r}, {self.at!r}: property({strike})}})()",)

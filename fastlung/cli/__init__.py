@@ -73,9 +73,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except errors.FastlungError as error:
         return _explain(error, debug=args.debug)
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as asked:
+        by = f" by {asked}, after what was in work" if str(asked) else ""
         sys.stderr.write(
-            "fastlung: interrupted; type the same command again to do what is missing\n"
+            f"fastlung: interrupted{by}; type the same command again to do what is missing\n"
         )
         return INTERRUPTED
     except BrokenPipeError:

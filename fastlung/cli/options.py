@@ -254,9 +254,13 @@ def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--auto-tune",
         action="store_true",
-        help="choose workers and chunk size from this machine's CPUs and memory and the size of "
-        "the scans, and print each choice with its reason; this version plans before the run and "
-        "does not adjust it while it runs",
+        help="choose workers, chunk size, reading ahead and requests from this machine and the "
+        "scans, print each choice with its reason, measure while the run goes on, and adjust",
+    )
+    group.add_argument(
+        "--no-remember",
+        action="store_true",
+        help="do not keep what --auto-tune measured for the next run on such a machine",
     )
     group.add_argument(
         "--scan-timeout",

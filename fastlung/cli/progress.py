@@ -9,17 +9,18 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections import Counter
+from collections import Counter, deque
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console, Group
 from rich.live import Live
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-from fastlung.report.summary import duration
+from fastlung.report.summary import byte_size, duration
 from fastlung.report.tables import shorten
-from fastlung.run.events import KernelsReady, RunPlanned, ScanEnded
+from fastlung.run.events import KernelsReady, RunPlanned, RunProgressed, ScanEnded
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -27,19 +28,24 @@ if TYPE_CHECKING:
     from typing import Self
 
     from fastlung.run.events import Event, RunSummary
+    from fastlung.run.setting import Progress
     from fastlung.scan import Outcome
 
 __all__ = ["Bar", "JsonLines", "compiled_once"]
 
 #: Loading compiled kernels takes about a second; longer than this, they were compiled.
 COMPILED_SECONDS = 5.0
+#: Rates are those of so many seconds before.
+RATE_SECONDS = 15.0
+#: Seconds between lines of JSON on how the run is getting on.
+JSON_SECONDS = 10.0
 
 
 class JsonLines:
     """Each event as one line of JSON on standard output; the keys are in ``process --help``."""
 
     def __init__(self) -> None:
-        self._start = time.perf_counter()
+        self._start = self._progressed = time.perf_counter()
 
     def __call__(self, event: Event) -> None:
         """Write an event; the end of the run is for `end`, which knows the summary's words."""
@@ -50,6 +56,7 @@ class JsonLines:
                     "run_planned",
                     source_groups=event.groups,
                     already_done=event.already_done,
+                    listed=event.listed,
                     workers=plan.workers,
                     chunk_size=plan.chunk_size,
                     worker_bytes=plan.worker_bytes,
@@ -70,6 +77,24 @@ class JsonLines:
                     flags=[flag.name for flag in outcome.flags],
                     seconds=round(sum(outcome.seconds.values()), 3),
                     peak_rss_bytes=outcome.peak_rss_bytes,
+                )
+
+            case RunProgressed() if time.perf_counter() - self._progressed >= JSON_SECONDS:
+                self._progressed = time.perf_counter()
+                now, setting = event.report.progress, event.report.setting
+                self._write(
+                    "progress",
+                    source_groups=event.groups,
+                    listed=event.report.listed,
+                    ended=now.groups,
+                    workers=now.workers,
+                    fetched_bytes=now.fetched_bytes,
+                    stored_bytes=now.stored_bytes,
+                    peak_worker_bytes=now.peak_worker_bytes,
+                    memory_available_bytes=now.memory_available_bytes,
+                    ahead_bytes=setting.ahead_bytes,
+                    requests=setting.requests,
+                    why=event.why,
                 )
 
     def end(self, summary: RunSummary, text: Sequence[str]) -> None:
@@ -125,9 +150,41 @@ def compiled_once(event: Event) -> str:
     )
 
 
+def rate(before: Progress | None, now: Progress, name: str) -> float:
+    """How much of a sum came in a second, since some moment or since the beginning."""
+    seconds = now.seconds - (before.seconds if before else 0.0)
+    grown = getattr(now, name) - (getattr(before, name) if before else 0)
+    return float(grown) / max(seconds, 1e-3)
+
+
+def flow_line(event: RunProgressed, before: Progress | None) -> str:
+    """
+    Say what flows, what memory is taken, and how many workers there are and why.
+
+    Parameters
+    ----------
+    event : RunProgressed
+        How the run is getting on.
+    before : Progress or None
+        What was measured some time ago; None takes rates from the beginning.
+    """
+    now = event.report.progress
+    coming, going = rate(before, now, "fetched_bytes"), rate(before, now, "stored_bytes")
+    workers = f"{now.workers} worker{'s' * (now.workers != 1)}"
+    why = "memory has become scarce" if event.report.short_of_memory else event.why
+    return (
+        f"in {byte_size(int(coming))}/s, out {byte_size(int(going))}/s; "
+        f"memory {byte_size(event.report.charged_bytes)} taken, "
+        f"{byte_size(now.memory_available_bytes)} free; {workers} ({why})"
+    )
+
+
 class Bar:
     """
-    A live bar with pace and time to go, and a line below it: done, failed, left, the last scan.
+    A live bar with pace and time to go, and two lines below it.
+
+    The first line says what is done, failed and left; the second what flows, what memory is taken,
+    and how many workers there are and why.
 
     Parameters
     ----------
@@ -138,20 +195,24 @@ class Bar:
     def __init__(self, *, explain: bool = False) -> None:
         self._explain = explain
         self._total = 0
+        self._listed = False
         self._groups: set[str] = set()
         self._status: Counter[str] = Counter()
-        self._start = time.perf_counter()
-        self._progress = Progress(
+        self._past: deque[Progress] = deque()
+        self._bar = ProgressBar(
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
             TextColumn("{task.fields[pace]}"),
             TimeRemainingColumn(),
         )
-        self._task = self._progress.add_task("listing", total=None, pace="")
+        self._task = self._bar.add_task("listing", total=None, pace="")
         self._below = Text(no_wrap=True, overflow="ellipsis")
+        self._flow = Text(no_wrap=True, overflow="ellipsis")
         self._live = Live(
-            Group(self._progress, self._below), console=Console(file=sys.stdout), transient=True
+            Group(self._bar, self._below, self._flow),
+            console=Console(file=sys.stdout),
+            transient=True,
         )
 
     def __enter__(self) -> Self:
@@ -170,33 +231,47 @@ class Bar:
         """Show an event."""
         match event:
             case RunPlanned():
-                self._total = event.groups
-                self._progress.update(self._task, total=event.groups, description="starting")
+                self._find(event.groups, listed=event.listed)
+                self._bar.update(self._task, description="starting")
                 self._below.plain = "preparing the compiled kernels; slow the first time only"
                 for reason in event.plan.reasons if self._explain else ():
                     self._print(f"auto-tune: {reason}")
             case KernelsReady():
-                self._start = time.perf_counter()
-                self._progress.update(self._task, description="processing")
+                self._bar.update(self._task, description="processing")
                 self._below.plain = ""
                 if sentence := compiled_once(event):
                     self._print(sentence)
             case ScanEnded(outcome=outcome):
                 self._count(outcome)
+            case RunProgressed():
+                self._find(event.groups, listed=event.report.listed)
+                self._show(event)
+
+    def _find(self, groups: int, *, listed: bool) -> None:
+        self._total, self._listed = groups, listed
+        self._bar.update(self._task, total=groups if listed else None)
 
     def _count(self, outcome: Outcome) -> None:
         self._groups.add(outcome.group)
         self._status[outcome.status] += 1
-        elapsed = max(time.perf_counter() - self._start, 1e-3)
-        self._progress.update(
-            self._task,
-            completed=len(self._groups),
-            pace=f"{self._status.total() / elapsed:.2f} scans/s",
-        )
+        self._bar.update(self._task, completed=len(self._groups))
+        left = self._total - len(self._groups)
+        more = "" if self._listed else " and more"
         self._below.plain = (
             f"{self._status['done']:,} done, {self._status['failed']:,} failed, "
-            f"{self._total - len(self._groups):,} left; last: {shorten(outcome.name)}"
+            f"{left:,} left{more}; last: {shorten(outcome.name)}"
         )
+
+    def _show(self, event: RunProgressed) -> None:
+        now = event.report.progress
+        self._past.append(now)
+        while now.seconds - self._past[0].seconds > RATE_SECONDS:
+            self._past.popleft()
+        before = self._past[0] if len(self._past) > 1 else None
+        self._bar.update(
+            self._task, pace=f"{rate(before, now, 'groups'):.2f} scans/s" if now.groups else ""
+        )
+        self._flow.plain = flow_line(event, before)
 
     def _print(self, line: str) -> None:
         self._live.console.print(line, markup=False, highlight=False)

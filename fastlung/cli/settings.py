@@ -216,6 +216,8 @@ def _from_command_line(args: Namespace) -> dict[str, tuple[Any, str]]:
     typed: dict[str, tuple[Any, str]] = {}
     if args.auto_tune:
         typed |= dict.fromkeys(("workers", "chunk_size"), ("auto", "--auto-tune"))
+    if getattr(args, "no_remember", False):
+        typed["remember"] = (False, "--no-remember")
     if storage := storage_typed(args):
         options = ", ".join(f"--{name.replace('_', '-')}" for name in storage)
         typed["storage"] = (build_store_options(**storage), options)

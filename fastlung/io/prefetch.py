@@ -262,10 +262,12 @@ class Fetcher:
                 if group.left and not group.ended and not group.future.cancelled():
                     return
             blobs, group.blobs = group.blobs, {}
-            # After this a cancel comes too late; before, it has dropped the group.
-            if group.ended or not group.future.set_running_or_notify_cancel():
+            if group.ended:
                 return
             group.ended = True
+            # After this a cancel comes too late; before, it has dropped the group.
+            if not group.future.set_running_or_notify_cancel():
+                return
         # Outside the lock: callbacks of the future may ask for the next group.
         if isinstance(found, BaseException):
             group.future.set_exception(found)

@@ -33,6 +33,7 @@ __all__ = [
     "load_outcome",
     "load_record",
     "outcome_key",
+    "read_record",
     "read_records",
     "record_key",
     "to_json",
@@ -226,12 +227,18 @@ def read_records(sink: Store) -> Iterator[Record]:
         If the sink cannot be listed.
     """
     for info in sink.list(RECORDS):
-        try:
-            record = load_record(sink.get(info.key))
-        except (ValueError, StoreError):
-            continue
-        if info.key == record_key(record.group):
+        record = read_record(sink, info.key)
+        if record is not None:
             yield record
+
+
+def read_record(sink: Store, key: str) -> Record | None:
+    """Read the commit record under a key; None if it is damaged, gone, or another group's."""
+    try:
+        record = load_record(sink.get(key))
+    except (ValueError, StoreError):
+        return None
+    return record if key == record_key(record.group) else None
 
 
 def is_done(

@@ -74,8 +74,12 @@ class Job:
         Key of hashed names; empty unless names are hashed.
     writer : str
         Random token of this run, in every record it writes.
-    share_bytes : int
-        Memory that one worker may use.
+    memory_bytes : int
+        Memory that all workers together may use; no scan may need more.
+    ahead_bytes : int
+        Source bytes that one worker may hold beside those of the scan it computes.
+    requests : int
+        Requests that one worker may have under way at once.
     limits : Limits
         The largest input that is taken.
     """
@@ -86,7 +90,9 @@ class Job:
     storage: StoreOptions = field(default_factory=StoreOptions)
     names_key: bytes = field(repr=False)
     writer: str
-    share_bytes: int
+    memory_bytes: int
+    ahead_bytes: int = 0
+    requests: int = 4
     limits: Limits = field(default_factory=Limits)
 
 
@@ -103,11 +109,19 @@ class Task:
         Keys in the sink that earlier attempts at this group have left.
     committed : bool
         Whether the sink holds a record of the group, now out of date.
+    need_bytes : int
+        Memory that computing it is expected to take, without what is read ahead; 0 if unknown.
     """
 
     group: SourceGroup
     leftovers: tuple[str, ...] = ()
     committed: bool = False
+    need_bytes: int = 0
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes to be read."""
+        return self.group.size_bytes
 
 
 def failed(name: str, group_id: str, error: Exception, *, transient: bool) -> Outcome:
@@ -141,6 +155,10 @@ class Storer:
         self._sink = sink
         self._thread = ThreadPoolExecutor(1, "fastlung-storer")
         self._last: Future[Outcome] | None = None
+        #: Wall seconds of writing and of waiting for it, and payload bytes written.
+        self.seconds = 0.0
+        self.waited_seconds = 0.0
+        self.stored_bytes = 0
 
     def __enter__(self) -> Self:
         return self
@@ -152,6 +170,10 @@ class Storer:
         trace: TracebackType | None,
     ) -> None:
         self._thread.shutdown(cancel_futures=error is not None)
+
+    def drain(self) -> None:
+        """Wait until all that was given so far is written."""
+        self._thread.submit(int).result()
 
     def put(
         self, task: Task, outcome: Outcome, files: Mapping[str, Sequence[Buffer]]
@@ -181,8 +203,9 @@ class Storer:
         started = time.perf_counter()
         if self._last is not None:
             self._last.result()
-        waited = {"wait": time.perf_counter() - started}
-        outcome = replace(outcome, seconds={**outcome.seconds, **waited})
+        waited = time.perf_counter() - started
+        self.waited_seconds += waited
+        outcome = replace(outcome, seconds={**outcome.seconds, "wait": waited})
         self._last = self._thread.submit(self._write, task, outcome, files)
         return self._last
 
@@ -223,11 +246,14 @@ class Storer:
                 key = f"scans/{name}/{file}"
                 self._sink.put(key, buffers)
                 outputs[key] = _facts(buffers)
+                self.stored_bytes += outputs[key][0]
             seconds = {**outcome.seconds, "store": time.perf_counter() - started}
             outcome = replace(outcome, name=name, outputs=outputs, seconds=seconds)
             self._sink.put(outcome_key(name), [to_json(outcome)])
         except StoreError as error:
             return self._unwritten(outcome, error)
+        finally:
+            self.seconds += time.perf_counter() - started
         return outcome
 
     def _commit(

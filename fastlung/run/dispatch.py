@@ -185,7 +185,7 @@ class Dispatcher(Generic[Task]):
     def stop(self) -> None:
         """Hand out nothing any more, and forget what no worker holds."""
         self._closed = self._stopped = True
-        self._shelves.clear()
+        self._shelves = Shelves()
         self._last.clear()
 
     def resize(self, setting: Setting) -> None:

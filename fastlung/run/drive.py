@@ -1,145 +1,361 @@
 """
-Driving the workers: chunks out, outcomes back, and what becomes of a chunk whose worker is lost.
+Driving the workers: groups out, outcomes back, more workers or fewer, and how it all ends.
 
-A group that took its worker down, or was too large to run beside others, gets a second chance
-with the machine to itself; only then does it count as failed.
+One thread, which waits for whatever happens next. Who gets what is decided by
+`fastlung.run.dispatch`, what becomes of a lost worker's groups by `fastlung.run.losses`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from contextlib import closing
-from dataclasses import replace
+import time
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from fastlung.errors import (
-    InsufficientMemoryError,
-    ResourceError,
-    ScanTimeoutError,
-    WorkerDiedError,
-)
 from fastlung.io.store import open_store
-from fastlung.run.commit import Storer, committed_outcomes, failed
-from fastlung.run.executors import ProcessWorker, SerialWorker, work_through
+from fastlung.run.dispatch import Dispatcher
+from fastlung.run.finder import Finder
+from fastlung.run.interrupt import Bell, Interruptions
+from fastlung.run.losses import after_loss, died, record_failure
+from fastlung.run.machine import available_memory
+from fastlung.run.messages import Began, Broke, Ended, GaveBack
+from fastlung.run.setting import Progress
+from fastlung.run.staff import Staff
 
 if TYPE_CHECKING:
-    from collections.abc import Generator, Sequence
+    from collections.abc import Callable, Iterable
 
-    from fastlung.io.objects import Store
     from fastlung.run.commit import Job, Task
-    from fastlung.run.executors import ChunkEnd, Worker
-    from fastlung.run.plan import Plan
+    from fastlung.run.messages import FromWorker
+    from fastlung.run.parcel import Parcel
+    from fastlung.run.setting import Setting
+    from fastlung.run.staff import Member
     from fastlung.scan import Outcome
 
-__all__ = ["carry_out"]
+__all__ = ["Driver", "Report"]
+
+#: Seconds between looks at the workers when nothing happens; the grain of the time limit.
+POLL_SECONDS = 0.25
+#: Seconds between looks at memory and pace.
+REPORT_SECONDS = 1.0
+#: Worker processes begun before the others are listened to; each takes about 15 ms.
+HIRED_AT_ONCE = 4
 
 
-def carry_out(
-    job: Job,
-    plan: Plan,
-    *,
-    shared: Sequence[Task],
-    alone: Sequence[Task],
-    timeout_seconds: float,
-) -> Generator[Outcome]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Report:
     """
-    Do source groups as planned.
+    How a run is getting on.
+
+    Attributes
+    ----------
+    progress : Progress
+        What was measured so far.
+    setting : Setting
+        What is in force.
+    pending, held : int
+        Groups that no worker holds yet, and that workers hold.
+    charged_bytes : int
+        Memory that is counted for what workers hold.
+    listed : bool
+        Whether all groups have been found.
+    short_of_memory : bool
+        Whether workers are being given up because memory has become scarce.
+    """
+
+    progress: Progress
+    setting: Setting
+    pending: int
+    held: int
+    charged_bytes: int
+    listed: bool
+    short_of_memory: bool
+
+
+class Driver:
+    """
+    Does source groups as planned, and as the setting says from moment to moment.
 
     Parameters
     ----------
     job : Job
         What they have in common.
-    plan : Plan
-        Workers, chunk size and memory.
-    shared : sequence of Task
-        Groups that fit into one worker's share of the memory, the largest first.
-    alone : sequence of Task
-        Groups that do not.
+    setting : Setting
+        To begin with.
+    longest_chunk : int
+        Groups handed to a worker at once, at most.
     timeout_seconds : float
         A worker that holds one group longer than this is killed, in seconds.
-
-    Yields
-    ------
-    Outcome
-        Final outcomes, as they come.
-
-    Raises
-    ------
-    StoreError
-        If the sink takes no more writes at all.
+    serial : bool
+        Whether to work in this process instead of in worker processes.
+    tell : callable
+        Told each final outcome.
+    report : callable
+        Told once a second how it is going; returns the setting from then on.
+    available_bytes : callable
+        Memory that is free under the limit of this run.
+    floor_bytes : int
+        Below this much of it, workers are given up instead of being given more.
     """
-    sink = open_store(job.sink, job.storage)
-    workers: list[Worker] = [ProcessWorker(plan.memory_budget_bytes) for _ in range(plan.workers)]
-    workers = workers or [SerialWorker()]
-    chunks = deque(_chunks(shared, plan.chunk_size))
-    last: deque[tuple[Task, ...]] = deque((task,) for task in alone)
-    try:
-        with closing(work_through(workers, chunks, job, timeout_seconds=timeout_seconds)) as ends:
-            for end in ends:
-                outcomes, suspects, rest = _sorted_out(job, sink, end)
-                last.extend((task,) for task in suspects)
-                chunks.extendleft([rest] if rest else [])
-                yield from outcomes
-        job = replace(job, share_bytes=plan.memory_budget_bytes)
-        with closing(work_through(workers[:1], last, job, timeout_seconds=timeout_seconds)) as ends:
-            for end in ends:
-                yield from _for_good(job, sink, end)
-    finally:
-        for worker in workers:
-            worker.close()
 
-
-def _chunks(tasks: Sequence[Task], size: int) -> list[tuple[Task, ...]]:
-    """Deal tasks out so that chunks are alike: each has large and small ones, largest first."""
-    count = -(-len(tasks) // size)
-    return [tuple(tasks[number::count]) for number in range(count)]
-
-
-def _sorted_out(
-    job: Job, sink: Store, end: ChunkEnd
-) -> tuple[list[Outcome], list[Task], tuple[Task, ...]]:
-    """Final outcomes of a chunk, groups to be tried once more alone, and groups to be redone."""
-    tasks = {task.group.id: replace(task, committed=True) for task in end.tasks}
-    if end.outcomes is not None:
-        name = InsufficientMemoryError.__name__
-        again = {outcome.group for outcome in end.outcomes if outcome.error == name}
-        final = [outcome for outcome in end.outcomes if outcome.group not in again]
-        return final, [tasks[group] for group in sorted(again)], ()
-    suspect = end.tasks[max(end.position, 0)].group.id
-    final, again_alone, rest = [], [], []
-    for group, task in tasks.items():
-        if committed := committed_outcomes(sink, job, task.group):
-            final += committed
-        elif group != suspect:
-            rest.append(task)
-        elif end.timed_out:
-            final.append(_record_loss(job, sink, task, end))
-        else:
-            again_alone.append(task)
-    return final, again_alone, tuple(rest)
-
-
-def _for_good(job: Job, sink: Store, end: ChunkEnd) -> Sequence[Outcome]:
-    """Outcomes of a group that had its second chance."""
-    if end.outcomes is not None:
-        return end.outcomes
-    (task,) = end.tasks
-    committed = committed_outcomes(sink, job, task.group)
-    return committed or (_record_loss(job, sink, task, end),)
-
-
-def _record_loss(job: Job, sink: Store, task: Task, end: ChunkEnd) -> Outcome:
-    """Commit the failure of a group whose worker cannot do so any more."""
-    error: ResourceError = WorkerDiedError(
-        f"its worker {end.last_words}, twice, the second time with no other scan beside it; give "
-        "it more memory, or report it if the file may be shared"
-    )
-    if end.timed_out:
-        error = ScanTimeoutError(
-            "it took longer than the time limit and its worker was killed; raise "
-            "--scan-timeout, or look at the folder"
+    def __init__(
+        self,
+        job: Job,
+        setting: Setting,
+        *,
+        longest_chunk: int,
+        timeout_seconds: float,
+        serial: bool = False,
+        tell: Callable[[Outcome], None],
+        report: Callable[[Report], Setting] = lambda report: report.setting,
+        available_bytes: Callable[[], int] = available_memory,
+        floor_bytes: int = 0,
+    ) -> None:
+        self._job = replace(job, ahead_bytes=setting.ahead_bytes, requests=setting.requests)
+        self._setting = replace(setting, workers=1) if serial else setting
+        self._serial = serial
+        self._tell = tell
+        self._report = report
+        self._available_bytes = available_bytes
+        self._floor_bytes = floor_bytes
+        self._sink = open_store(job.sink, job.storage)
+        self._dispatch: Dispatcher[Parcel] = Dispatcher(
+            self._setting, budget_bytes=job.memory_bytes, longest_chunk=longest_chunk
         )
-    outcome = failed(task.group.label, task.group.id, error, transient=True)
-    with Storer(job, sink) as storer:
-        (recorded,) = storer.commit(task, [outcome], {}).result()
-    return recorded
+        self._bell = Bell()
+        self._staff = Staff(self._job, self._bell, serial=serial, timeout_seconds=timeout_seconds)
+        self.interruptions = Interruptions(self._bell)
+        self._curious: dict[int, None] = {}
+        self._stopping = self._listed = False
+        self._short, self._most_workers = False, self._setting.workers
+        self._started: float | None = None
+        self._looked = self._reported = time.monotonic()
+        self._groups = self._committed_bytes = self._peak_bytes = self._waiting_bytes = 0
+
+    def run(self, tasks: Iterable[Task]) -> None:
+        """
+        Do all of them.
+
+        Parameters
+        ----------
+        tasks : iterable of Task
+            Gone through in a thread, while work goes on.
+
+        Raises
+        ------
+        KeyboardInterrupt
+            If it was asked to end early, and has; with a word on who asked. Python itself knows
+            no subclass of it: only this one ends a script as Ctrl-C should.
+        StoreError
+            If the sink takes no more writes at all.
+        FastlungError
+            Whatever `tasks` raises.
+        """
+        finder = Finder(tasks, self._bell)
+        try:
+            with self.interruptions:
+                self._loop(finder)
+                for member, message in self._staff.dismiss():
+                    self._hear(member, message)
+        except KeyboardInterrupt:
+            self._staff.kill()
+            raise
+        except BaseException:
+            self._staff.drop()
+            raise
+        finally:
+            finder.stop()
+            self._staff.close()
+            self._bell.close()
+        if self._stopping:
+            raise KeyboardInterrupt(self.interruptions.reason)
+
+    def _loop(self, finder: Finder) -> None:
+        while True:
+            if self.interruptions.reason and not self._stopping:
+                self._stopping = True
+                finder.stop()
+                self._dispatch.stop()
+                self._staff.stop()
+            self._take_in(finder)
+            hiring = self._hand_out()
+            if self._dispatch.over or (
+                self._stopping and (self._serial or not self._staff.members)
+            ):
+                return
+            for member, message in self._staff.news(0.0 if hiring else POLL_SECONDS):
+                self._hear(member, message)
+            self._look_around()
+
+    def _take_in(self, finder: Finder) -> None:
+        if self._listed or self._stopping:
+            return
+        found = list(finder.taken())
+        self._dispatch.add(found)
+        self._waiting_bytes += sum(len(parcel.data) for parcel in found)
+        finder.gone(self._waiting_bytes)
+        if finder.over:
+            self._listed = True
+            self._dispatch.close()
+        if found or self._listed:
+            self._curious.update(dict.fromkeys(self._staff.members))
+
+    def _hand_out(self) -> bool:
+        """Give groups to whoever may have some; tell whether more workers could begin at once."""
+        if self._stopping or (self._short and self._dispatch.held):
+            return False
+        staying = self._staff.staying
+        if not self._serial:
+            self._staff.let_go(len(staying) - self._workers)
+        for member in staying:
+            if not member.handed and not member.leaving and not self._give(member):
+                break  # nothing for one that is idle is nothing for any
+        else:
+            for hired in range(HIRED_AT_ONCE + 1):
+                if hired == HIRED_AT_ONCE:
+                    return True
+                if len(staying) + hired >= self._workers or not self._give(None):
+                    break
+        for number in self._curious:
+            curious = self._staff.members.get(number)
+            if curious is not None and curious.handed and not curious.leaving:
+                self._give(curious)
+        self._curious.clear()
+        return False
+
+    @property
+    def _workers(self) -> int:
+        return max(1, min(self._setting.workers, self._most_workers))
+
+    def _give(self, member: Member | None) -> bool:
+        """Give a member, or somebody new, what there is; whether there was anything."""
+        number = self._staff.next_number if member is None else member.number
+        chunk = self._dispatch.take(number)
+        if not chunk:
+            return False
+        self._started = self._started or time.monotonic()
+        self._waiting_bytes -= sum(len(handed.task.data) for handed in chunk)
+        if member is None:
+            self._staff.hire(chunk)
+        else:
+            member.give(chunk)
+        return True
+
+    def _hear(self, member: Member, message: FromWorker | None) -> None:
+        match message:
+            case None:
+                self._lost(member)
+            case Began():
+                member.begun.setdefault(message.number, time.monotonic())
+                self._dispatch.began(member.number, message.number, message.need_bytes)
+                self._curious[member.number] = None
+            case Ended():
+                handed = member.forget(message.number)
+                self._dispatch.ended(member.number, message.number, message.peak_bytes)
+                self._committed_bytes += handed.task.source_bytes
+                member.tally = message.tally
+                self._peak_bytes = max(self._peak_bytes, message.peak_bytes)
+                self._end(message.outcomes)
+                self._curious[member.number] = None
+            case GaveBack():
+                self._take_back(member, message)
+            case Broke():
+                raise message.error
+
+    def _end(self, outcomes: Iterable[Outcome]) -> None:
+        self._groups += 1
+        for outcome in outcomes:
+            self._tell(outcome)
+
+    def _take_back(self, member: Member, message: GaveBack) -> None:
+        """See that a group that needs more memory gets it, or fails for good."""
+        handed = member.forget(message.number)
+        parcel = self._dispatch.ended(member.number, message.number)
+        if message.need_bytes:
+            self._return(replace(parcel, need_bytes=message.need_bytes))
+        elif handed.alone:
+            error = died(message.words)
+            self._end(record_failure(self._job, self._sink, parcel.task(), error))
+        else:
+            self._return(parcel, alone=True)
+
+    def _return(self, parcel: Parcel, *, alone: bool = False) -> None:
+        self._waiting_bytes += len(parcel.data)
+        if alone:
+            self._dispatch.retry_alone(parcel)
+        else:
+            self._dispatch.add([parcel])
+
+    def _lost(self, member: Member) -> None:
+        """Deal with a worker that is gone, by its own wish or not."""
+        words = member.worker.last_words()
+        self._dispatch.lost(member.number)
+        if self._stopping or not member.handed:
+            return
+        aftermath = after_loss(
+            self._job,
+            self._sink,
+            tuple(member.handed.values()),
+            member.suspect,
+            last_words=words,
+            timed_out=member.overdue is not None,
+        )
+        for parcel in aftermath.again:
+            self._return(parcel)
+        for parcel in aftermath.alone:
+            self._return(parcel, alone=True)
+        self._groups += len({outcome.group for outcome in aftermath.outcomes})
+        for outcome in aftermath.outcomes:
+            self._tell(outcome)
+
+    def _look_around(self) -> None:
+        """Now and then: kill what hangs, mind the memory, report."""
+        now = time.monotonic()
+        if now - self._looked >= POLL_SECONDS:
+            self._looked = now
+            self._staff.watch()
+        if now - self._reported >= REPORT_SECONDS and self._started is not None:
+            self._reported = now
+            available = self._available_bytes()
+            self._mind_memory(available)
+            self._set(self._report(self._now(now - self._started, available)))
+
+    def _mind_memory(self, available: int) -> None:
+        """Give up a worker a second while memory is scarce; take one back when it is not."""
+        self._short = available < self._floor_bytes
+        if self._short:
+            fewer = min(self._most_workers, len(self._staff.members)) - 1
+            self._most_workers = max(1, fewer)
+            if not self._serial:
+                self._staff.let_go(len(self._staff.staying) - self._workers)
+        elif available > 2 * self._floor_bytes and self._most_workers < self._setting.workers:
+            self._most_workers += 1
+
+    def _set(self, setting: Setting) -> None:
+        if setting == self._setting or self._serial:
+            return
+        if self._most_workers >= self._setting.workers:
+            self._most_workers = setting.workers
+        self._setting = setting
+        self._dispatch.resize(setting)
+        self._staff.tune(setting)
+        self._curious.update(dict.fromkeys(self._staff.members))
+
+    def _now(self, seconds: float, available: int) -> Report:
+        tally = self._staff.tally
+        return Report(
+            progress=Progress(
+                seconds=seconds,
+                groups=self._groups,
+                committed_bytes=self._committed_bytes,
+                workers=len(self._staff.members),
+                peak_worker_bytes=self._peak_bytes,
+                memory_available_bytes=available,
+                **{one.name: getattr(tally, one.name) for one in fields(tally)},
+            ),
+            setting=self._setting,
+            pending=self._dispatch.pending,
+            held=self._dispatch.held,
+            charged_bytes=self._dispatch.charged_bytes,
+            listed=self._listed,
+            short_of_memory=self._short,
+        )

@@ -10,44 +10,49 @@ from __future__ import annotations
 import secrets
 import time
 from collections import Counter
-from contextlib import closing
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, StoreError
-from fastlung.io.locate import open_source, store_of
-from fastlung.io.names import load_names_key
 from fastlung.io.records import read_records
-from fastlung.io.store import Store, open_store
 from fastlung.kernels import warm_up
-from fastlung.limits import limited
 from fastlung.report.summary import duration, nothing_found
-from fastlung.run.commit import Job, Task
-from fastlung.run.drive import carry_out
-from fastlung.run.estimate import estimate_sizes
+from fastlung.run.commit import Job
+from fastlung.run.drive import Driver
 from fastlung.run.events import (
     KernelsReady,
     RunEnded,
     RunPlanned,
+    RunProgressed,
     RunSummary,
     ScanEnded,
 )
-from fastlung.run.machine import Machine, probe
 from fastlung.run.manifest import manifest_afterwards, write_manifest
-from fastlung.run.plan import Plan, plan_run, scan_bytes
-from fastlung.run.resume import Survey, check_sink, source_groups, survey, write_run_file
+from fastlung.run.notice import SpotNotice
+from fastlung.run.prepare import prepare
+from fastlung.run.remember import remember
+from fastlung.run.resume import write_run_file
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fastlung.config import Config, RunOptions, StoreOptions
+    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
     from fastlung.limits import Limits
+    from fastlung.run.drive import Report
     from fastlung.run.events import Event
+    from fastlung.run.machine import Machine
+    from fastlung.run.plan import Plan
+    from fastlung.run.prepare import Prepared
+    from fastlung.run.setting import Setting
     from fastlung.scan import Outcome
 
 __all__ = ["DryRun", "RunSummary", "dry_run", "process", "run"]
+
+#: Memory of which workers are given up rather than to take more: a part of the limit, and at most.
+FLOOR_SHARE, MOST_FLOOR_BYTES = 0.04, 500_000_000
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -71,22 +76,6 @@ class DryRun:
     plan: Plan
     pending: tuple[SourceGroup, ...]
     already_done: int
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Prepared:
-    """A run that is ready to start; nothing has been written yet."""
-
-    source: Store
-    sink: Store
-    config: Config
-    options: RunOptions
-    names_key: bytes
-    survey: Survey
-    machine: Machine
-    plan: Plan
-    shared: tuple[Task, ...]
-    alone: tuple[Task, ...]
 
 
 def run(
@@ -128,45 +117,36 @@ def run(
     """
     tell = on_event or (lambda _event: None)
     started = time.perf_counter()
-    prepared = _prepare(source, sink, config, options)
-    tasks, plan = prepared.survey.tasks, prepared.plan
+    prepared = prepare(source, sink, config, options)
+    contents, search = prepared.contents, prepared.search
     tell(
         RunPlanned(
             machine=prepared.machine,
-            plan=plan,
-            groups=len(tasks),
-            already_done=prepared.survey.already_done,
+            plan=prepared.plan,
+            groups=prepared.groups,
+            already_done=contents.already_done,
+            listed=search.listed,
         )
     )
     prepared.sink.sweep()
     outcomes: list[Outcome] = []
-    limited_by = ""
-    if tasks:
+    if search.first:
         _claim_sink(prepared)
         tell(KernelsReady(seconds=_ready_kernels()))
-        ended = carry_out(
-            _job(prepared),
-            plan,
-            shared=prepared.shared,
-            alone=prepared.alone,
-            timeout_seconds=options.scan_timeout_seconds,
-        )
-        with manifest_afterwards(prepared.sink), closing(ended):
-            for outcome in ended:
-                outcomes.append(outcome)
-                tell(ScanEnded(outcome=outcome))
-        limited_by = _limited_by(outcomes, prepared.machine, plan)
+        with manifest_afterwards(prepared.sink):
+            _drive(prepared, outcomes, tell)
+        _remember(prepared)
     else:
         write_manifest(prepared.sink)
     summary = RunSummary(
         outcomes=tuple(outcomes),
-        earlier=prepared.survey.earlier,
-        groups_total=len(tasks) + prepared.survey.already_done,
-        groups_already_done=prepared.survey.already_done,
+        earlier=tuple(contents.earlier),
+        groups_total=search.found,
+        groups_already_done=contents.already_done,
         seconds=time.perf_counter() - started,
         machine=prepared.machine,
-        plan=plan,
-        limited_by=limited_by,
+        plan=prepared.plan,
+        limited_by=_limited_by(outcomes, prepared.machine, prepared.plan),
     )
     tell(RunEnded(summary=summary))
     if all(outcome.status == "skipped" for outcome in (*outcomes, *summary.earlier)):
@@ -267,65 +247,78 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
     FastlungError
         As `run` does before it starts.
     """
-    prepared = _prepare(source, sink, config, options)
+    prepared = prepare(source, sink, config, options, all_of_them=True)
     return DryRun(
         machine=prepared.machine,
         plan=prepared.plan,
-        pending=tuple(task.group for task in prepared.survey.tasks),
-        already_done=prepared.survey.already_done,
+        pending=tuple(task.group for task in prepared.search.first),
+        already_done=prepared.contents.already_done,
     )
 
 
-def _prepare(source: str, sink: str, config: Config, options: RunOptions) -> _Prepared:
-    places, sink_store = open_source(source, options.storage), open_store(sink, options.storage)
-    places.check()
-    sink_store.check_sink()
-    names_key = load_names_key() if config.names == "hash" else b""
-    check_sink(sink_store, config, names_key, options)
+def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], None]) -> None:
+    """Do all that is found."""
+    contents, search, plan, tuner = (
+        prepared.contents, prepared.search, prepared.plan, prepared.tuner,
+    )  # fmt: skip
+    counted = search.listed
 
-    def opened(group: SourceGroup) -> Store:
-        return store_of(group, places.store, options.storage)
+    def end(outcome: Outcome) -> None:
+        outcomes.append(outcome)
+        tell(ScanEnded(outcome=outcome))
 
-    # The listing ends before work starts, because the plan wants the largest scan. Locally that is
-    # cheap: 220,000 files a second with a warm cache, 68,000 with a cold one.
-    with limited(options.limits):
-        groups = source_groups(
-            places,
-            sink_store,
-            group_by=config.group_by,
-            names_key=names_key,
-            storage=options.storage,
+    def report(now: Report) -> Setting:
+        nonlocal counted
+        if search.listed and not counted:
+            counted = True
+            _claim_sink(prepared)  # it says how many groups there are
+        setting = now.setting if tuner is None else tuner.observe(now.progress)
+        why = plan.limit if tuner is None else tuner.why
+        tell(
+            RunProgressed(
+                report=now,
+                groups=prepared.groups,
+                already_done=contents.already_done,
+                why=why,
+            )
         )
-        left = survey(groups, sink_store, config, options)
-        sizes = estimate_sizes([task.group for task in left.tasks], config, opened)
-    machine = probe()
-    plan = plan_run(sizes, machine, config, options)
-    needs = [scan_bytes(size, config) for size in sizes]
-    # The largest first, so that no long scan is begun when all else is over.
-    order = sorted(range(len(needs)), key=lambda number: -needs[number])
-    ordered = [(left.tasks[number], needs[number] <= plan.share_bytes) for number in order]
-    return _Prepared(
-        source=places.store,
-        sink=sink_store,
-        config=config,
-        options=options,
-        names_key=names_key,
-        survey=left,
-        machine=machine,
-        plan=plan,
-        shared=tuple(task for task, fits in ordered if fits),
-        alone=tuple(task for task, fits in ordered if not fits),
+        return setting
+
+    driver = Driver(
+        _job(prepared),
+        plan.setting,
+        longest_chunk=plan.chunk_size,
+        timeout_seconds=prepared.options.scan_timeout_seconds,
+        serial=not plan.workers,
+        tell=end,
+        report=report,
+        floor_bytes=_floor_bytes(prepared.machine),
     )
+    with SpotNotice(driver.interruptions.ask):
+        driver.run(search)
+    if not counted:
+        _claim_sink(prepared)
 
 
-def _claim_sink(prepared: _Prepared) -> None:
+def _floor_bytes(machine: Machine) -> int:
+    """Free memory below which workers are given up."""
+    return min(int(FLOOR_SHARE * machine.memory_limit_bytes), MOST_FLOOR_BYTES)
+
+
+def _remember(prepared: Prepared) -> None:
+    tuner = prepared.tuner
+    if tuner is not None and tuner.calibration.scans and prepared.options.remember:
+        remember(prepared.machine, prepared.config, prepared.routes, tuner.calibration)
+
+
+def _claim_sink(prepared: Prepared) -> None:
     """First write of a run: say whose sink this is."""
     try:
         write_run_file(
             prepared.sink,
             config=prepared.config,
             names_key=prepared.names_key,
-            groups=len(prepared.survey.tasks) + prepared.survey.already_done,
+            groups=prepared.search.found if prepared.search.listed else None,
             machine=prepared.machine,
             plan=prepared.plan,
         )
@@ -341,7 +334,7 @@ def _ready_kernels() -> float:
     return time.perf_counter() - started
 
 
-def _job(prepared: _Prepared) -> Job:
+def _job(prepared: Prepared) -> Job:
     return Job(
         source=prepared.source.url,
         sink=prepared.sink.url,
@@ -349,7 +342,7 @@ def _job(prepared: _Prepared) -> Job:
         storage=prepared.options.storage,
         names_key=prepared.names_key,
         writer=secrets.token_hex(16),
-        share_bytes=prepared.plan.share_bytes,
+        memory_bytes=prepared.plan.memory_budget_bytes,
         limits=prepared.options.limits,
     )
 

@@ -8,11 +8,20 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fastlung.run.drive import Report
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
     from fastlung.scan import Outcome
 
-__all__ = ["Event", "KernelsReady", "RunEnded", "RunPlanned", "RunSummary", "ScanEnded"]
+__all__ = [
+    "Event",
+    "KernelsReady",
+    "RunEnded",
+    "RunPlanned",
+    "RunProgressed",
+    "RunSummary",
+    "ScanEnded",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +66,7 @@ class RunSummary:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunPlanned:
     """
-    The source is listed and the run is planned.
+    The run is planned, from the source groups that were found first.
 
     Attributes
     ----------
@@ -66,15 +75,18 @@ class RunPlanned:
     plan : Plan
         How it will be carried out.
     groups : int
-        Source groups that this run will work on.
+        Source groups that this run will work on, as far as they are known.
     already_done : int
-        Source groups that it leaves alone.
+        Source groups that it leaves alone, as far as they are known.
+    listed : bool
+        Whether these are all.
     """
 
     machine: Machine
     plan: Plan
     groups: int
     already_done: int
+    listed: bool = True
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -92,10 +104,33 @@ class ScanEnded:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RunProgressed:
+    """
+    How the run is getting on; once a second.
+
+    Attributes
+    ----------
+    report : Report
+        What was measured, what is in force and what is left.
+    groups : int
+        Source groups that this run works on, as far as they are known.
+    already_done : int
+        Source groups that it leaves alone, as far as they are known.
+    why : str
+        Why there are so many workers.
+    """
+
+    report: Report
+    groups: int
+    already_done: int
+    why: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
     """Nothing is left to do."""
 
     summary: RunSummary
 
 
-Event = RunPlanned | KernelsReady | ScanEnded | RunEnded
+Event = RunPlanned | KernelsReady | ScanEnded | RunProgressed | RunEnded

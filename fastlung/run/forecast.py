@@ -20,7 +20,7 @@ from fastlung.run.instances import find_instance, load_catalogue
 from fastlung.run.machine import probe
 from fastlung.run.plan import plan_run
 from fastlung.run.remember import recall
-from fastlung.run.resume import check_sink, source_groups, survey
+from fastlung.run.resume import SinkContents, check_sink, source_groups
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -233,6 +233,7 @@ def _to_do(
         storage=options.storage,
     )
     if sink_store is None:
-        return groups, 0
-    left = survey(groups, sink_store, config, options)
-    return [task.group for task in left.tasks], left.already_done
+        return list(groups), 0
+    contents = SinkContents(sink_store, config, options)
+    left = [group for group in groups if contents.task(group) is not None]
+    return left, contents.already_done

@@ -20,7 +20,7 @@ from fastlung.run.ec2 import instance_type, is_amazon
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Machine", "probe"]
+__all__ = ["Machine", "available_memory", "probe"]
 
 CGROUP_ROOT = Path("sys/fs/cgroup")
 #: Version 1 says "no limit" with the largest number of pages; nobody owns a quarter of that.
@@ -123,15 +123,7 @@ def probe(root: Path = Path("/")) -> Machine:
         cpus, cpus_origin = max(1, int(quota)), "CPU quota of the control group"
 
     memory = psutil.virtual_memory()
-    bounds = [
-        MemoryBound(
-            limit_bytes=memory.total,
-            available_bytes=memory.available,
-            origin="memory of this machine",
-        ),
-        *(bound for group in groups if (bound := _memory_bound(group)) is not None),
-        *_address_space(),
-    ]
+    bounds = [*_memory_bounds(groups), *_address_space()]
     link, link_origin = _link(root)
     instance, instance_origin = _instance(root)
     return Machine(
@@ -152,6 +144,30 @@ def probe(root: Path = Path("/")) -> Machine:
         instance_origin=instance_origin,
         cpu_model=_cpu_model(root),
     )
+
+
+def available_memory(root: Path = Path("/")) -> int:
+    """
+    Memory that is free now, for this process and its children, in bytes.
+
+    Parameters
+    ----------
+    root : Path
+        As for `probe`; this costs much less.
+    """
+    return max(0, min(bound.available_bytes for bound in _memory_bounds(tuple(_groups(root)))))
+
+
+def _memory_bounds(groups: tuple[Path, ...]) -> list[MemoryBound]:
+    memory = psutil.virtual_memory()
+    return [
+        MemoryBound(
+            limit_bytes=memory.total,
+            available_bytes=memory.available,
+            origin="memory of this machine",
+        ),
+        *(bound for group in groups if (bound := _memory_bound(group)) is not None),
+    ]
 
 
 def _groups(root: Path) -> Iterator[Path]:

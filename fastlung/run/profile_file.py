@@ -45,6 +45,7 @@ STAGES = {
     "crop": "cut out, if asked for",
     "normalise": "window, if asked for",
     "encode": "to the bytes of the format",
+    "picture": "a picture to look at",
     "store": "bytes to the sink",
 }
 #: Half the spread that one round alone is taken to have, as a fraction: nothing is known of it.
@@ -59,7 +60,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e7)]
 Bytes = Annotated[float, Field(ge=0, le=1e15)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 StageName = Literal[
-    "fetch", "read", "hu", "resample", "mask", "crop", "normalise", "encode", "store"
+    "fetch", "read", "hu", "resample", "mask", "crop", "normalise", "encode", "picture", "store"
 ]
 
 

@@ -45,6 +45,7 @@ class Shelves(Generic[Task]):
         return self._count
 
     def add(self, task: Task) -> None:
+        """Put one up."""
         number = _shelf(task.need_bytes)
         if number not in self._shelves:
             self._shelves[number] = deque()
@@ -78,9 +79,6 @@ class Shelves(Generic[Task]):
         if not shelf:
             del self._shelves[number]
             del self._order[bisect_left(self._order, number)]
-
-    def clear(self) -> None:
-        self.__init__()  # type: ignore[misc]
 
 
 def _shelf(need_bytes: int) -> int:

@@ -124,12 +124,14 @@ def verify(
     options = storage or StoreOptions()
     places, sink_store = open_source(source, options), open_store(sink, options)
     run_file = read_run_file(sink_store)
-    groups = source_groups(
-        places,
-        sink_store,
-        group_by=run_file.config.get("group_by", "folder"),
-        names_key=_names_key(run_file),
-        storage=options,
+    groups = tuple(
+        source_groups(
+            places,
+            sink_store,
+            group_by=run_file.config.get("group_by", "folder"),
+            names_key=_names_key(run_file),
+            storage=options,
+        )
     )
     records = {record.group: record for record in read_records(sink_store)}
     sizes = {info.key: info.size_bytes for info in sink_store.list("scans")}

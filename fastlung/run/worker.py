@@ -1,359 +1,274 @@
 """
-One chunk of source groups, from bytes to commit: what a worker does.
+What one worker has in hand: groups on their way, one that is computed, one that is written.
 
-While one scan is computed the next group's bytes are read and the last scan is written, each in
-one thread. Whatever is wrong with a scan ends as its failed outcome; the chunk goes on.
+While a scan is computed the bytes of the next groups are read, as far as memory was planned for
+them, and the last scan is written. None of it stops where a chunk ends. What becomes of one group
+is `fastlung.run.group`'s.
 """
 
 from __future__ import annotations
 
-import logging
-import math
-import resource
+import threading
 import time
-import traceback
-from collections import Counter, deque
-from concurrent.futures import Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
-from dataclasses import replace
+from collections import deque
+from contextlib import ExitStack
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-import numpy as np
-
-from fastlung.errors import (
-    FastlungError,
-    FormatError,
-    InsufficientMemoryError,
-    ScanError,
-    StoreError,
-)
-from fastlung.geometry import Policy
-from fastlung.io.archives import unpack
-from fastlung.io.dicom import index_series, load_series
+from fastlung.errors import StoreError
 from fastlung.io.locate import store_of
-from fastlung.io.names import pseudonym, recorded_uid, scan_names
-from fastlung.io.source import printable
+from fastlung.io.prefetch import Fetcher
 from fastlung.io.store import open_store
-from fastlung.io.volumes import index_volume, load_volume
-from fastlung.io.writer import PREVIEW_NAME, encode
-from fastlung.limits import check_listing, limited
-from fastlung.pipeline import process_scan
-from fastlung.report.picture import picture
-from fastlung.report.summary import byte_size
 from fastlung.run.commit import Storer
-from fastlung.run.plan import ScanSize, output_voxels, scan_bytes
-from fastlung.scan import Outcome
+from fastlung.run.group import GroupRun, MoreMemoryError, Stopwatch, check_group
+from fastlung.run.messages import Began, Broke, Ended, GaveBack, Tally
+from fastlung.run.parcel import unpacked
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Sequence
+    from concurrent.futures import Future
+    from types import TracebackType
+    from typing import Self
 
-    from typing_extensions import Buffer
-
-    from fastlung.io.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.io.objects import Store
-    from fastlung.io.source import SourceGroup
     from fastlung.run.commit import Job, Task
+    from fastlung.run.dispatch import Handed
+    from fastlung.run.group import Blobs
+    from fastlung.run.messages import FromWorker
+    from fastlung.run.parcel import Parcel
+    from fastlung.scan import Outcome
 
-    Blobs = dict[str, bytes]
-    Files = Mapping[str, Sequence[Buffer]]
+__all__ = ["Workbench"]
 
-__all__ = ["run_chunk"]
-
-logger = logging.getLogger(__name__)
+#: A need by headers that differs less from the expected one is not worth a message.
+WORTH_TELLING = 0.05
 
 
-class Stopwatch:
-    """
-    Wall and processor seconds of each step; entered around it by name.
+@dataclass(slots=True, eq=False)
+class _Order:
+    """A group that was handed to this worker, and what of it is on its way."""
 
-    Attributes
-    ----------
-    seconds : dict of str to float
-        Step -> wall seconds so far.
-    cpu_seconds : dict of str to float
-        Step -> processor seconds of the thread that entered it.
-    stage : str
-        The step entered last.
-    """
+    handed: Handed[Task]
+    parts: list[Future[dict[str, memoryview]]] = field(default_factory=list)
+    asked: int = 0
+    asked_bytes: int = 0
+    error: BaseException | None = None
 
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-        self.cpu_seconds: dict[str, float] = {}
-        self._process_started = time.process_time()
-        self.stage = "fetch"
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time one step."""
-        started, cpu_started = time.perf_counter(), time.thread_time()
-        self.stage = stage
+    def result(self) -> Blobs:
+        """Wait for all of it."""
+        if self.error is not None:
+            raise self.error
+        blobs: Blobs = {}
         try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - started
-            cpu = time.thread_time() - cpu_started
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
-            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + cpu
+            while self.parts:
+                blobs |= self.parts.pop(0).result()
+        except BaseException:
+            self.cancel()
+            raise
+        return blobs
 
-    def all_cpu_seconds(self) -> dict[str, float]:
-        """Processor seconds of the steps, and of the whole process since this watch was made."""
-        # Clients of stores have threads of their own, which no clock of ours can be entered around.
-        process = time.process_time() - self._process_started
-        return {**self.cpu_seconds, "process": process}
+    def cancel(self) -> None:
+        """Let go of it."""
+        for part in self.parts:
+            part.cancel()
 
 
-def run_chunk(
-    job: Job, tasks: Sequence[Task], begin: Callable[[int], None] = lambda _number: None
-) -> list[Outcome]:
+class Workbench:
     """
-    Do some source groups, one after the other.
+    Does source groups in the order they are handed over.
 
     Parameters
     ----------
     job : Job
         What they have in common.
-    tasks : sequence of Task
-        At least one group.
-    begin : callable
-        Told the number of each group as it begins.
-
-    Returns
-    -------
-    list of Outcome
-        One for each series, or for each group that could not be read; all committed.
-
-    Raises
-    ------
-    StoreError
-        If the sink takes no more writes at all.
+    post : callable
+        Told what happens; from several threads.
+    peak_bytes : callable
+        Most private memory of this process since it was asked before; 0 if not known.
     """
-    source, sink = open_store(job.source, job.storage), open_store(job.sink, job.storage)
-    committed = []
-    cpu_started = time.process_time()
-    with (
-        limited(job.limits),
-        ThreadPoolExecutor(1, "fastlung-reader") as reader,
-        Storer(job, sink) as storer,
-    ):
-        fetches = deque([reader.submit(_fetch, job, source, tasks[0])])
-        for number, task in enumerate(tasks):
-            begin(number)
-            clock = Stopwatch()
-            with clock("fetch"):
-                wait(fetches)  # only then ask for the next: one group ahead, never two
-            if number + 1 < len(tasks):
-                fetches.append(reader.submit(_fetch, job, source, tasks[number + 1]))
-            committed.append(_run_group(job, task, fetches.popleft(), storer, clock))
-        with clock("wait"):
-            outcomes = [outcome for future in committed for outcome in future.result()]
-    # The chunk's end is waited for, too; the record in the sink could not know that yet.
-    waited = outcomes[-1].seconds.get("wait", 0.0) + clock.seconds["wait"]
-    cpu = time.process_time() - cpu_started
-    before = math.fsum(outcome.cpu_seconds.get("process", 0.0) for outcome in outcomes[:-1])
-    outcomes[-1] = replace(
-        outcomes[-1],
-        seconds={**outcomes[-1].seconds, "wait": waited},
-        cpu_seconds={**outcomes[-1].cpu_seconds, "process": max(0.0, cpu - before)},
-    )
-    return outcomes
 
+    def __init__(
+        self,
+        job: Job,
+        post: Callable[[FromWorker], None],
+        peak_bytes: Callable[[], int] = lambda: 0,
+    ) -> None:
+        self._job = job
+        self._post = post
+        self._peak_bytes = peak_bytes
+        self._source = open_store(job.source, job.storage)
+        self._storer = Storer(job, open_store(job.sink, job.storage))
+        self._fetcher = Fetcher(job.requests)
+        self._ahead_bytes = job.ahead_bytes
+        self._orders: deque[_Order] = deque()
+        self._changed = threading.Condition()
+        self._finishing = False
+        self._stack = ExitStack()
+        self._cpu_before = self._cpu_counted = time.process_time()
+        self._compute_seconds = self._fetch_wait_seconds = 0.0
 
-def _fetch(job: Job, source: Store, task: Task) -> Blobs:
-    """Read all objects of a group, under keys that may be recorded."""
-    group = task.group
-    if group.unreadable:
-        raise StoreError(
-            f"folder {group.label} cannot be listed, or holds nothing; check that it is there, and "
-            "its permissions"
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self._fetcher)
+        self._stack.enter_context(self._storer)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def hand(self, groups: Sequence[Handed[Parcel]]) -> None:
+        """Take in a chunk."""
+        orders = [_Order(unpacked(handed)) for handed in groups]
+        with self._changed:
+            self._orders.extend(orders)
+            self._read_ahead()
+            self._changed.notify_all()
+
+    def tune(self, ahead_bytes: int, requests: int) -> None:
+        """Read ahead so far from now on."""
+        self._fetcher.resize(requests)
+        with self._changed:
+            self._ahead_bytes = ahead_bytes
+            self._read_ahead()
+
+    def finish(self, *, begun_only: bool = False) -> None:
+        """Let `step` return False when nothing is left; drop what is not begun, if asked to."""
+        with self._changed:
+            self._finishing = True
+            while begun_only and self._orders:
+                self._orders.pop().cancel()
+            self._changed.notify_all()
+
+    def drain(self) -> None:
+        """Wait until what is being written is written."""
+        self._storer.drain()
+
+    def tally(self) -> Tally:
+        """What was measured so far."""
+        traffic = self._fetcher.traffic
+        return Tally(
+            cpu_seconds=time.process_time() - self._cpu_before,
+            compute_seconds=self._compute_seconds,
+            fetch_wait_seconds=self._fetch_wait_seconds,
+            store_wait_seconds=self._storer.waited_seconds,
+            fetch_seconds=traffic.request_seconds,
+            store_seconds=self._storer.seconds,
+            fetched_bytes=traffic.fetched_bytes,
+            stored_bytes=self._storer.stored_bytes,
         )
-    if group.kind == "files":
-        with limited(job.limits):  # the reader is a thread of its own
-            check_listing([info.size_bytes for info in group.objects])
-    if group.size_bytes > job.share_bytes:
-        raise InsufficientMemoryError(
-            f"the folder holds {byte_size(group.size_bytes)} in {len(group.objects)} files and a "
-            f"worker may use {byte_size(job.share_bytes)}; give every series a folder of its own, "
-            "or raise the memory limit"
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether nothing is waiting to be computed."""
+        return not self._orders
+
+    def step(self) -> bool:
+        """
+        Do the next group; wait for one if there is none.
+
+        Returns
+        -------
+        bool
+            False if none will come any more.
+        """
+        order = self._next()
+        if order is None:
+            return False
+        number = order.handed.number
+        clock, started = Stopwatch(self._cpu_counted), time.perf_counter()
+        waited = self._storer.waited_seconds
+        self._post(Began(number=number))
+        run = GroupRun(
+            job=self._job,
+            handed=order.handed,
+            storer=self._storer,
+            tell_need=lambda need: self._tell_need(order.handed, need),
         )
-    store = store_of(group, source, job.storage)
-    blobs = {}
-    for info in group.objects:
-        key = info.key
-        if job.config.names == "hash":
-            key = pseudonym(job.names_key, info.key)
         try:
-            blobs[key] = store.get(info.key, etag=info.etag)
-        except StoreError as error:
-            raise type(error)(str(error).replace(info.key, key)) from None
-    if group.kind == "archive":
-        (archive,) = blobs.values()
-        return unpack(archive, memory_bytes=job.share_bytes - len(archive))
-    return blobs
-
-
-def _run_group(
-    job: Job, task: Task, fetch: Future[Blobs], storer: Storer, clock: Stopwatch
-) -> Future[tuple[Outcome, ...]]:
-    group = task.group
-    nobody = Outcome(name=group.label, group=group.id, status="skipped")
-    try:
-        blobs = fetch.result()
-        with clock("read"):
-            index = _indexed(job, group, blobs)
-        _refuse_broken(index, len(blobs))
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)
-        return storer.commit(task, [_failure(nobody, error, clock)], {})
-
-    skipped = Counter(index.skipped.values())
-    if not index.series:
-        return storer.commit(task, [replace(nobody, message=_why_nothing(skipped))], skipped)
-    names = scan_names(
-        [series.series_uid for series in index.series], group, job.config.names, job.names_key
-    )
-    outcomes: list[Outcome | Future[Outcome]] = []
-    # A file of several stacks is wanted by several series; the last one frees it.
-    wanted = Counter(key for series in index.series for key in _files_of(series))
-    for name, series in zip(names, index.series, strict=True):
-        own = {key: blobs[key] for key in _files_of(series)}
-        wanted.subtract(own.keys())
-        for key in own:
-            if not wanted[key]:
-                del blobs[key]
-        outcome, files = _run_series(job, task, name, series, own, clock)
-        outcomes.append(storer.put(task, outcome, files) if files else outcome)
-        clock = Stopwatch()  # fetching and indexing count for the first series only
-    return storer.commit(task, outcomes, skipped)
-
-
-def _indexed(job: Job, group: SourceGroup, blobs: Blobs) -> SeriesIndex:
-    if group.kind == "volume":
-        return index_volume(blobs)
-    return index_series(blobs, Policy.of(job.config))
-
-
-def _files_of(series: SeriesHeaders) -> set[str]:
-    # A volume has no slices, and wants all its files.
-    return {header.key for header in series.headers} or set(series.keys)
-
-
-def _run_series(
-    job: Job, task: Task, name: str, series: SeriesHeaders, blobs: Blobs, clock: Stopwatch
-) -> tuple[Outcome, Files]:
-    """Outcome and files of one series; no files if it failed. Empties `blobs`."""
-    outcome = Outcome(
-        name=name,
-        group=task.group.id,
-        status="done",
-        series_uid=recorded_uid(series.series_uid, job.names_key),
-        verdict=series.verdict,
-        acquired=series.grid,
-        acquisition=series.acquisition,
-    )
-    try:
-        _check_memory(job, task, series)
-        with clock("read"):
-            load = load_volume if task.group.kind == "volume" else load_series
-            raw = load(series, blobs)
-        blobs.clear()
-        result = process_scan(raw, job.config, clock)
-        with clock("encode"):
-            files = encode(
-                result,
-                acquired=raw.grid,
-                verdict=raw.verdict,
-                acquisition=raw.acquisition,
-                config=job.config,
+            committed = run(clock, order.result)
+        except MoreMemoryError as short:
+            self._post(
+                GaveBack(number=number, need_bytes=short.need_bytes, words="ran out of memory")
             )
-        if job.config.preview != "none":
-            with clock("picture"):
-                files[PREVIEW_NAME] = [picture(result)]
-    except (KeyboardInterrupt, SystemExit):
-        raise
-    except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)
-        return _failure(outcome, error, clock), {}
-    outcome = replace(
-        outcome,
-        grid=result.grid,
-        figures=result.figures,
-        flags=result.flags,
-        seconds=clock.seconds,
-        cpu_seconds=clock.all_cpu_seconds(),
-        peak_rss_bytes=_peak_rss_bytes(),
-    )
-    return outcome, files
+            return True
+        except StoreError as error:
+            self._post(Broke(error=error))
+            return False
+        self._cpu_counted = clock.cpu_counted
+        waited = self._storer.waited_seconds - waited
+        fetch_wait = clock.total.get("fetch", 0.0)
+        self._fetch_wait_seconds += fetch_wait
+        self._compute_seconds += time.perf_counter() - started - fetch_wait - waited
+        peak_bytes = self._peak_bytes()
+        committed.add_done_callback(lambda future: self._tell_end(number, future, peak_bytes))
+        return True
 
+    def _next(self) -> _Order | None:
+        """Take the oldest group off the queue; the next ones may come then."""
+        with self._changed:
+            while not self._orders:
+                if self._finishing:
+                    return None
+                self._changed.wait()
+            order = self._orders.popleft()
+            self._ask(order, order.handed.task.group.size_bytes)
+            self._read_ahead()
+            return order
 
-def _check_memory(job: Job, task: Task, series: SeriesHeaders) -> None:
-    """Refuse a scan by the arithmetic of its headers, before anything is allocated."""
-    grid = series.grid
-    if grid is None:
-        return  # `load_series` will say why
-    # Gaps count: the output covers the whole extent, whatever the usual spacing.
-    extent_mm = float(series.slice_positions_mm[-1]) + grid.spacing_mm[0]
-    shifts_mm = np.zeros((1, 2)) if series.slice_shifts_mm is None else series.slice_shifts_mm
-    longer_y, longer_x = np.ptp(shifts_mm, axis=0) / grid.shape[1:]  # as a sheared volume is
-    spacing = (
-        extent_mm / grid.shape[0],
-        grid.spacing_mm[1] + float(longer_y),
-        grid.spacing_mm[2] + float(longer_x),
-    )
-    size = ScanSize(
-        label=task.group.label,
-        group_bytes=task.group.size_bytes,
-        acquired_voxels=math.prod(grid.shape),
-        output_voxels=output_voxels(grid.shape, spacing, job.config.spacing_mm),
-    )
-    need = scan_bytes(size, job.config)
-    if need > job.share_bytes:
-        raise InsufficientMemoryError(
-            f"{size.acquired_voxels:,} voxels that become {size.output_voxels:,} need "
-            f"{byte_size(need)}, and a worker may use {byte_size(job.share_bytes)}; raise the "
-            "memory limit, or ask for a coarser spacing"
-        )
+    def _read_ahead(self) -> None:
+        """Ask for as much of the waiting groups as may be held beside the one in work."""
+        room = self._ahead_bytes
+        for order in self._orders:
+            if room <= 0:
+                return
+            self._ask(order, room)
+            room -= order.asked_bytes
 
+    def _ask(self, order: _Order, room: int) -> None:
+        """Ask for objects of a group until so many bytes of it are asked for."""
+        if order.error is not None:
+            return
+        try:
+            task = order.handed.task
+            objects = task.group.objects
+            if not order.asked:
+                check_group(self._job, task.group, order.handed.allowed_bytes)
+            first = order.asked
+            while order.asked < len(objects):
+                size = objects[order.asked].size_bytes
+                if order.asked_bytes + size > room:
+                    break
+                order.asked += 1
+                order.asked_bytes += size
+            if order.asked > first:
+                store = store_of(task.group, self._source, self._job.storage)
+                order.parts.append(self._fetcher.fetch(store, objects[first : order.asked]))
+        except BaseException as error:  # noqa: BLE001 - it is this group's, and told as such
+            order.error = error
 
-def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcome:
-    """Outcome of a scan that `error` ended; holds no word of anyone else's exception."""
-    step = f"in step {clock.stage!r}"
-    name, message = type(error).__name__, printable(str(error))
-    if isinstance(error, MemoryError):
-        name = InsufficientMemoryError.__name__
-        message = f"memory ran out {step}; use fewer workers, or free memory"
-    elif not isinstance(error, FastlungError):
-        message = (
-            f"internal error {step}, a bug in fastlung: please report it; "
-            "rerun with --workers 0 --debug for the traceback"
-        )
-        # The places only: a foreign exception's text may quote a patient's name.
-        places = "".join(traceback.format_tb(error.__traceback__))
-        logger.debug("source group %s: %s %s\n%s", outcome.group, name, step, places)
-    return replace(
-        outcome,
-        status="failed",
-        error=name,
-        message=message,
-        seconds=clock.seconds,
-        cpu_seconds=clock.all_cpu_seconds(),
-        peak_rss_bytes=_peak_rss_bytes(),
-        transient=not isinstance(error, ScanError),
-    )
+    def _tell_need(self, handed: Handed[Task], need_bytes: int) -> None:
+        expected = handed.task.need_bytes
+        if abs(need_bytes - expected) > WORTH_TELLING * expected:
+            self._post(Began(number=handed.number, need_bytes=need_bytes))
 
-
-def _refuse_broken(index: SeriesIndex, count: int) -> None:
-    if index.broken:
-        raise FormatError(
-            f"{len(index.broken)} of {count} files may be slices and cannot be read; fetch them "
-            f"again or move them away; the first: {printable(index.broken[0].rpartition('/')[2])}: "
-            f"{index.skipped[index.broken[0]]}"
-        )
-
-
-def _why_nothing(skipped: Counter[str]) -> str:
-    reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
-    return f"no CT series here; its files: {reasons}"
-
-
-def _peak_rss_bytes() -> int:
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kibibytes
+    def _tell_end(
+        self, number: int, committed: Future[tuple[Outcome, ...]], peak_bytes: int
+    ) -> None:
+        error = committed.exception()
+        if isinstance(error, StoreError):
+            self._post(Broke(error=error))
+        elif error is None:
+            self._post(
+                Ended(
+                    number=number,
+                    outcomes=committed.result(),
+                    peak_bytes=peak_bytes,
+                    tally=self.tally(),
+                )
+            )
+        else:  # memory ran out, or a bug; the driver can still say so in the sink
+            words = f"raised {type(error).__name__} while it wrote"
+            self._post(GaveBack(number=number, need_bytes=0, words=words))

@@ -1,0 +1,450 @@
+"""
+One source group, from its bytes to its commit.
+
+Whatever is wrong with a scan ends as its failed outcome. Only a group that needs more memory than
+it was allowed is given back, to be done once so much is free.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+import resource
+import time
+import traceback
+from collections import Counter
+from concurrent.futures import Future, wait
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fastlung.errors import (
+    FastlungError,
+    FormatError,
+    InsufficientMemoryError,
+    ScanError,
+    StoreError,
+)
+from fastlung.geometry import Policy
+from fastlung.io.archives import unpack
+from fastlung.io.dicom import index_series, load_series
+from fastlung.io.names import pseudonym, recorded_uid, scan_names
+from fastlung.io.source import printable
+from fastlung.io.volumes import index_volume, load_volume
+from fastlung.io.writer import PREVIEW_NAME, encode
+from fastlung.limits import check_listing, limited
+from fastlung.pipeline import process_scan
+from fastlung.report.picture import picture
+from fastlung.report.summary import byte_size
+from fastlung.run.need import ScanSize, computing_bytes, output_voxels
+from fastlung.scan import Outcome
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping, Sequence
+
+    from typing_extensions import Buffer
+
+    from fastlung.io.dicom import SeriesHeaders, SeriesIndex
+    from fastlung.io.source import SourceGroup
+    from fastlung.run.commit import Job, Storer, Task
+    from fastlung.run.dispatch import Handed
+    from fastlung.scan import Grid
+
+    Blobs = dict[str, bytes | memoryview]
+    Files = Mapping[str, Sequence[Buffer]]
+
+__all__ = ["GroupRun", "MoreMemoryError", "Stopwatch", "check_group"]
+
+logger = logging.getLogger(__name__)
+
+
+class MoreMemoryError(BaseException):
+    """
+    The group needs more memory than it was allowed; never leaves the worker.
+
+    No `Exception`, because whatever else happens to a scan is caught and becomes its outcome.
+
+    Parameters
+    ----------
+    need_bytes : int
+        What it needs by its headers; 0 if memory ran out unforeseen.
+    """
+
+    def __init__(self, need_bytes: int) -> None:
+        super().__init__(need_bytes)
+        self.need_bytes = need_bytes
+
+
+class Stopwatch:
+    """
+    Wall and processor seconds of each step; entered around it by name.
+
+    Parameters
+    ----------
+    cpu_counted : float
+        Processor seconds of this process that count for earlier series.
+
+    Attributes
+    ----------
+    cpu_counted : float
+        The same, those of the series so far included.
+    seconds, cpu_seconds : dict of str to float
+        Step -> wall seconds of this series, and processor seconds of the thread that entered it.
+    total : dict of str to float
+        Step -> wall seconds of all series.
+    stage : str
+        The step entered last.
+    """
+
+    def __init__(self, cpu_counted: float) -> None:
+        self.cpu_counted = cpu_counted
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+        self.total: dict[str, float] = {}
+        self.stage = "fetch"
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time one step."""
+        started, cpu_started = time.perf_counter(), time.thread_time()
+        self.stage = stage
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            cpu = time.thread_time() - cpu_started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
+            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + cpu
+            self.total[stage] = self.total.get(stage, 0.0) + elapsed
+
+    def restart(self) -> None:
+        """Begin another series: its own seconds start at nothing, the totals go on."""
+        self.seconds, self.cpu_seconds = {}, {}
+
+    def all_cpu_seconds(self) -> dict[str, float]:
+        """Processor seconds of the steps, and of the whole process since the last series."""
+        # Clients of stores have threads of their own, which no clock of ours can be entered around.
+        counted, self.cpu_counted = self.cpu_counted, time.process_time()
+        return {**self.cpu_seconds, "process": self.cpu_counted - counted}
+
+
+def check_group(job: Job, group: SourceGroup, allowed_bytes: int) -> None:
+    """
+    Refuse a group by its listing, before anything of it is read.
+
+    Parameters
+    ----------
+    job : Job
+        The run.
+    group : SourceGroup
+        The group.
+    allowed_bytes : int
+        Memory that may be used for it.
+
+    Raises
+    ------
+    StoreError
+        If it could not be listed.
+    LimitError
+        If it is larger than any series.
+    InsufficientMemoryError
+        If its bytes alone are more than the run may use.
+    MoreMemoryError
+        If they are more than it is allowed.
+    """
+    if group.unreadable:
+        raise StoreError(
+            f"folder {group.label} cannot be listed, or holds nothing; check that it is there, and "
+            "its permissions"
+        )
+    if group.kind == "files":
+        with limited(job.limits):
+            check_listing([info.size_bytes for info in group.objects])
+    size_bytes = group.size_bytes
+    if size_bytes > job.memory_bytes:
+        raise InsufficientMemoryError(
+            f"the folder holds {byte_size(size_bytes)} in {len(group.objects)} files and the run "
+            f"may use {byte_size(job.memory_bytes)}; give every series a folder of its own, or "
+            "raise the memory limit"
+        )
+    if size_bytes > allowed_bytes:
+        raise MoreMemoryError(size_bytes)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GroupRun:
+    """
+    What doing one group takes.
+
+    Attributes
+    ----------
+    job : Job
+        The run.
+    handed : Handed
+        The group, and the memory it is allowed.
+    storer : Storer
+        Where scans and the record go.
+    tell_need : callable
+        Told what a series needs by its headers, in bytes, before it is computed.
+    """
+
+    job: Job
+    handed: Handed[Task]
+    storer: Storer
+    tell_need: Callable[[int], None]
+
+    def __call__(
+        self, clock: Stopwatch, fetched: Callable[[], Blobs]
+    ) -> Future[tuple[Outcome, ...]]:
+        """
+        Do it.
+
+        Parameters
+        ----------
+        clock : Stopwatch
+            Times what goes before the second series, too.
+        fetched : callable
+            Waits for the bytes, or raises why there are none.
+
+        Returns
+        -------
+        Future of tuple of Outcome
+            Ready when the group is committed.
+
+        Raises
+        ------
+        MoreMemoryError
+            If it must be given back; nothing is being written any more.
+        StoreError
+            If the sink takes no more writes at all.
+        """
+        with limited(self.job.limits):
+            return self._run(clock, fetched)
+
+    def _run(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Future[tuple[Outcome, ...]]:
+        task = self.handed.task
+        group = task.group
+        nobody = Outcome(name=group.label, group=group.id, status="skipped")
+        try:
+            blobs = self._readable(clock, fetched)
+            with clock("read"):
+                index = _indexed(self.job, group, blobs)
+            _refuse_broken(index, len(blobs))
+        except (KeyboardInterrupt, SystemExit, MoreMemoryError):
+            raise
+        except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)
+            self._give_back_if_short(error)
+            return self.storer.commit(task, [_failure(nobody, error, clock)], {})
+        skipped = Counter(index.skipped.values())
+        if not index.series:
+            nothing = replace(nobody, message=_why_nothing(skipped))
+            return self.storer.commit(task, [nothing], skipped)
+        outcomes: list[Outcome | Future[Outcome]] = []
+        try:
+            self._run_all(index, blobs, clock, outcomes)
+        except MoreMemoryError:
+            # It will be begun anew, elsewhere; two must not write it at a time.
+            wait([one for one in outcomes if isinstance(one, Future)])
+            raise
+        return self.storer.commit(task, outcomes, skipped)
+
+    def _readable(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Blobs:
+        """Bytes of the files, under keys that may be recorded."""
+        group, job = self.handed.task.group, self.job
+        with clock("fetch"):
+            try:
+                blobs = fetched()
+            except StoreError as error:
+                if job.config.names == "hash":
+                    raise type(error)(_hidden(str(error), job, group)) from None
+                raise
+        if group.kind == "archive":
+            (archive,) = blobs.values()
+            with clock("read"):
+                room = max(0, self.handed.allowed_bytes - len(archive))
+                return dict(unpack(bytes(archive), memory_bytes=room))
+        if job.config.names == "hash":
+            return {pseudonym(job.names_key, key): blob for key, blob in blobs.items()}
+        return blobs
+
+    def _run_all(
+        self,
+        index: SeriesIndex,
+        blobs: Blobs,
+        clock: Stopwatch,
+        outcomes: list[Outcome | Future[Outcome]],
+    ) -> None:
+        """Do every series of the group."""
+        task, job = self.handed.task, self.job
+        uids = [series.series_uid for series in index.series]
+        names = scan_names(uids, task.group, job.config.names, job.names_key)
+        # A file of several stacks is wanted by several series; the last one frees it.
+        wanted = Counter(key for series in index.series for key in _files_of(series))
+        for name, series in zip(names, index.series, strict=True):
+            own = {key: blobs[key] for key in _files_of(series)}
+            wanted.subtract(own.keys())
+            for key in own:
+                if not wanted[key]:
+                    del blobs[key]
+            outcome, files = self._run_series(name, series, own, clock)
+            outcomes.append(self.storer.put(task, outcome, files) if files else outcome)
+            clock.restart()  # fetching and indexing count for the first series only
+
+    def _run_series(
+        self, name: str, series: SeriesHeaders, blobs: Blobs, clock: Stopwatch
+    ) -> tuple[Outcome, Files]:
+        """Outcome and files of one series; no files if it failed. Empties `blobs`."""
+        task, job = self.handed.task, self.job
+        outcome = Outcome(
+            name=name,
+            group=task.group.id,
+            status="done",
+            series_uid=recorded_uid(series.series_uid, job.names_key),
+            verdict=series.verdict,
+            acquired=series.grid,
+            acquisition=series.acquisition,
+        )
+        try:
+            self._check_memory(series)
+            with clock("read"):
+                if task.group.kind == "volume":
+                    raw = load_volume(series, {key: bytes(blob) for key, blob in blobs.items()})
+                else:
+                    raw = load_series(series, blobs)
+            blobs.clear()
+            result = process_scan(raw, job.config, clock)
+            with clock("encode"):
+                files = encode(
+                    result,
+                    acquired=raw.grid,
+                    verdict=raw.verdict,
+                    acquisition=raw.acquisition,
+                    config=job.config,
+                )
+            if job.config.preview != "none":
+                with clock("picture"):
+                    files[PREVIEW_NAME] = [picture(result)]
+        except (KeyboardInterrupt, SystemExit, MoreMemoryError):
+            raise
+        except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)
+            self._give_back_if_short(error)
+            return _failure(outcome, error, clock), {}
+        outcome = replace(
+            outcome,
+            grid=result.grid,
+            figures=result.figures,
+            flags=result.flags,
+            seconds=dict(clock.seconds),
+            cpu_seconds=clock.all_cpu_seconds(),
+            peak_rss_bytes=_peak_rss_bytes(),
+        )
+        return outcome, files
+
+    def _give_back_if_short(self, error: BaseException) -> None:
+        """Let a group that ran out of memory beside others have another try, alone."""
+        unforeseen = isinstance(error, MemoryError) and not self.handed.alone
+        refused = isinstance(error, InsufficientMemoryError)
+        if unforeseen or (refused and self.handed.allowed_bytes < self.job.memory_bytes):
+            raise MoreMemoryError(0)
+
+    def _check_memory(self, series: SeriesHeaders) -> None:
+        """Refuse a scan by the arithmetic of its headers, before anything is allocated."""
+        if series.grid is None:
+            return  # `load_series` will say why
+        size = _exact_size(self.handed.task.group, series, series.grid, self.job.config.spacing_mm)
+        need = computing_bytes(size, self.job.config)
+        if need > self.job.memory_bytes and self.handed.allowed_bytes >= self.job.memory_bytes:
+            raise InsufficientMemoryError(
+                f"{size.acquired_voxels:,} voxels that become {size.output_voxels:,} need "
+                f"{byte_size(need)}, and the run may use {byte_size(self.job.memory_bytes)}; raise "
+                "the memory limit, or ask for a coarser spacing"
+            )
+        if need > self.handed.allowed_bytes:
+            raise MoreMemoryError(need)
+        self.tell_need(need)
+
+
+def _exact_size(
+    group: SourceGroup, series: SeriesHeaders, grid: Grid, target_mm: tuple[float, float, float]
+) -> ScanSize:
+    """Size of a series by its own headers."""
+    # Gaps count: the output covers the whole extent, whatever the usual spacing.
+    extent_mm = float(series.slice_positions_mm[-1]) + grid.spacing_mm[0]
+    shifts_mm = np.zeros((1, 2)) if series.slice_shifts_mm is None else series.slice_shifts_mm
+    longer_y, longer_x = np.ptp(shifts_mm, axis=0) / grid.shape[1:]  # as a sheared volume is
+    spacing = (
+        extent_mm / grid.shape[0],
+        grid.spacing_mm[1] + float(longer_y),
+        grid.spacing_mm[2] + float(longer_x),
+    )
+    return ScanSize(
+        label=group.label,
+        group_bytes=group.size_bytes,
+        acquired_voxels=math.prod(grid.shape),
+        output_voxels=output_voxels(grid.shape, spacing, target_mm),
+    )
+
+
+def _hidden(message: str, job: Job, group: SourceGroup) -> str:
+    """Words of a store without the names of files."""
+    for info in sorted(group.objects, key=lambda info: -len(info.key)):
+        message = message.replace(info.key, pseudonym(job.names_key, info.key))
+    return message
+
+
+def _indexed(job: Job, group: SourceGroup, blobs: Blobs) -> SeriesIndex:
+    if group.kind == "volume":
+        return index_volume({key: bytes(blob) for key, blob in blobs.items()})
+    return index_series(blobs, Policy.of(job.config))
+
+
+def _files_of(series: SeriesHeaders) -> set[str]:
+    # A volume has no slices, and wants all its files.
+    return {header.key for header in series.headers} or set(series.keys)
+
+
+def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcome:
+    """Outcome of a scan that `error` ended; holds no word of anyone else's exception."""
+    step = f"in step {clock.stage!r}"
+    name, message = type(error).__name__, printable(str(error))
+    if isinstance(error, MemoryError):
+        name = InsufficientMemoryError.__name__
+        message = f"memory ran out {step}; use fewer workers, or free memory"
+    elif not isinstance(error, FastlungError):
+        message = (
+            f"internal error {step}, a bug in fastlung: please report it; "
+            "rerun with --workers 0 --debug for the traceback"
+        )
+        # The places only: a foreign exception's text may quote a patient's name.
+        places = "".join(traceback.format_tb(error.__traceback__))
+        logger.debug("source group %s: %s %s\n%s", outcome.group, name, step, places)
+    return replace(
+        outcome,
+        status="failed",
+        error=name,
+        message=message,
+        seconds=dict(clock.seconds),
+        cpu_seconds=clock.all_cpu_seconds(),
+        peak_rss_bytes=_peak_rss_bytes(),
+        transient=not isinstance(error, ScanError),
+    )
+
+
+def _refuse_broken(index: SeriesIndex, count: int) -> None:
+    if index.broken:
+        raise FormatError(
+            f"{len(index.broken)} of {count} files may be slices and cannot be read; fetch them "
+            f"again or move them away; the first: {printable(index.broken[0].rpartition('/')[2])}: "
+            f"{index.skipped[index.broken[0]]}"
+        )
+
+
+def _why_nothing(skipped: Counter[str]) -> str:
+    reasons = ", ".join(f"{count:,} {reason}" for reason, count in skipped.most_common())
+    return f"no CT series here; its files: {reasons}"
+
+
+def _peak_rss_bytes() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024  # Linux counts kibibytes

@@ -1,0 +1,93 @@
+"""
+Signals that ask a run to end: the first one politely, the second one at once.
+
+The first SIGINT or SIGTERM lets the scans in work be finished and recorded. A second one raises
+KeyboardInterrupt where the run is. Handlers are those of before once the run has ended.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from contextlib import suppress
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from types import FrameType, TracebackType
+    from typing import Self
+
+__all__ = ["Bell", "Interruptions"]
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+
+
+class Bell:
+    """Wakes whoever waits for its file descriptor; may be rung from signals and threads."""
+
+    def __init__(self) -> None:
+        self._out, self._in = os.pipe()
+        os.set_blocking(self._out, False)
+        os.set_blocking(self._in, False)
+
+    def fileno(self) -> int:
+        """What to wait for."""
+        return self._out
+
+    def ring(self) -> None:
+        """Wake up whoever waits, now or the next time."""
+        with suppress(OSError):  # full: rung often enough; or closed: nobody waits
+            os.write(self._in, b"!")
+
+    def hush(self) -> None:
+        """Forget that it was rung."""
+        with suppress(BlockingIOError):
+            while os.read(self._out, 4096):
+                pass
+
+    def close(self) -> None:
+        """Release both ends."""
+        os.close(self._out)
+        os.close(self._in)
+
+
+class Interruptions:
+    """
+    Heeds signals while it is entered; in the main thread only, as Python wants it.
+
+    Parameters
+    ----------
+    bell : Bell
+        Rung by the first one.
+    """
+
+    def __init__(self, bell: Bell) -> None:
+        self._bell = bell
+        self._before: dict[int, Any] = {}
+        #: What asked the run to end; empty as long as nothing did.
+        self.reason = ""
+
+    def __enter__(self) -> Self:
+        if threading.current_thread() is threading.main_thread():
+            for number in SIGNALS:
+                self._before[number] = signal.signal(number, self._heed)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        for number, before in self._before.items():
+            signal.signal(number, before)
+
+    def ask(self, reason: str) -> None:
+        """Ask the run to end, from any thread."""
+        self.reason = self.reason or reason
+        self._bell.ring()
+
+    def _heed(self, number: int, _frame: FrameType | None) -> None:
+        if self.reason:
+            raise KeyboardInterrupt
+        self.ask(signal.Signals(number).name)

@@ -1,0 +1,155 @@
+"""What the driver and its workers say to each other; small, picklable, free of patient data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fastlung.errors import StoreError
+    from fastlung.run.dispatch import Handed
+    from fastlung.run.parcel import Parcel
+    from fastlung.scan import Outcome
+
+__all__ = [
+    "Began",
+    "Broke",
+    "Drop",
+    "Ended",
+    "Finish",
+    "ForWorker",
+    "FromWorker",
+    "GaveBack",
+    "Take",
+    "Tally",
+    "Tune",
+]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """A chunk, in the order of work."""
+
+    groups: tuple[Handed[Parcel], ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tune:
+    """How far to read ahead from now on, as in `fastlung.run.setting.Setting`."""
+
+    ahead_bytes: int
+    requests: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Finish:
+    """End when nothing is left to do; with `begun_only`, leave alone what is not begun yet."""
+
+    begun_only: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Drop:
+    """End as soon as what is being written is written."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Tally:
+    """
+    What a worker has measured since it began; the fields are those of `Progress`.
+
+    Attributes
+    ----------
+    cpu_seconds, compute_seconds, fetch_wait_seconds, store_wait_seconds, fetch_seconds : float
+        See `fastlung.run.setting.Progress`.
+    store_seconds : float
+        Wall seconds of writing.
+    fetched_bytes, stored_bytes, throttled : int
+        See `fastlung.run.setting.Progress`.
+    """
+
+    cpu_seconds: float = 0.0
+    compute_seconds: float = 0.0
+    fetch_wait_seconds: float = 0.0
+    store_wait_seconds: float = 0.0
+    fetch_seconds: float = 0.0
+    store_seconds: float = 0.0
+    fetched_bytes: int = 0
+    stored_bytes: int = 0
+    throttled: int = 0
+
+    def __add__(self, other: Tally) -> Tally:
+        """Sum of both, field by field."""
+        names = [one.name for one in fields(self)]
+        return Tally(**{name: getattr(self, name) + getattr(other, name) for name in names})
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Began:
+    """
+    A group is the one to be computed now.
+
+    Attributes
+    ----------
+    number : int
+        `Handed.number` of it.
+    need_bytes : int
+        What it needs by its own headers; 0 before they are read.
+    """
+
+    number: int
+    need_bytes: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ended:
+    """
+    A group is committed.
+
+    Attributes
+    ----------
+    number : int
+        `Handed.number` of it.
+    outcomes : tuple of Outcome
+        One for each series, or one for a group that could not be read.
+    peak_bytes : int
+        Most private memory of the worker while it was computed; 0 if not known.
+    tally : Tally
+        All that the worker has measured so far.
+    """
+
+    number: int
+    outcomes: tuple[Outcome, ...]
+    peak_bytes: int
+    tally: Tally
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GaveBack:
+    """
+    A group was not committed: it needs more memory than it was allowed, or could not be written.
+
+    Attributes
+    ----------
+    number : int
+        `Handed.number` of it.
+    need_bytes : int
+        What it needs by its own headers; 0 if memory ran out unforeseen.
+    words : str
+        What the worker did, for a sentence.
+    """
+
+    number: int
+    need_bytes: int
+    words: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Broke:
+    """The sink takes no more writes at all."""
+
+    error: StoreError
+
+
+ForWorker = Take | Tune | Finish | Drop
+FromWorker = Began | Ended | GaveBack | Broke

@@ -1,0 +1,170 @@
+"""Before a run: look at source, sink and machine, and plan."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from fastlung.io.locate import open_source, store_of
+from fastlung.io.names import load_names_key
+from fastlung.io.store import open_store
+from fastlung.run.calibration import ASSUMED, Routes, route_of, usual_cost
+from fastlung.run.estimate import Estimator
+from fastlung.run.forecast import with_known_network
+from fastlung.run.machine import probe
+from fastlung.run.need import computing_bytes
+from fastlung.run.plan import MOST_WORKERS, plan_run, resources_of
+from fastlung.run.remember import recall
+from fastlung.run.resume import SinkContents, check_sink, source_groups
+from fastlung.run.search import Search
+from fastlung.run.tune import Tuner
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastlung.config import Config, RunOptions
+    from fastlung.io.objects import Store
+    from fastlung.io.source import SourceGroup
+    from fastlung.run.calibration import Calibration
+    from fastlung.run.machine import Machine
+    from fastlung.run.need import ScanSize
+    from fastlung.run.plan import Plan
+
+__all__ = ["Prepared", "prepare"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Prepared:
+    """
+    A run that is ready to start; nothing has been written yet.
+
+    Attributes
+    ----------
+    source, sink : Store
+        From where to where.
+    config : Config
+        What is done to a scan.
+    options : RunOptions
+        How the run is carried out.
+    names_key : bytes
+        Key of hashed names; empty where names are not hashed.
+    contents : SinkContents
+        What the sink held before.
+    search : Search
+        What there is to do.
+    machine : Machine
+        What may be used.
+    plan : Plan
+        How to begin.
+    tuner : Tuner or None
+        Adjusts the plan while the run goes on, where that is wanted.
+    routes : Routes
+        Over what bytes come and go.
+    """
+
+    source: Store
+    sink: Store
+    config: Config
+    options: RunOptions
+    names_key: bytes
+    contents: SinkContents
+    search: Search
+    machine: Machine
+    plan: Plan
+    tuner: Tuner | None
+    routes: Routes
+
+    @property
+    def groups(self) -> int:
+        """Source groups to do, as far as they are known."""
+        return self.search.found - self.contents.already_done
+
+
+def prepare(
+    source: str, sink: str, config: Config, options: RunOptions, *, all_of_them: bool = False
+) -> Prepared:
+    """
+    Look at source, sink and machine, and plan.
+
+    Parameters
+    ----------
+    source, sink : str
+        As typed.
+    config : Config
+        What is to be done to each scan.
+    options : RunOptions
+        How.
+    all_of_them : bool
+        Whether to find all groups before planning, not only the first.
+
+    Raises
+    ------
+    FastlungError
+        As `fastlung.run.engine.run` does before it starts.
+    """
+    places, sink_store = open_source(source, options.storage), open_store(sink, options.storage)
+    places.check()
+    sink_store.check_sink()
+    names_key = load_names_key() if config.names == "hash" else b""
+    check_sink(sink_store, config, names_key, options)
+
+    def opened(group: SourceGroup) -> Store:
+        return store_of(group, places.store, options.storage)
+
+    groups = source_groups(
+        places,
+        sink_store,
+        group_by=config.group_by,
+        names_key=names_key,
+        storage=options.storage,
+    )
+    contents = SinkContents(sink_store, config, options)
+    search = Search(groups, contents, Estimator(config, opened), config, options.limits)
+    search.look_around(all_of_them=all_of_them)
+    machine = with_known_network(probe())
+    routes = Routes(source=route_of(places.store.url), sink=route_of(sink_store.url))
+    calibration = recall(machine, config, routes) or ASSUMED
+    plan = plan_run(
+        search.sizes,
+        machine,
+        config,
+        options,
+        routes=routes,
+        calibration=calibration,
+        more_to_come=not search.listed,
+    )
+    return Prepared(
+        source=places.store,
+        sink=sink_store,
+        config=config,
+        options=options,
+        names_key=names_key,
+        contents=contents,
+        search=search,
+        machine=machine,
+        plan=plan,
+        tuner=_tuner(search.sizes, machine, config, options, plan, routes, calibration),
+        routes=routes,
+    )
+
+
+def _tuner(
+    sizes: Sequence[ScanSize],
+    machine: Machine,
+    config: Config,
+    options: RunOptions,
+    plan: Plan,
+    routes: Routes,
+    calibration: Calibration,
+) -> Tuner | None:
+    if not options.auto_tune or not plan.workers:
+        return None
+    budget = plan.memory_budget_bytes
+    fitting = [size for size in sizes if computing_bytes(size, config) <= budget]
+    return Tuner(
+        plan.setting,
+        usual_cost(fitting, config, routes, calibration),
+        resources_of(machine, budget, calibration),
+        most_workers=MOST_WORKERS,
+        calibration=calibration,
+    )

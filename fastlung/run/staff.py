@@ -1,0 +1,231 @@
+"""
+The workers of a run: who there is, what each holds, how they are hired, watched and let go.
+
+Covers the processes only; what they are given is the driver's to say.
+"""
+
+from __future__ import annotations
+
+import selectors
+import time
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from fastlung.run.executors import PATIENCE_SECONDS, ProcessWorker, SerialWorker
+from fastlung.run.messages import Drop, Finish, Take, Tally, Tune
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from fastlung.run.commit import Job
+    from fastlung.run.dispatch import Handed
+    from fastlung.run.interrupt import Bell
+    from fastlung.run.messages import FromWorker
+    from fastlung.run.parcel import Parcel
+    from fastlung.run.setting import Setting
+
+__all__ = ["Member", "Staff"]
+
+
+@dataclass(slots=True, eq=False)
+class Member:
+    """
+    One worker, and what it holds.
+
+    Attributes
+    ----------
+    number : int
+        Unique in a run.
+    worker : ProcessWorker or SerialWorker
+        Who works.
+    handed : dict of int to Handed
+        Groups of which it has told no end, by number.
+    begun : dict of int to float
+        When each group that is being computed or written was begun, the oldest first.
+    tally : Tally
+        What it has measured, as last told.
+    leaving : bool
+        Whether it gets no more.
+    overdue : int or None
+        Number of the group for which it was killed because that took too long.
+    """
+
+    number: int
+    worker: ProcessWorker | SerialWorker
+    handed: dict[int, Handed[Parcel]] = field(default_factory=dict)
+    begun: dict[int, float] = field(default_factory=dict)
+    tally: Tally = field(default_factory=Tally)
+    leaving: bool = False
+    overdue: int | None = None
+
+    @property
+    def suspect(self) -> int:
+        """Whose fault it is if the worker is lost now: what it had begun last."""
+        if self.overdue is not None:
+            return self.overdue
+        return list(self.begun)[-1] if self.begun else next(iter(self.handed), -1)
+
+    def give(self, chunk: tuple[Handed[Parcel], ...]) -> None:
+        """Hand groups over."""
+        self.handed |= {handed.number: handed for handed in chunk}
+        self.worker.send(Take(groups=chunk))
+
+    def forget(self, number: int) -> Handed[Parcel]:
+        """Hear that it holds a group no longer."""
+        self.begun.pop(number, None)
+        return self.handed.pop(number)
+
+
+class Staff:
+    """
+    All workers of a run.
+
+    Parameters
+    ----------
+    job : Job
+        What all groups have in common.
+    bell : Bell
+        Ends the wait for news.
+    serial : bool
+        Whether the only worker is this process.
+    timeout_seconds : float
+        A worker that holds one group longer than this is killed, in seconds.
+
+    Attributes
+    ----------
+    members : dict of int to Member
+        Those that there are.
+    """
+
+    def __init__(self, job: Job, bell: Bell, *, serial: bool, timeout_seconds: float) -> None:
+        self._job = job
+        self._bell = bell
+        self._serial = serial
+        self._timeout_seconds = timeout_seconds
+        self._selector = selectors.DefaultSelector()
+        self._selector.register(bell, selectors.EVENT_READ)
+        self._gone = Tally()
+        self._numbers = 0
+        self.members: dict[int, Member] = {}
+
+    @property
+    def next_number(self) -> int:
+        """Of whoever is hired next."""
+        return self._numbers
+
+    @property
+    def staying(self) -> list[Member]:
+        """Those who may be given more."""
+        return [member for member in self.members.values() if not member.leaving]
+
+    @property
+    def tally(self) -> Tally:
+        """What all workers have measured, also those that are gone."""
+        return sum((member.tally for member in self.members.values()), self._gone)
+
+    def hire(self, chunk: tuple[Handed[Parcel], ...]) -> None:
+        """Begin another worker, with its first groups."""
+        worker: ProcessWorker | SerialWorker
+        if self._serial:
+            worker = SerialWorker(self._job, self._bell.ring)
+        else:
+            worker = ProcessWorker(self._job, self._job.memory_bytes)
+        member = self.members[self._numbers] = Member(number=self._numbers, worker=worker)
+        self._numbers += 1
+        if isinstance(worker, ProcessWorker):
+            self._selector.register(worker.connection, selectors.EVENT_READ, member)
+        member.give(chunk)
+
+    def let_go(self, surplus: int) -> None:
+        """Let so many end when they are done with what they hold, idle ones first."""
+        leaving = sorted(self.staying, key=lambda member: (len(member.handed), -member.number))
+        for member in leaving[: max(0, surplus)]:
+            member.leaving = True
+            member.worker.send(Finish())
+
+    def tune(self, setting: Setting) -> None:
+        """Tell everybody how far to read ahead."""
+        ahead, requests = setting.ahead_bytes, setting.requests
+        self._job = replace(self._job, ahead_bytes=ahead, requests=requests)
+        for member in self.members.values():
+            member.worker.send(Tune(ahead_bytes=ahead, requests=requests))
+
+    def news(self, seconds: float) -> Iterator[tuple[Member, FromWorker | None]]:
+        """
+        Wait for news, so long at most.
+
+        Yields
+        ------
+        tuple of Member and message
+            None instead of a message where the worker is gone; it is no member then.
+        """
+        serial = [m.worker for m in self.members.values() if isinstance(m.worker, SerialWorker)]
+        busy = any(not worker.is_idle for worker in serial)
+        for key, _ in self._selector.select(0.0 if busy else seconds):
+            if key.data is None:
+                self._bell.hush()
+                continue
+            member: Member = key.data
+            try:
+                for message in member.worker.news():
+                    yield member, message
+            except EOFError:
+                self._selector.unregister(key.fileobj)
+                self._gone += member.tally
+                del self.members[member.number]
+                yield member, None
+        for member in tuple(self.members.values()) if serial else ():
+            for message in member.worker.news():
+                yield member, message
+
+    def watch(self) -> None:
+        """Kill whoever has been at the same group for too long."""
+        now = time.monotonic()
+        for member in self.members.values():
+            worker = member.worker
+            if isinstance(worker, ProcessWorker) and member.begun:
+                worker.look()
+                number, since = next(iter(member.begun.items()))
+                if now - since > self._timeout_seconds and member.overdue is None:
+                    member.overdue = number
+                    worker.kill()
+
+    def stop(self) -> None:
+        """Let everybody end with what they have begun."""
+        for member in self.members.values():
+            member.leaving = True
+            member.worker.send(Finish(begun_only=True))
+
+    def dismiss(self) -> Iterator[tuple[Member, FromWorker]]:
+        """Let everybody end, all being done; hear what this process has still written."""
+        for member in self.members.values():
+            member.worker.send(Finish())
+        for member in tuple(self.members.values()):
+            member.worker.close()
+            if self._serial:
+                for message in member.worker.news():
+                    yield member, message
+            self._gone += member.tally
+            del self.members[member.number]
+
+    def drop(self) -> None:
+        """End workers that nobody waits for any more: politely at first, then not."""
+        for member in self.members.values():
+            member.worker.send(Drop())
+        until = time.monotonic() + PATIENCE_SECONDS
+        while time.monotonic() < until and any(m.worker.is_alive for m in self.members.values()):
+            time.sleep(0.01)
+        self.kill()
+
+    def kill(self) -> None:
+        """End everybody at once."""
+        for member in self.members.values():
+            member.worker.kill()
+        for member in self.members.values():
+            with suppress(Exception):  # the cause of the end is what counts
+                member.worker.close()
+
+    def close(self) -> None:
+        """Wait for news no more."""
+        self._selector.close()
