@@ -81,6 +81,24 @@ def campaign(session):
 
 
 @nox.session(default=False)
+def simulate(session):
+    """The scheduler on 144 machines in virtual time, some minutes; --table prints every one."""
+    session.install(".", *group("test"))
+    if "--table" in session.posargs:
+        session.run("python", "-m", "simulation.table", env={"PYTHONPATH": "tests"})
+        return
+    session.run("pytest", "tests/simulation", *session.posargs, env={"FASTLUNG_SIMULATE": "whole"})
+
+
+@nox.session(default=False)
+def nemesis(session):
+    """300 scans from a bucket to a bucket while everything goes wrong; NEMESIS_SEED repeats one."""
+    session.install(".", *group("test"))
+    arguments = session.posargs or ["-k", "nemesis"]
+    session.run("pytest", "tests/test_faults.py", *arguments, env={"NEMESIS_SCANS": "300"})
+
+
+@nox.session(default=False)
 def profile(session):
     """This machine measured small, as JSON and picture; arguments go to ``fastlung profile``."""
     session.install(".")

@@ -11,6 +11,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import shlex
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
@@ -18,6 +19,7 @@ from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, mo
 
 from fastlung.errors import ConfigError
 from fastlung.limits import Limits, changed
+from fastlung.presets import PRESETS
 
 __all__ = [
     "PRESETS",
@@ -42,59 +44,6 @@ PLAINER = {
     "Input should be greater than": "expected more than",
     "Input should be less than or equal to": "expected at most",
     "Input should be": "expected",
-}
-
-#: What each preset sets; anything else stays at the default, and options override both.
-PRESETS: dict[str, dict[str, Any]] = {
-    "hu": {},
-    # The Kaggle DSB 2017 "Full Preprocessing Tutorial", number for number.
-    "tutorial": {
-        "hu_rule": "tutorial",
-        "align": "corners",
-        "mask": "tutorial",
-        "window_hu": (-1000.0, 400.0),
-        "zero_centre": 0.25,
-        "on_tilt": "keep",
-    },
-    # Winner of the DSB 2017 (github.com/lfz/DSB2017, preprocessing/full_prep.py): -1200 to 600 HU
-    # as bytes, 170 outside the dilated hulls of the lungs, linear, 5 voxels around, 10 above.
-    "grt123": {
-        "recipe": "grt123",
-        "order": 1,
-        "align": "corners",
-        "mask": "grt123",
-        "window_hu": (-1200.0, 600.0),
-        "dtype": "uint8",
-        "crop": "lungs",
-        "margin_mm": 5.0,
-        "on_tilt": "keep",
-    },
-    # MONAI model zoo, lung_nodule_ct_detection, configs/inference.json: Spacingd in RAS, then
-    # ScaleIntensityRanged to 0..1.
-    "luna16-monai": {
-        "spacing_mm": (1.25, 0.703125, 0.703125),
-        "order": 1,
-        "align": "ras",
-        "window_hu": (-1024.0, 300.0),
-    },
-    # github.com/reginabarzilaygroup/Sybil, serie.py and loaders/image_loaders.py. Its resampler is
-    # told 0.703125 mm after slices of 512 x 512 have been shrunk to 256 x 256: 1.40625 mm in truth.
-    "sybil": {
-        "spacing_mm": (2.5, 1.40625, 1.40625),
-        "order": 1,
-        "window_hu": (-1350.0, 149.0),  # centre -600, width 1500 by DICOM PS3.3 C.11.2.1.2
-        # Of bytes 128.1722 and 87.1849, which are 65535 / 256 of the window, cut off: half a unit.
-        "standardise": (
-            -1350.0 + 1499.0 * (128.1722 + 0.5) * 256 / 65535,
-            1499.0 * 87.1849 * 256 / 65535,
-        ),
-        "size": (200, 256, 256),
-    },
-    # github.com/JoHof/lungmask, utils.preprocess: (clip(HU, -1024, 600) + 1024) / 1624. It crops
-    # each slice to the body by itself; a volume has one box.
-    "lungmask": {"window_hu": (-1024.0, 600.0), "crop": "body", "margin_mm": 0.0},
-    # nnU-Net's CTNormalization; what it clips to and divides by are the data set's.
-    "nnunet-ct": {},
 }
 
 
@@ -125,6 +74,15 @@ class Config(BaseModel):
         Which lung mask: ``default``, ``tutorial``, ``grt123`` or ``none``.
     airway : bool
         Trachea and main bronchi as label 3 of the default mask; otherwise they are background.
+    mask_command : str or None
+        A command that finds the lungs where our own mask is flagged. ``{image}`` and ``{mask}`` in
+        it become the paths of a NIfTI file to read and one to write.
+    mask_function : str or None
+        The same by a Python function, as ``package.module:name``.
+    mask_on : str
+        Which scans these are asked about: ``flagged`` or ``all``.
+    mask_timeout_seconds : float
+        A command that takes longer is killed, in seconds.
     crop : str
         ``body`` or ``lungs``: keep only their bounding box; ``none``: the whole volume.
     margin_mm : float
@@ -170,6 +128,10 @@ class Config(BaseModel):
     recipe: Literal["standard", "grt123"] = "standard"
     mask: Literal["default", "tutorial", "grt123", "none"] = "default"
     airway: bool = False
+    mask_command: Annotated[str, Field(min_length=1)] | None = None
+    mask_function: Annotated[str, Field(pattern=r"^[\w.]+:[\w.]+$")] | None = None
+    mask_on: Literal["flagged", "all"] = "flagged"
+    mask_timeout_seconds: Annotated[float, Field(gt=0)] = 600.0
     crop: Literal["none", "body", "lungs"] = "none"
     margin_mm: Annotated[float, Field(ge=0.0, le=200.0)] = 0.0
     window_hu: tuple[float, float] | None = None
@@ -230,6 +192,7 @@ class Config(BaseModel):
             )
         self._check_mask()
         self._check_recipe()
+        self._check_segmenter()
         return self
 
     def _check_mask(self) -> None:
@@ -237,6 +200,23 @@ class Config(BaseModel):
             raise ValueError("airway needs the default mask; no other one knows the airway")
         if self.crop == "lungs" and self.mask == "none":
             raise ValueError("a crop to the lungs needs a mask to find them")
+
+    def _check_segmenter(self) -> None:
+        named = [self.mask_command, self.mask_function]
+        if all(named):
+            raise ValueError("mask_command and mask_function: give one of them")
+        if any(named) and self.mask == "none":
+            raise ValueError("mask_command and mask_function need a mask of ours to fall back on")
+        if self.mask_command is not None:
+            try:
+                words = shlex.split(self.mask_command)
+            except ValueError:
+                raise ValueError("mask_command has a quote that is never closed") from None
+            if not all(any(place in word for word in words) for place in ("{image}", "{mask}")):
+                raise ValueError(
+                    "mask_command needs the places {image} and {mask} for the files that it reads "
+                    "and writes, as in 'lungmask {image} {mask}'"
+                )
 
     def _check_recipe(self) -> None:
         fixed = {"order": 1, "align": "corners", "dtype": "uint8"}

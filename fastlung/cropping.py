@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlung.kernels.labels import label
-from fastlung.kernels.runs import complement, select, sizes
+from fastlung.kernels.runs import complement, difference, select, sizes
 from fastlung.kernels.threshold import runs_at_most
 
 if TYPE_CHECKING:
@@ -21,6 +21,8 @@ __all__ = ["Box", "box_of_body", "box_of_lungs", "cut_array", "cut_grid", "fitte
 
 #: Half way between lung (-850 HU) and soft tissue (50 HU).
 AIR_HU = -400.0
+#: Labels of a mask up to this are lung; 3 is airway, which reaches to the top of the scan.
+RIGHT_AND_LEFT = 2
 
 
 class Box(NamedTuple):
@@ -38,8 +40,8 @@ class Box(NamedTuple):
 
 
 def box_of_lungs(mask: npt.NDArray[np.uint8]) -> Box | None:
-    """Smallest box around the labels of a C-contiguous ``(z, y, x)`` mask; None if it is empty."""
-    return _box(complement(runs_at_most(mask, 0)))
+    """Smallest box around labels 1 and 2 of a C-contiguous ``(z, y, x)`` mask; None without any."""
+    return _box(difference(runs_at_most(mask, RIGHT_AND_LEFT), runs_at_most(mask, 0)))
 
 
 def box_of_body(hu: npt.NDArray[np.int16]) -> Box | None:

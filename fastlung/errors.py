@@ -16,7 +16,8 @@ Everything fastlung raises on purpose, one class per cause.
     │   ├── MetadataError              a needed value is absent or not sane
     │   ├── GeometryError              the slices do not form the volume the policy asks for
     │   ├── LimitError                 larger than a limit of ours; nothing was allocated
-    │   └── SeveralSeriesError         one series was asked for, several are there
+    │   ├── SeveralSeriesError         one series was asked for, several are there
+    │   └── SegmenterError             an outside segmenter gave no labels that can be used
     ├── StoreError                     source or sink                          exit 4
     │   ├── ObjectNotFoundError        (also a FileNotFoundError)
     │   └── AccessError                no credentials, or not allowed with them
@@ -87,6 +88,10 @@ class LimitError(ScanError):
 
 class SeveralSeriesError(ScanError):
     """One series was asked for and several were found."""
+
+
+class SegmenterError(ScanError):
+    """An outside segmenter gave no labels that can be used; the scan keeps our own mask."""
 
 
 class StoreError(FastlungError):

@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlung.cropping import Box, box_of_body, box_of_lungs, cut_array, cut_grid, fitted, widened
+from fastlung.errors import SegmenterError
 from fastlung.grt123 import only_lungs
 from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, to_hu, tutorial_hu
 from fastlung.kernels.padding import blank, extend
 from fastlung.limits import beyond, limits_in_force
-from fastlung.mask import grt123_mask, lung_mask, tutorial_mask
+from fastlung.mask import assess_mask, grt123_mask, lung_mask, outside_labels, tutorial_mask
 from fastlung.orientation import canonical_grid, orientation_of, ras_corner, turned
 from fastlung.quality import hu_percentiles
 from fastlung.resampling import (
@@ -43,11 +44,19 @@ if TYPE_CHECKING:
     from fastlung.resampling import Positions, Samples
 
     Stage = Callable[[str], AbstractContextManager[object]]
+    Segmenter = Callable[[npt.NDArray[np.int16], Grid], Any]
+    Segmented = tuple[npt.NDArray[np.uint8] | None, dict[str, float], tuple[Flag, ...]]
 
 __all__ = ["process_scan"]
 
 
-def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> ScanResult:
+def process_scan(
+    raw: RawScan,
+    config: Config,
+    stage: Stage = nullcontext,
+    *,
+    segment: Segmenter | None = None,
+) -> ScanResult:
     """
     Turn one series into an isotropic volume and a lung mask.
 
@@ -60,6 +69,11 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
     stage : callable
         Called with the name of each step, returns a context entered around it. For timing;
         nothing depends on it.
+    segment : callable, optional
+        Asked for labels where our own mask is flagged, or always if `config.mask_on` says so: from
+        Hounsfield units (int16, shape (z, y, x)) and their `Grid` to 0 background, 1 right lung,
+        2 left lung, 3 airway. Where it fails the mask stays our own, flagged
+        ``mask_command_failed``.
 
     Returns
     -------
@@ -73,13 +87,13 @@ def process_scan(raw: RawScan, config: Config, stage: Stage = nullcontext) -> Sc
         has been allocated by then.
     """
     if config.recipe == "grt123":
-        return _by_grt123(raw, config, stage)
+        return _by_grt123(raw, config, stage, segment)
     with stage("hu"):
         hu, padded = tutorial_hu(raw) if config.hu_rule == "tutorial" else marked_hu(raw)
     with stage("resample"):
         volume, grid = _resampled(hu, raw, config)
     with stage("mask"):
-        mask, litres, flags = _segmented(volume, grid, config)
+        mask, litres, flags = _segmented(volume, grid, config, segment)
     padding = {"padding_fraction": padded / hu.size}
     result = ScanResult(
         image=volume,
@@ -151,9 +165,41 @@ def _measured_only(
 
 
 def _segmented(
-    volume: npt.NDArray[np.int16], grid: Grid, config: Config
-) -> tuple[npt.NDArray[np.uint8] | None, dict[str, float], tuple[Flag, ...]]:
-    """Mask, figures and flags of the mask asked for."""
+    volume: npt.NDArray[np.int16], grid: Grid, config: Config, segment: Segmenter | None
+) -> Segmented:
+    """Mask, litres and flags: our own, or an outside segmenter's."""
+    own = _own_mask(volume, grid, config)
+    if segment is None or (config.mask_on == "flagged" and not own[2]):
+        return own
+    return _second_opinion(own, volume, grid, segment)
+
+
+def _second_opinion(
+    own: Segmented, volume: npt.NDArray[np.int16], grid: Grid, segment: Segmenter
+) -> Segmented:
+    mask, figures, flags = own
+    try:
+        labels = outside_labels(segment, volume, grid)
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001 - the user's own function may raise anything
+        # Words of ours only: another's may quote what they like.
+        ours = isinstance(error, SegmenterError)
+        cause = str(error) if ours else f"it raised {type(error).__name__}"
+        text = f"the outside segmenter gave no mask: {cause}; this mask is our own"
+        return mask, figures, (*flags, Flag(name="mask_command_failed", value=1.0, text=text))
+    figures = {
+        f"litres_{side}": int(np.count_nonzero(labels == label)) * grid.voxel_litres
+        for label, side in ((1, "right"), (2, "left"))
+    }
+    trust = assess_mask(volume, grid, labels)
+    why = ", ".join(flag.name for flag in flags)
+    text = "the mask is an outside segmenter's" + (f"; ours was flagged {why}" if why else "")
+    replaced = Flag(name="mask_replaced", value=float(len(flags)), text=text)
+    return labels, figures | dict(trust.figures), (replaced, *trust.flags)
+
+
+def _own_mask(volume: npt.NDArray[np.int16], grid: Grid, config: Config) -> Segmented:
     if config.mask == "none":
         return None, {}, ()
     if config.mask == "tutorial":
@@ -167,7 +213,7 @@ def _segmented(
     return lungs.mask, litres | dict(lungs.figures), lungs.flags
 
 
-def _by_grt123(raw: RawScan, config: Config, stage: Stage) -> ScanResult:
+def _by_grt123(raw: RawScan, config: Config, stage: Stage, segment: Segmenter | None) -> ScanResult:
     """Mask and window in the acquired frame, everything but the lungs grey, then interpolate."""
     with stage("hu"):
         hu, acquired = to_hu(raw, replace_padding=False)
@@ -175,7 +221,7 @@ def _by_grt123(raw: RawScan, config: Config, stage: Stage) -> ScanResult:
         hu = np.ascontiguousarray(turned(hu, orientation))
     grid = canonical_grid(acquired, orientation)
     with stage("mask"):
-        mask, litres, flags = _segmented(hu, grid, config)
+        mask, litres, flags = _segmented(hu, grid, config, segment)
     with stage("resample"):
         result = only_lungs(hu, mask, grid, config)
     return replace(result, figures=hu_percentiles(hu) | litres, flags=(*flags, *result.flags))

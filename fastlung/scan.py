@@ -349,8 +349,8 @@ class Outcome:
         store.
     cpu_seconds : mapping of str to float
         Processor seconds of the same stages, those of their own thread only; ``process`` is what
-        all threads of the worker took since the scan before was computed, reading the next ones and
-        writing the last one included.
+        all threads of the worker took since it began this scan, reading the next one and writing
+        the last one included; those of a chunk add up to all of it.
     peak_rss_bytes : int
         Highest resident memory of the worker up to the end of this scan.
     transient : bool

@@ -38,6 +38,14 @@ def test_the_box_of_lungs_is_the_smallest_around_all_labels(mask):
     assert box.stop == tuple(index.max(axis=0) + 1)
 
 
+def test_the_airway_is_outside_the_box_of_lungs():
+    mask = np.zeros((6, 7, 8), np.uint8)
+    mask[1:3, 2:4, 3:5] = 2
+    mask[1:6, 1, 3] = 3
+
+    assert box_of_lungs(mask) == Box((1, 2, 3), (3, 4, 5))
+
+
 def test_the_box_of_the_body_leaves_out_the_table():
     hu = np.full((6, 20, 20), -1000, np.int16)
     hu[1:5, 3:9, 4:16] = 40

@@ -8,15 +8,18 @@ calm run writes, and a rerun does what is missing and nothing else.
 import json
 import os
 import random
+from collections import Counter
 
 import pytest
-from fault_proxy import PASSING, Fault, FaultProxy, refuse
+from fault_proxy import PASSING, Fault, FaultProxy, refuse, seeded
+from null_s3 import NullS3
 from tiny_series import payloads, write_group
 
 import fastlung
 from fastlung.config import StoreOptions
-from fastlung.errors import StoreError
+from fastlung.errors import AccessError, StoreError
 from fastlung.io import s3_access, s3_patience
+from fastlung.io.prefetch import Fetcher
 from fastlung.io.s3_access import limiter_of
 from fastlung.io.store import open_store
 from fastlung.run.verify import verify
@@ -24,7 +27,8 @@ from fastlung.run.verify import verify
 pytestmark = pytest.mark.compiled
 
 SCANS = 3
-SLICES = 12
+SLICES = 8
+OLD = "old"
 NEMESIS_SCANS = int(os.environ.get("NEMESIS_SCANS", "30"))
 NEMESIS_SEED = int(os.environ.get("NEMESIS_SEED", "20261122"))
 
@@ -273,7 +277,8 @@ def test_an_upload_that_fails_half_way_through_its_parts_leaves_nothing(cloud, m
     uploads = cloud.client.list_multipart_uploads(Bucket=cloud.bucket)
     assert uploads.get("Uploads", []) == []
 
-    cloud.proxy.plan = first(refuse(503, "SlowDown"), "PUT")
+    faults = iter([refuse(503, "SlowDown")])
+    cloud.proxy.plan = lambda asked: next(faults, None) if "partNumber=2" in asked.query else None
     store.put("large", [data])
     assert cloud.body("out/large") == data
 
@@ -284,19 +289,72 @@ def test_a_bucket_that_refuses_the_clock_is_one_sentence(cloud):
         cloud.process()
 
 
-class Vault:
-    """Gives credentials by a file that can be changed, as `aws sso login` does."""
+@pytest.fixture
+def renew(tmp_path, monkeypatch):
+    """Writes new credentials into a file, as `aws sso login` does; they begin as OLD."""
+    path = tmp_path / "credentials"
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
+    monkeypatch.setattr(s3_access, "YOUNG_SECONDS", 0.0)
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
 
-    def __init__(self, path, monkeypatch):
-        self.path = path
-        monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(path))
-        for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-            self.__dict__[name] = os.environ[name]
-            monkeypatch.delenv(name)
-        self.renew("old")
-
-    def renew(self, token):
-        self.path.write_text(
-            f"[default]\naws_access_key_id = {self.AWS_ACCESS_KEY_ID}\n"
-            f"aws_secret_access_key = {self.AWS_SECRET_ACCESS_KEY}\naws_session_token = {token}\n"
+    def renew(token):
+        path.write_text(
+            "[default]\naws_access_key_id = somebody\naws_secret_access_key = something\n"
+            f"aws_session_token = {token}\n"
         )
+
+    renew(OLD)
+    return renew
+
+
+def expired(asked):
+    return refuse(403, "ExpiredToken") if asked.token == OLD else None
+
+
+def test_credentials_that_expire_on_the_way_are_looked_up_anew_once(aws_environment, renew):  # noqa: ARG001
+    slices = {f"in/{n}.dcm": b"pixels" for n in range(20)}
+    with NullS3(slices) as server, FaultProxy(server.url, lambda _: None) as proxy:
+        store = open_store("s3://bucket/in", StoreOptions(endpoint_url=proxy.url))
+        infos = list(store.list())
+        proxy.plan = expired
+        renew("new")
+        with Fetcher(8) as fetcher:
+            blobs = fetcher.fetch(store, infos).result(60)
+        assert {bytes(blob) for blob in blobs.values()} == {b"pixels"}
+        proxy.log.clear()
+        assert store.get("3.dcm") == b"pixels"
+        assert {asked.token for asked in proxy.log} == {"new"}
+
+
+def test_credentials_that_stay_expired_are_one_clear_sentence(aws_environment, renew):  # noqa: ARG001
+    with NullS3({"in/1.dcm": b"pixels"}) as server, FaultProxy(server.url, expired) as proxy:
+        store = open_store("s3://bucket/in", StoreOptions(endpoint_url=proxy.url))
+        with pytest.raises(AccessError, match=r"1\.dcm.*refused \(ExpiredToken\); renew them"):
+            store.get("1.dcm")
+        assert len(proxy.keys("GET")) == 2
+
+
+def test_nemesis(s3, tmp_path_factory):
+    """
+    Faults of all kinds at random; some prefixes never answer, for a while.
+
+    ``nox -s nemesis`` tries 300 scans; NEMESIS_SEED repeats a run.
+    """
+    print(f"NEMESIS_SEED={NEMESIS_SEED}")  # noqa: T201 - pytest shows it where the test fails
+    folder = scans(tmp_path_factory.mktemp("nemesis"), NEMESIS_SCANS)
+    calm = calm_run(folder, tmp_path_factory.mktemp("calm"))
+    draw = random.Random(NEMESIS_SEED)
+    lost = {f"patient-{n:03d}/ct" for n in range(NEMESIS_SCANS) if draw.random() < 0.1}
+    passing = seeded(NEMESIS_SEED, share=0.25)
+
+    def plan(asked):
+        is_lost = asked.key.removeprefix("in/").rpartition("/")[0] in lost
+        return refuse(503, "SlowDown") if is_lost else passing(asked)
+
+    with FaultProxy(s3.options.endpoint_url, plan) as proxy:
+        cloud = Cloud(s3, proxy, folder)
+        summary = cloud.process()
+        met = Counter(asked.fault.kind for asked in proxy.log if asked.fault)
+        assert set(met) == {fault.kind for fault in PASSING}
+        check(cloud, summary, calm, failed=lost)

@@ -123,7 +123,7 @@ def test_no_more_workers_than_a_narrow_network_feeds():
 
 def test_memory_caps_workers_and_one_always_remains():
     tight = replace(ROOMY, memory_bytes=2e9)
-    assert best_setting(COST, tight, most_workers=100).workers == 4
+    assert best_setting(COST, tight, most_workers=100).workers == 3
     assert best_setting(COST, replace(ROOMY, memory_bytes=1.0), most_workers=100).workers == 1
 
 

@@ -11,7 +11,7 @@ import reference
 import fastlung
 from fastlung.config import build_config
 from fastlung.demo.phantom import LEFT_LUNG, RIGHT_LUNG, phantom
-from fastlung.errors import LimitError
+from fastlung.errors import ConfigError, LimitError
 from fastlung.hounsfield import to_hu
 from fastlung.pipeline import process_scan
 from fastlung.resampling import resample
@@ -80,6 +80,23 @@ def test_the_default_is_int16_hu_at_one_millimetre_with_two_lungs(chest, raw):
 
 
 @pytest.mark.compiled
+@pytest.mark.compiled
+def test_the_airway_is_a_label_on_request():
+    chest = phantom((115, 160, 170), (2.0, 2.0, 2.0))
+    config = build_config(spacing_mm=2.0, airway=True)
+
+    result = process_scan(raw_scan(chest.hu, chest.grid), config)
+
+    assert set(np.unique(result.mask)) == {0, 1, 2, 3}
+    assert result.figures["mask_confidence"] > 0.9
+    assert config.digest != build_config(spacing_mm=2.0).digest
+
+
+def test_only_the_default_mask_knows_the_airway():
+    with pytest.raises(ConfigError, match="airway needs the default mask"):
+        build_config("tutorial", airway=True)
+
+
 def test_same_input_same_bits(raw):
     config = build_config(spacing_mm=4.0)
 

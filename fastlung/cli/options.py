@@ -93,6 +93,7 @@ def describe_results(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--no-mask", dest="mask", action="store_const", const="none", help="the same as --mask none"
     )
+    _describe_segmenter(group)
     group.add_argument(
         "--airway",
         action="store_const",
@@ -119,6 +120,34 @@ def describe_results(group: argparse._ArgumentGroup) -> None:
         help="crop or pad every result to so many voxels, around its middle (sybil: 200,256,256)",
     )
     _describe_values(group)
+
+
+def _describe_segmenter(group: argparse._ArgumentGroup) -> None:
+    """A segmenter from outside."""
+    group.add_argument(
+        "--mask-command",
+        metavar="COMMAND",
+        help="run this where our own mask is flagged, as in 'lungmask {image} {mask}': it reads "
+        "Hounsfield units from the NIfTI file {image} and writes labels (1 right lung, 2 left "
+        "lung, 3 airway) to {mask}",
+    )
+    group.add_argument(
+        "--mask-function",
+        metavar="MODULE:NAME",
+        help="the same by a Python function of Hounsfield units and grid",
+    )
+    group.add_argument(
+        "--mask-on",
+        type=OneOf("flagged", "all"),
+        metavar="NAME",
+        help="which scans these are asked about: flagged (default) or all",
+    )
+    group.add_argument(
+        "--mask-timeout",
+        type=number,
+        metavar="SECONDS",
+        help="give up a command after this many seconds (default: 600)",
+    )
 
 
 def _describe_values(group: argparse._ArgumentGroup) -> None:

@@ -69,7 +69,7 @@ def read_object(at: Bucket, wanted: Wanted) -> memoryview | None:
     Raises
     ------
     TornError
-        If fewer bytes came than were promised.
+        If another number of bytes came than was promised, or listed with this ETag.
     Exception
         What boto3 or obstore raise.
     """
@@ -86,7 +86,10 @@ def read_object(at: Bucket, wanted: Wanted) -> memoryview | None:
     first = wanted.first_bytes
     if len(data) != (size_bytes if first < 0 else min(size_bytes, first)):
         raise TornError
-    return data if wanted.size_bytes in (None, size_bytes) else None
+    if wanted.size_bytes not in (None, size_bytes):
+        # The store holds it to the ETag already: something on the way cut it and mended its length.
+        raise TornError
+    return data
 
 
 def _read_plain(at: Bucket, wanted: Wanted) -> tuple[memoryview, int]:

@@ -12,7 +12,7 @@ from obstore.exceptions import AlreadyExistsError
 from fastlung.errors import AccessError, ConfigError, ObjectNotFoundError, StoreError
 from fastlung.io.objects import ObjectInfo, key_parts
 from fastlung.io.s3_access import ask, endpoint_of, limiter_of
-from fastlung.io.s3_answers import TornError
+from fastlung.io.s3_answers import TornError, refusal_of
 from fastlung.io.s3_listing import Page, listed
 from fastlung.io.s3_patience import AT_START, IN_A_RUN
 from fastlung.io.s3_read import Wanted, read_object
@@ -38,6 +38,7 @@ PARTS_AT_ONCE = 4
 #: Parts are at least so long, and at most so many: S3's limit.
 PART_BYTES, MOST_PARTS = 2**25, 10_000
 KEYS_A_PAGE = 1000
+CONFLICT = 409
 
 
 class S3Store:
@@ -344,12 +345,14 @@ class S3Store:
             tries += 1
             try:
                 obstore.put(at.mover, full, data, mode="create", use_multipart=False)
-            except AlreadyExistsError:
+            except AlreadyExistsError as error:
+                if refusal_of(error).status == CONFLICT:
+                    raise TornError from None  # two creators at once, neither of them done yet
                 # Our own first try may have arrived while its answer was lost.
                 try:
                     return tries > 1 and bytes(obstore.get(at.mover, full).bytes()) == data
                 except FileNotFoundError:
-                    raise TornError from None  # two creators in conflict, neither of them done
+                    raise TornError from None  # removed again meanwhile
             return True
 
         return self._asked("write", key, once)

@@ -85,6 +85,8 @@ def encode(
     if result.mask is not None:
         arrays["mask"] = result.mask
     labels = LABELS.get(config.mask, {}) | (AIRWAY_LABEL if config.airway else {})
+    if config.mask_command or config.mask_function:
+        labels = LABELS["default"] | AIRWAY_LABEL
     meanings = {
         "image": _image_meaning(result),
         "mask": ", ".join(f"{number} {label}" for number, label in labels.items()),

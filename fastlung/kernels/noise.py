@@ -53,5 +53,5 @@ def _count_differences(offsets, starts, stops, rows, counts):
             # The ends of a run are edges, blurred over a few voxels.
             for x in range(np.int64(starts[run]) + 5, np.int64(stops[run]) - 5 - _APART):
                 difference = abs(np.float64(rows[row, x + _APART]) - np.float64(rows[row, x]))
-                if difference <= _WIDEST_HU:
-                    counts[np.int64(difference)] += 1
+                if difference < _WIDEST_HU:
+                    counts[np.int64(difference + 0.5)] += 1

@@ -13,7 +13,6 @@ from numba import njit
 __all__ = [
     "Runs",
     "complement",
-    "contacts",
     "difference",
     "magnified",
     "means",
@@ -67,8 +66,11 @@ def select(runs: Runs, keep: np.ndarray) -> Runs:
     keep : ndarray of bool, shape (runs,)
         Which runs stay.
     """
-    kept_before = np.concatenate(([0], np.cumsum(keep, dtype=np.int64)))
-    return Runs(runs.shape, kept_before[runs.offsets], runs.starts[keep], runs.stops[keep])
+    offsets = np.empty_like(runs.offsets)
+    count = int(np.count_nonzero(keep))
+    starts, stops = np.empty(count, np.uint16), np.empty(count, np.uint16)
+    _select(runs.offsets, runs.starts, runs.stops, keep, offsets, starts, stops)
+    return Runs(runs.shape, offsets, starts, stops)
 
 
 def within(runs: Runs, left: int, right: int) -> Runs:
@@ -158,28 +160,6 @@ def means(runs: Runs, volume: np.ndarray, labels: np.ndarray, count: int) -> np.
     average = np.full(count + 1, np.nan)
     np.divide(totals, voxels, out=average, where=voxels > 0)
     return average
-
-
-def contacts(runs: Runs, labels: np.ndarray) -> np.ndarray:
-    """
-    Which labels lie on one another from slice to slice.
-
-    Parameters
-    ----------
-    runs : Runs
-        The mask.
-    labels : ndarray of int32, shape (runs,)
-        Labels of its slices; runs with 0 are passed over.
-
-    Returns
-    -------
-    ndarray of int64, shape (pairs, 2)
-        Label in the lower slice, label in the slice above; each pair once.
-    """
-    pairs = _contacts(runs.shape[1], runs.offsets, runs.starts, runs.stops, labels)
-    # As one number a pair: sorting pairs takes eight times as long.
-    base = np.int64(labels.max(initial=0)) + 1
-    return np.stack(np.divmod(np.unique(pairs[:, 0] * base + pairs[:, 1]), base), axis=1)
 
 
 def on_plane_border(runs: Runs, labels: np.ndarray, count: int) -> np.ndarray:
@@ -329,6 +309,19 @@ def _union(a_offsets, a_starts, a_stops, b_offsets, b_starts, b_stops, out_offse
 
 
 @njit(nogil=True, cache=True)
+def _select(offsets, starts, stops, keep, out_offsets, out_starts, out_stops):
+    count = 0
+    for row in range(offsets.shape[0] - 1):
+        out_offsets[row] = count
+        for run in range(offsets[row], offsets[row + 1]):
+            if keep[run]:
+                out_starts[count] = starts[run]
+                out_stops[count] = stops[run]
+                count += 1
+    out_offsets[offsets.shape[0] - 1] = count
+
+
+@njit(nogil=True, cache=True)
 def _difference(a_offsets, a_starts, a_stops, b_offsets, b_starts, b_stops, out_offsets):
     rows = a_offsets.shape[0] - 1
     out_starts = np.empty(a_starts.shape[0] + b_starts.shape[0], np.uint16)
@@ -389,27 +382,6 @@ def _sums(offsets, starts, stops, labels, rows, out):
             for x in range(starts[run], stops[run]):
                 total += rows[row, x]
             out[labels[run]] += total
-
-
-@njit(nogil=True, cache=True)
-def _contacts(height, offsets, starts, stops, labels):
-    pairs = np.empty((2 * starts.shape[0] + 1, 2), np.int64)
-    count = 0
-    for row in range(height, offsets.shape[0] - 1):
-        here, there = offsets[row], offsets[row - height]
-        while here < offsets[row + 1] and there < offsets[row - height + 1]:
-            touching = starts[here] < stops[there] and starts[there] < stops[here]
-            if touching and labels[here] != 0 and labels[there] != 0:
-                pairs[count, 0] = labels[there]
-                pairs[count, 1] = labels[here]
-                # Neighbouring runs mostly repeat the pair before.
-                if count == 0 or (pairs[count] != pairs[count - 1]).any():
-                    count += 1
-            if stops[here] < stops[there]:
-                here += 1
-            else:
-                there += 1
-    return pairs[:count].copy()
 
 
 @njit(nogil=True, cache=True)

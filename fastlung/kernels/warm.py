@@ -80,7 +80,6 @@ def _warm_masks() -> None:
     labels.fill_holes(everything)
     runs.moments(everything, found, count)
     runs.means(everything, np.zeros((3, 3, 3), np.int16), found, count)
-    runs.contacts(everything, found)
     runs.paint_coarse(everything, np.ones(found.size, np.uint8), (2, 2, 2))
     runs.paint(everything, np.ones(found.size, np.uint8), np.zeros((3, 3, 3), np.uint8))
     morphology.close(everything, morphology.ball(1.0, (1.0, 1.0, 1.0)))
@@ -98,7 +97,7 @@ def _warm_grt123() -> None:
     everything = threshold.runs_at_most(volume, 0)
     found, count = labels.label_slices(everything, 8)
     planes.eccentricities(everything, found, count)
-    planes.slice_hulls(everything)
+    runs.difference(everything, planes.slice_hulls(everything))
     nearer.share(out, (1.0, 1.0, 1.0))
     zoom.zoom_bytes(out, np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((1, 1, 1), np.uint8))
 

@@ -17,8 +17,9 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fastlung.kernels import morphology
+from fastlung.kernels.compare import overlaps
 from fastlung.kernels.labels import label_slices
-from fastlung.kernels.runs import contacts, moments, select, sizes, slice_sizes, within
+from fastlung.kernels.runs import moments, select, sizes, slice_sizes, within
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -124,7 +125,7 @@ def _regions(
 ) -> _Regions:
     centre = moments(core, labels, area_mm2.size - 1)
     below: dict[int, list[int]] = {}
-    for lower, upper in contacts(core, labels).tolist():
+    for lower, upper in overlaps(core, labels)[0].tolist():
         below.setdefault(upper, []).append(lower)
     return _Regions(centre[:, 0], centre[:, 2] * grid.spacing_mm[2], area_mm2, below)
 

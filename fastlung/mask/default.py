@@ -105,7 +105,7 @@ def lung_mask(
 def _find_lungs(evidence: Evidence) -> tuple[Runs, Runs]:
     """Right and left lung, finished."""
     grid = evidence.grid
-    right, left = split_sides(evidence.lungs, grid, evidence.middle_mm)
+    right, left = split_sides(evidence.lungs, evidence.pieces, grid, evidence.middle_mm)
     coarse = coarse_of(evidence.dark, right, left, grid)
     dense = dense_regions(coarse)
     right, left = (

@@ -70,6 +70,8 @@ class Evidence:
         Trachea and main bronchi; the same with their wall.
     lungs : Runs
         Air of the lungs, without airway.
+    pieces : ndarray of int32, shape (runs of `lungs`,)
+        Which connected component each run of `lungs` belongs to.
     middle_mm : float
         Middle of the body along x, in millimetres from the first voxel.
     noise_hu : float
@@ -82,6 +84,7 @@ class Evidence:
     airway: Runs
     lumen: Runs
     lungs: Runs
+    pieces: npt.NDArray[np.int32]
     middle_mm: float
     noise_hu: float
 
@@ -108,13 +111,15 @@ def gather(volume: npt.NDArray[Any], grid: Grid, dark: Runs | None = None) -> Ev
     air = _inner_air(dark, volume, grid, field)
     airway = find_airway(air, grid, middle_mm)
     lumen = morphology.dilate(airway, morphology.ball(WALL_MM, grid.spacing_mm))
+    lungs, pieces = _lung_pieces(difference(air, lumen), volume, grid)
     return Evidence(
         grid=grid,
         field=field,
         dark=dark,
         airway=airway,
         lumen=lumen,
-        lungs=_lung_pieces(difference(air, lumen), volume, grid),
+        lungs=lungs,
+        pieces=pieces,
         middle_mm=middle_mm,
         noise_hu=noise_hu(volume, solid),
     )
@@ -176,8 +181,10 @@ def _middles(runs: Runs) -> Runs:
     return runs._replace(starts=runs.starts + quarter, stops=runs.stops - quarter)
 
 
-def _lung_pieces(air: Runs, volume: npt.NDArray[Any], grid: Grid) -> Runs:
-    """The components that are lung: large enough, not as dark as bowel gas, not flat."""
+def _lung_pieces(
+    air: Runs, volume: npt.NDArray[Any], grid: Grid
+) -> tuple[Runs, npt.NDArray[np.int32]]:
+    """The components that are lung, numbered: large enough, not as dark as bowel gas, not flat."""
     labels, count = label(air, 6)
     litres = sizes(air, labels, count) * grid.voxel_litres
     lung = litres > PIECE_LITRES
@@ -191,4 +198,4 @@ def _lung_pieces(air: Runs, volume: npt.NDArray[Any], grid: Grid) -> Runs:
         inside = morphology.erode(piece, morphology.ball(INSIDE_MM, grid.spacing_mm))
         hu = means(inside, volume, np.ones(inside.starts.size, np.int32), 1)[1]
         lung[number] = not hu <= GAS_HU
-    return select(pieces, lung[numbers])
+    return select(pieces, lung[numbers]), numbers[lung[numbers]]

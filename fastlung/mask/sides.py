@@ -41,7 +41,9 @@ COARSE_MM = 4.0
 RIGHT, LEFT = 1, 2
 
 
-def split_sides(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]:
+def split_sides(
+    pieces: Runs, labels: npt.NDArray[np.int32], grid: Grid, middle_mm: float
+) -> tuple[Runs, Runs]:
     """
     Share the pieces of lung between right and left.
 
@@ -49,6 +51,8 @@ def split_sides(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]
     ----------
     pieces : Runs
         All lung, in a canonical grid (x grows to the patient's left).
+    labels : ndarray of int32, shape (runs,)
+        Connected component of each run.
     grid : Grid
         That grid.
     middle_mm : float
@@ -60,7 +64,7 @@ def split_sides(pieces: Runs, grid: Grid, middle_mm: float) -> tuple[Runs, Runs]
         Every piece in one of them. Touching lungs are cut half way between the cores that erosion
         parts, or at the middle of the body where it parts none; a single lung stays whole.
     """
-    labels, count = label(pieces, 6)
+    count = int(labels.max(initial=0))
     cores = _two_largest(pieces, labels, count, grid)
     if cores is None:
         return _cut(pieces, grid, middle_mm)

@@ -214,12 +214,11 @@ def _nearest(places: npt.NDArray[Any], size: int) -> npt.NDArray[np.intp]:
 def _words(result: ScanResult, letters: int) -> list[tuple[str, int]]:
     """Figures, then flags; each line as long as the picture is wide."""
     window_hu = result.window_hu or LUNG_WINDOW_HU
-    litres = {
-        name.removeprefix("litres").strip("_") or "lungs": value
-        for name, value in result.figures.items()
-        if name.startswith("litres")
-    }
+    sides = {"right": "litres_right", "left": "litres_left", "lungs": "litres"}
+    litres = {side: result.figures[key] for side, key in sides.items() if key in result.figures}
     figures = [f"{side} {value:.2f} L" for side, value in litres.items()]
+    if "mask_confidence" in result.figures:
+        figures.append(f"confidence {result.figures['mask_confidence']:.2f}")
     figures += [f"window {window_hu[0]:g} to {window_hu[1]:g} HU"]
     lines = [(text, INK) for text in textwrap.wrap("   ".join(figures), letters)]
     for flag in result.flags:

@@ -294,10 +294,20 @@ def _sink(url: str, storage: StoreOptions) -> Iterator[Fact]:
         key = f"fastlung-doctor-{secrets.token_hex(4)}"
         store.put(key, [b"fastlung doctor: may be deleted\n"])
         store.delete(key)
+        is_enforced = store.enforces_create()
     except FastlungError as error:
         yield Fact(topic="sink", name=url, value="not usable", problem=str(error))
         return
     yield Fact(topic="sink", name=url, value="writable", origin="wrote an object and removed it")
+    yield Fact(
+        topic="sink",
+        name="conditional create",
+        value="enforced" if is_enforced else "ignored",
+        origin="created an object twice",
+        problem=""
+        if is_enforced
+        else "two runs at this sink at once would both commit the same scans; run one at a time",
+    )
 
 
 def _existing(path: Path) -> Path:

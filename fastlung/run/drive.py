@@ -39,6 +39,9 @@ POLL_SECONDS = 0.25
 REPORT_SECONDS = 1.0
 #: Worker processes begun before the others are listened to; each takes about 15 ms.
 HIRED_AT_ONCE = 4
+#: Workers in a row that may be lost before they begin anything, as when they are killed while they
+#: are idle and are given a group at the same moment; beyond it the group is taken for the cause.
+IDLE_LOSSES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,6 +132,7 @@ class Driver:
         self._short, self._most_workers = False, self._setting.workers
         self._started: float | None = None
         self._looked = self._reported = time.monotonic()
+        self._idle_losses = 0
         self._groups = self._committed_bytes = self._peak_bytes = self._waiting_bytes = 0
 
     def run(self, tasks: Iterable[Task]) -> None:
@@ -245,6 +249,7 @@ class Driver:
             case None:
                 self._lost(member)
             case Began():
+                self._idle_losses = 0
                 member.begun.setdefault(message.number, time.monotonic())
                 self._dispatch.began(member.number, message.number, message.need_bytes)
                 self._curious[member.number] = None
@@ -291,11 +296,16 @@ class Driver:
         self._dispatch.lost(member.number)
         if self._stopping or not member.handed:
             return
+        suspect = member.suspect
+        if suspect < 0:
+            self._idle_losses += 1
+            if self._idle_losses > IDLE_LOSSES:
+                suspect = next(iter(member.handed))
         aftermath = after_loss(
             self._job,
             self._sink,
             tuple(member.handed.values()),
-            member.suspect,
+            suspect,
             last_words=words,
             timed_out=member.overdue is not None,
         )

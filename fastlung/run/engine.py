@@ -30,6 +30,7 @@ from fastlung.run.events import (
 )
 from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.notice import SpotNotice
+from fastlung.run.outside import reference_to
 from fastlung.run.prepare import prepare
 from fastlung.run.remember import remember
 from fastlung.run.resume import write_run_file
@@ -198,7 +199,8 @@ def process(
     on_event : callable, optional
         Told what happens, as it happens.
     **options
-        Fields of `fastlung.Config`, such as ``spacing_mm=1.5``.
+        Fields of `fastlung.Config`, such as ``spacing_mm=1.5``; `mask_function` may be the function
+        itself.
 
     Returns
     -------
@@ -226,6 +228,8 @@ def process(
         storage=storage,
         limits=limits,
     )
+    if options.get("mask_function") is not None:
+        options["mask_function"] = reference_to(options["mask_function"])
     return run(str(source), str(sink), build_config(preset, **options), run_options, on_event)
 
 

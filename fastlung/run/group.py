@@ -39,6 +39,7 @@ from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
 from fastlung.report.summary import byte_size
 from fastlung.run.need import ScanSize, computing_bytes, output_voxels
+from fastlung.run.outside import segmenter_of
 from fastlung.scan import Outcome
 
 if TYPE_CHECKING:
@@ -81,29 +82,28 @@ class Stopwatch:
     """
     Wall and processor seconds of each step; entered around it by name.
 
-    Parameters
-    ----------
-    cpu_counted : float
-        Processor seconds of this process that count for earlier series.
-
     Attributes
     ----------
-    cpu_counted : float
-        The same, those of the series so far included.
-    seconds, cpu_seconds : dict of str to float
-        Step -> wall seconds of this series, and processor seconds of the thread that entered it.
+    seconds : dict of str to float
+        Step -> wall seconds of this series.
+    cpu_seconds : dict of str to float
+        Step -> processor seconds of the thread that entered it, for this series.
     total : dict of str to float
         Step -> wall seconds of all series.
     stage : str
         The step entered last.
     """
 
-    def __init__(self, cpu_counted: float) -> None:
-        self.cpu_counted = cpu_counted
-        self.seconds: dict[str, float] = {}
-        self.cpu_seconds: dict[str, float] = {}
+    def __init__(self) -> None:
         self.total: dict[str, float] = {}
         self.stage = "fetch"
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin another series: its own seconds start at nothing, the totals go on."""
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+        self._process_started = time.process_time()
 
     @contextmanager
     def __call__(self, stage: str) -> Iterator[None]:
@@ -116,18 +116,14 @@ class Stopwatch:
             elapsed = time.perf_counter() - started
             cpu = time.thread_time() - cpu_started
             self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
-            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + cpu
             self.total[stage] = self.total.get(stage, 0.0) + elapsed
-
-    def restart(self) -> None:
-        """Begin another series: its own seconds start at nothing, the totals go on."""
-        self.seconds, self.cpu_seconds = {}, {}
+            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + cpu
 
     def all_cpu_seconds(self) -> dict[str, float]:
-        """Processor seconds of the steps, and of the whole process since the last series."""
+        """Processor seconds of the steps, and of the whole process since this series began."""
         # Clients of stores have threads of their own, which no clock of ours can be entered around.
-        counted, self.cpu_counted = self.cpu_counted, time.process_time()
-        return {**self.cpu_seconds, "process": self.cpu_counted - counted}
+        process = time.process_time() - self._process_started
+        return {**self.cpu_seconds, "process": process}
 
 
 def check_group(job: Job, group: SourceGroup, allowed_bytes: int) -> None:
@@ -314,7 +310,7 @@ class GroupRun:
                 else:
                     raw = load_series(series, blobs)
             blobs.clear()
-            result = process_scan(raw, job.config, clock)
+            result = process_scan(raw, job.config, clock, segment=segmenter_of(job.config))
             with clock("encode"):
                 files = encode(
                     result,
@@ -336,7 +332,7 @@ class GroupRun:
             grid=result.grid,
             figures=result.figures,
             flags=result.flags,
-            seconds=dict(clock.seconds),
+            seconds=clock.seconds,
             cpu_seconds=clock.all_cpu_seconds(),
             peak_rss_bytes=_peak_rss_bytes(),
         )
@@ -425,7 +421,7 @@ def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcom
         status="failed",
         error=name,
         message=message,
-        seconds=dict(clock.seconds),
+        seconds=clock.seconds,
         cpu_seconds=clock.all_cpu_seconds(),
         peak_rss_bytes=_peak_rss_bytes(),
         transient=not isinstance(error, ScanError),

@@ -67,7 +67,7 @@ def after_loss(
     held : sequence of Handed
         Its groups, of which it had told no end.
     suspect : int
-        Number of the one that is to blame.
+        Number of the one that is to blame; -1 for none.
     last_words : str
         How the worker ended.
     timed_out : bool
@@ -83,7 +83,7 @@ def after_loss(
         if committed := committed_outcomes(sink, job, task.group):
             outcomes += committed
         elif handed.number != suspect:
-            again.append(parcel)
+            (alone if handed.alone else again).append(parcel)
         elif timed_out:
             error = ScanTimeoutError(
                 "it took longer than the time limit and its worker was killed; raise "

@@ -40,8 +40,8 @@ Route = Literal["network", "disk"]
 #: Requests that one worker may have under way, to choose from.
 REQUESTS = (4, 8, 16, 32, 64)
 #: Source bytes held ahead, in usual scans, to choose from. One keeps the next scan coming; two
-#: keep on when a small scan is followed by a large one; less is for machines of little memory.
-AHEAD_SCANS = (0.0, 0.5, 1.0, 2.0)
+#: keep on when a small scan is followed by a large one.
+AHEAD_SCANS = (1.0, 2.0)
 #: How much slower transfers are taken to be when a setting is chosen: scans differ and stores have
 #: slow moments, and what only just keeps up on average leaves processors idle (simulated: a tenth).
 HASTE = 1.5
@@ -327,11 +327,12 @@ def best_setting(
         connection_bytes_per_second=cost.connection_bytes_per_second / HASTE,
     )
     tried = []
+    most_ahead = max(0.0, resources.memory_bytes - cost.memory_bytes)  # of a single worker
     for ahead in AHEAD_SCANS:
         for requests in REQUESTS:
             one = Setting(
                 workers=1,
-                ahead_bytes=math.ceil(ahead * cost.fetch_bytes),
+                ahead_bytes=int(min(ahead * cost.fetch_bytes, most_ahead)),
                 requests=min(requests, most_requests),
             )
             workers = _workers_for(slow, resources, one, most_workers, threads)
@@ -339,13 +340,7 @@ def best_setting(
     rates = [predict(slow, resources, one, threads).scans_per_second for one in tried]
     enough = (1 - EQUAL) * max(rates)
     equals = [one for one, rate in zip(tried, rates, strict=True) if rate >= enough]
-
-    def price(one: Setting) -> tuple[bool, float, int]:
-        # A whole scan ahead where it costs nothing: the model knows no unusual scans.
-        short = one.ahead_bytes < cost.fetch_bytes
-        return short, one.workers * worker_bytes(cost, one), one.requests
-
-    return min(equals, key=price)
+    return min(equals, key=lambda one: (one.workers * worker_bytes(cost, one), one.requests))
 
 
 def _workers_for(

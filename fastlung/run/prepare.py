@@ -13,6 +13,7 @@ from fastlung.run.estimate import Estimator
 from fastlung.run.forecast import with_known_network
 from fastlung.run.machine import probe
 from fastlung.run.need import computing_bytes
+from fastlung.run.outside import segmenter_of
 from fastlung.run.plan import MOST_WORKERS, plan_run, resources_of
 from fastlung.run.remember import recall
 from fastlung.run.resume import SinkContents, check_sink, source_groups
@@ -104,6 +105,7 @@ def prepare(
     """
     places, sink_store = open_source(source, options.storage), open_store(sink, options.storage)
     places.check()
+    segmenter_of(config)  # refused here, not once a scan
     sink_store.check_sink()
     names_key = load_names_key() if config.names == "hash" else b""
     check_sink(sink_store, config, names_key, options)

@@ -30,6 +30,8 @@ from fastlung.io.volumes import index_volume, load_volume
 from fastlung.limits import check_listing, limits_in_force
 from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
+from fastlung.run.outside import segmenter_of
+from fastlung.run.resume import RUN_FILE
 from fastlung.scan import Flag, ScanResult
 
 if TYPE_CHECKING:
@@ -141,7 +143,8 @@ def preview(
     try:
         result = _as_written(open_scan(path, storage=storage))
     except ObjectNotFoundError:
-        result = process_scan(_read(str(path), number, config, storage), config)
+        raw = _read(str(path), number, config, storage)
+        result = process_scan(raw, config, segment=segmenter_of(config))
     wanted = _slice(result.grid, slice_number, slice_mm)
     return Picture(png=picture(result, wanted))
 
@@ -171,6 +174,8 @@ def _read(path: str, number: int | None, config: Config, storage: StoreOptions) 
             f"{path}: nothing to draw; expected a scan of a sink (SINK/scans/NAME), a folder of "
             "DICOM slices, an archive of them, or a MetaImage or NIfTI volume"
         )
+    if any(info.key == RUN_FILE for group in groups for info in group.objects):
+        raise ConfigError(f"{path} is a sink; name one of its scans, {path}/scans/NAME")
     if len(groups) > 1:
         raise ConfigError(
             f"{path} holds several folders or volumes, {groups[0].label} and {groups[1].label} "

@@ -61,10 +61,10 @@ class Member:
 
     @property
     def suspect(self) -> int:
-        """Whose fault it is if the worker is lost now: what it had begun last."""
+        """Whose fault it is if the worker is lost now: what it had begun last; -1 for nobody's."""
         if self.overdue is not None:
             return self.overdue
-        return list(self.begun)[-1] if self.begun else next(iter(self.handed), -1)
+        return list(self.begun)[-1] if self.begun else -1
 
     def give(self, chunk: tuple[Handed[Parcel], ...]) -> None:
         """Hand groups over."""

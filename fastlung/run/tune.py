@@ -41,9 +41,17 @@ PLAIN = 1.3
 PATIENCE_WINDOWS, LONGEST_PATIENCE = 2, 64
 #: Workers are multiplied by this at once, at most; and by that where the model knows no reason why
 #: processors are idle.
-GROWTH, PROBE = 4.0, 1.2
+GROWTH, PROBE = 4.0, 1.5
+#: Reading is much slower than planned from this factor on; then workers may grow by that before
+#: anything else is known.
+MUCH_SLOWER, EARLY_GROWTH = 1.5, 2.0
+#: What is left of the workers where memory gets scarce.
+SHRINK = 0.8
 #: Part of the processors from which on they count as busy: more workers gain nothing.
 BUSY = 0.92
+#: Computing for longer than this many times all processor seconds means waiting for processors:
+#: more workers than processors, or other programs beside them, such as the store itself.
+CROWDED = 1.15
 #: What a network is taken to carry beyond what it was seen to carry when it bound.
 MARGIN = 1.05
 #: Memory that stays free whatever happens, as a part of the budget.
@@ -147,10 +155,11 @@ class Tuner:
         self._begun: Progress | None = None
         self._settled = True  # nothing was begun before
         self._windows = 0
+        self._looked = cost.source != "network"
         self._before: tuple[Setting, _Window] | None = None
         self._promised = 1.0
         self._patience, self._wait = PATIENCE_WINDOWS, 0
-        self._probes = 0
+        self._probes = -1
         self._held_until_groups = 0
 
     @classmethod
@@ -210,6 +219,8 @@ class Tuner:
             self._begun = progress
         if self._short_of_memory(progress):
             return self.setting
+        if not self._looked:
+            self._look_early(progress)
         groups = progress.groups - self._begun.groups
         if not self._settled:
             # Until each worker has ended what it had begun before, a rate belongs to no setting.
@@ -225,6 +236,33 @@ class Tuner:
             self._measure(window)
             self._decide(window)
         return self.setting
+
+    def _look_early(self, progress: Progress) -> None:
+        """Do not wait for the first scans to end, if reading them is much slower than planned."""
+        planned = self._planned
+        if progress.fetched_bytes < self.setting.workers * planned.fetch_bytes:
+            return
+        self._looked = True
+        each = progress.fetch_seconds / progress.fetched_bytes
+        slower = _over(each, request_seconds(planned, "fetch") / planned.fetch_bytes)
+        if slower is None or slower < MUCH_SLOWER or self._windows:
+            return
+        self.calibration = replace(self._known, requests=slower * self._known.requests)
+        self._cost = self._corrected()
+        best = self._best(progress, EARLY_GROWTH)
+        if best.workers >= self.setting.workers and best != self.setting:
+            words = _words(best, self.setting)
+            self._begun = progress
+            self._go(best, f"{words}: reading takes {slower:.1f} times as long as planned")
+
+    def _best(self, progress: Progress, growth: float) -> Setting:
+        """What the model would choose, not too far from what holds."""
+        return best_setting(
+            self._cost,
+            self._resources,
+            most_workers=min(self._room(progress), math.ceil(growth * self.setting.workers)),
+            most_requests=self._most_requests,
+        )
 
     def _decide(self, window: _Window) -> None:
         if self._before is not None:
@@ -290,37 +328,31 @@ class Tuner:
     def _try(self, window: _Window) -> None:
         """Change something, if the model or an idle processor gives reason to."""
         now, why = self.expected, ""
-        best = best_setting(
-            self._cost,
-            self._resources,
-            most_workers=min(self._room(window.end), math.ceil(GROWTH * self.setting.workers)),
-            most_requests=self._most_requests,
-        )
-        promised = predict(self._cost, self._resources, best)
-        if promised.scans_per_second >= WORTH_TRYING * now.scans_per_second:
+        best = self._best(window.end, GROWTH)
+        promised = predict(self._cost, self._resources, best).scans_per_second
+        gain = promised / now.scans_per_second
+        if gain >= WORTH_TRYING:
             why = f"trying {_words(best, self.setting)}: {now.sentence}"
-        elif self._cpu_used(window) < BUSY:
+        elif not self._is_busy(window):
             # Processors are idle and the model does not know why: scans differ, after all.
             best = self._probe(window)
             why = f"trying {_words(best, self.setting)}: processors are idle"
         if best != self.setting and why:
-            self._before = (self.setting, window)
-            self._promised = promised.scans_per_second / now.scans_per_second
+            self._before, self._promised = (self.setting, window), gain
             self._go(best, why)
 
     def _probe(self, window: _Window) -> Setting:
-        """More of something: of workers and of what is held ahead, in turn."""
-        self._probes += 1
+        """More of something: of requests and what is held ahead, and of workers, in turn."""
         setting = self.setting
-        more = min(math.ceil(PROBE * setting.workers), self._room(window.end))
-        if self._probes % 2 and more > setting.workers:
-            return replace(setting, workers=more)
-        ahead = max(2 * setting.ahead_bytes, int(self._cost.fetch_bytes))
-        requests = min(2 * setting.requests, self._most_requests)
-        wider = replace(setting, ahead_bytes=ahead, requests=requests)
-        if wider.workers * worker_bytes(self._cost, wider) <= self._resources.memory_bytes:
-            return wider
-        return setting
+        wider = replace(setting, requests=min(2 * setting.requests, self._most_requests))
+        longer = replace(wider, ahead_bytes=2 * setting.ahead_bytes)
+        if longer.workers * worker_bytes(self._cost, longer) <= self._resources.memory_bytes:
+            wider = longer
+        room = self._room(window.end)
+        more = replace(setting, workers=min(math.ceil(PROBE * setting.workers), room))
+        choices = [one for one in (wider, more) if one != setting] or [setting]
+        self._probes += 1
+        return choices[self._probes % len(choices)]
 
     def _judge(self, window: _Window, before: tuple[Setting, _Window]) -> None:
         """Keep what was tried, or go back."""
@@ -329,13 +361,13 @@ class Tuner:
         words = _words(self.setting, setting)
         if gain >= WORTH_KEEPING:
             self._patience = PATIENCE_WINDOWS
-            self.why = f"{words}: {gain - 1:.0%} faster"
+            self.why = f"{words}: {gain - 1:+.0%}"
             return
         self._wait, self._patience = self._patience, min(2 * self._patience, LONGEST_PATIENCE)
-        cpu = self._cpu_used(window)
-        if cpu < BUSY:
+        if not self._is_busy(window):
             self._learn_network(window)
-        self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {cpu:.0%} busy")
+        cpu = self._cpu_used(window)
+        self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {cpu:.0%} used")
 
     def _learn_network(self, window: _Window) -> None:
         """More was asked of it than it carries, or of the store behind it."""
@@ -362,7 +394,7 @@ class Tuner:
         setting = self.setting
         if setting.workers == 1 and not setting.ahead_bytes:
             return False
-        fewer = max(1, math.floor(setting.workers / PROBE))
+        fewer = max(1, math.floor(setting.workers * SHRINK))
         ahead = setting.ahead_bytes if setting.workers > 1 else setting.ahead_bytes // 2
         # What runs is not stopped: memory comes back as scans end.
         self._held_until_groups = progress.groups + setting.workers
@@ -377,9 +409,14 @@ class Tuner:
     def _room(self, progress: Progress) -> int:
         """Workers that memory has room for, by what is planned and by what is free."""
         spare = SPARE_MEMORY * self._resources.memory_bytes
-        each = max(progress.peak_worker_bytes, worker_bytes(self._cost, self.setting), 1)
+        each = max(1.0, worker_bytes(self._cost, self.setting))
         more = max(0, int((progress.memory_available_bytes - spare) // each))
         return max(1, min(self._most_workers, self.setting.workers + more))
+
+    def _is_busy(self, window: _Window) -> bool:
+        """Whether no processor is idle, be it others that use some of them."""
+        crowded = window.grown("compute_seconds") > CROWDED * window.grown("cpu_seconds")
+        return crowded or self._cpu_used(window) >= BUSY
 
     def _cpu_used(self, window: _Window) -> float:
         seconds = max(1e-9, window.grown("seconds"))

@@ -8,11 +8,12 @@ is `fastlung.run.group`'s.
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections import deque
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import StoreError
@@ -103,7 +104,7 @@ class Workbench:
         self._changed = threading.Condition()
         self._finishing = False
         self._stack = ExitStack()
-        self._cpu_before = self._cpu_counted = time.process_time()
+        self._cpu_before = self._cpu_told = time.process_time()
         self._compute_seconds = self._fetch_wait_seconds = 0.0
 
     def __enter__(self) -> Self:
@@ -178,8 +179,7 @@ class Workbench:
         if order is None:
             return False
         number = order.handed.number
-        clock, started = Stopwatch(self._cpu_counted), time.perf_counter()
-        waited = self._storer.waited_seconds
+        clock, started, waited = Stopwatch(), time.perf_counter(), self._storer.waited_seconds
         self._post(Began(number=number))
         run = GroupRun(
             job=self._job,
@@ -197,7 +197,6 @@ class Workbench:
         except StoreError as error:
             self._post(Broke(error=error))
             return False
-        self._cpu_counted = clock.cpu_counted
         waited = self._storer.waited_seconds - waited
         fetch_wait = clock.total.get("fetch", 0.0)
         self._fetch_wait_seconds += fetch_wait
@@ -264,7 +263,7 @@ class Workbench:
             self._post(
                 Ended(
                     number=number,
-                    outcomes=committed.result(),
+                    outcomes=self._with_all_cpu_seconds(committed.result()),
                     peak_bytes=peak_bytes,
                     tally=self.tally(),
                 )
@@ -272,3 +271,16 @@ class Workbench:
         else:  # memory ran out, or a bug; the driver can still say so in the sink
             words = f"raised {type(error).__name__} while it wrote"
             self._post(GaveBack(number=number, need_bytes=0, words=words))
+
+    def _with_all_cpu_seconds(self, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
+        """
+        Count what this process has spent since the last group was committed.
+
+        Threads that read and write work beside the scan that is computed. So each second is
+        counted once; the record in the sink could not know those of its own writing.
+        """
+        now = time.process_time()
+        spent, self._cpu_told = now - self._cpu_told, now
+        others = math.fsum(one.cpu_seconds.get("process", 0.0) for one in outcomes[1:])
+        process = {**outcomes[0].cpu_seconds, "process": max(0.0, spent - others)}
+        return (replace(outcomes[0], cpu_seconds=process), *outcomes[1:])

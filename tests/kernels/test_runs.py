@@ -12,7 +12,6 @@ from fastlung.kernels import morphology
 from fastlung.kernels.labels import fill_holes, label, label_slices
 from fastlung.kernels.runs import (
     complement,
-    contacts,
     difference,
     magnified,
     means,
@@ -24,6 +23,7 @@ from fastlung.kernels.runs import (
     sizes,
     slice_sizes,
     union,
+    within,
 )
 from fastlung.kernels.threshold import runs_at_most
 
@@ -145,18 +145,6 @@ def test_measures_by_label(mask):
 
 
 @given(masks())
-def test_contacts_are_the_overlaps_of_neighbouring_slices(mask):
-    runs = runs_of(mask)
-    labels, _ = label_slices(runs, 4)
-    truth = labels_of(runs, labels)
-
-    lower, upper = truth[:-1].ravel(), truth[1:].ravel()
-    both = (lower > 0) & (upper > 0)
-    expected = sorted(set(zip(lower[both].tolist(), upper[both].tolist(), strict=True)))
-    assert [tuple(pair) for pair in contacts(runs, labels).tolist()] == expected
-
-
-@given(masks())
 def test_select_and_paint_write_only_what_was_chosen(mask):
     runs = runs_of(mask)
     labels, _ = label(runs, 26)
@@ -166,6 +154,15 @@ def test_select_and_paint_write_only_what_was_chosen(mask):
     paint(chosen, np.full(chosen.starts.size, 5, np.uint8), volume)
 
     np.testing.assert_array_equal(volume, np.where(labels_of(runs, labels) == 1, 5, 9))
+
+
+@given(masks(), st.integers(0, 140), st.integers(0, 140))
+def test_within_keeps_some_columns(mask, left, right):
+    found = within(runs_of(mask), left, right)
+
+    columns = np.arange(mask.shape[2])
+    np.testing.assert_array_equal(mask_of(found), mask & (columns >= left) & (columns < right))
+    assert (found.starts < found.stops).all()
 
 
 @given(masks(), st.tuples(*[st.integers(1, 4)] * 3))

@@ -2,21 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
-from simulation.simulator import SimulatedMachine, SimulatedScan
+from simulation.simulator import Ended, SimulatedMachine, SimulatedScan, Simulation
 
 from fastlung.config import build_config, build_run_options
-from fastlung.run.calibration import Calibration, Routes, scan_cost
+from fastlung.run.calibration import ASSUMED, Calibration, Routes, scan_cost
 from fastlung.run.machine import Machine
 from fastlung.run.need import ScanSize, computing_bytes, output_voxels
 from fastlung.run.plan import memory_budget, plan_run, resources_of
+from fastlung.run.setting import Setting
 from fastlung.run.tune import Tuner
 
 GIB = 2**30
 CONFIG = build_config()
 OVER_S3 = Routes(source="network", sink="network")
+#: Fixed settings that are tried: workers for each CPU, usual scans ahead, requests.
+WORKERS, AHEAD, REQUESTS = (0.5, 0.75, 1, 1.25, 1.5, 2, 3, 4, 6), (1, 2), (4, 16, 64)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -63,8 +67,8 @@ def sizes_of(case: Case) -> list[ScanSize]:
 class Prepared:
     """What a run of a case needs: the plan of `fastlung`, and scans as they truly are."""
 
-    def __init__(self, case: Case) -> None:
-        self.case = case
+    def __init__(self, case: Case, calibration: Calibration = ASSUMED) -> None:
+        self.case, self.calibration = case, calibration
         free = int(0.95 * case.memory_bytes)
         known = case.network_bytes_per_second if case.link_is_known else None
         self.machine = Machine(
@@ -80,7 +84,10 @@ class Prepared:
         self.budget_bytes, _ = memory_budget(self.machine, options)
         sizes = sizes_of(case)
         self.sizes = [one for one in sizes if computing_bytes(one, CONFIG) <= self.budget_bytes]
-        self.plan = plan_run(self.sizes, self.machine, CONFIG, options, routes=OVER_S3)
+        self.resources = resources_of(self.machine, self.budget_bytes, calibration)
+        self.plan = plan_run(
+            self.sizes, self.machine, CONFIG, options, routes=OVER_S3, calibration=calibration
+        )
         self.scans = [
             SimulatedScan(
                 cost=scan_cost(one, CONFIG, OVER_S3, case.truth),
@@ -92,8 +99,36 @@ class Prepared:
 
     def tuner(self) -> Tuner:
         return Tuner.of_plan(
-            self.plan, self.sizes, CONFIG, OVER_S3, resources_of(self.machine, self.budget_bytes)
+            self.plan, self.sizes, CONFIG, OVER_S3, self.resources, calibration=self.calibration
         )
+
+    def planned_again(self, calibration: Calibration) -> Prepared:
+        """The same machine and scans, with what a run has measured."""
+        return Prepared(self.case, calibration)
+
+
+def simulate(prepared: Prepared, tuner: Tuner | None, setting: Setting | None = None) -> Ended:
+    """Run a case: by the plan or a fixed setting, with or without a tuner."""
+    return Simulation(
+        prepared.scans,
+        prepared.simulated,
+        setting or prepared.plan.setting,
+        budget_bytes=prepared.budget_bytes,
+        longest_chunk=prepared.plan.chunk_size,
+        tuner=tuner,
+    ).run()
+
+
+def best_of_grid(prepared: Prepared) -> tuple[Setting, Ended]:
+    """The best of all fixed settings of a grid, found by trying every one of them."""
+    usual = sum(one.source_bytes for one in prepared.scans) // len(prepared.scans)
+    workers = {max(1, round(part * prepared.case.cpus)) for part in WORKERS}
+    settings = [
+        Setting(workers=one, ahead_bytes=ahead * usual, requests=requests)
+        for one, ahead, requests in itertools.product(sorted(workers), AHEAD, REQUESTS)
+    ]
+    ended = [(one, simulate(prepared, None, one)) for one in settings]
+    return min(ended, key=lambda pair: pair[1].seconds)
 
 
 def least_seconds(prepared: Prepared) -> float:
@@ -109,14 +144,11 @@ def least_seconds(prepared: Prepared) -> float:
         for one in scans
     )
     held = sum(one.need_bytes * one.cost.compute_cpu_seconds for one in scans)
+    longest = max(one.cost.compute_cpu_seconds for one in scans)
     return max(
         processors / machine.cpus,
         sum(one.cost.fetch_bytes for one in scans) / machine.network_bytes_per_second,
         sum(one.cost.store_bytes for one in scans) / machine.network_bytes_per_second,
         held / prepared.budget_bytes,
-        max(one.cost.compute_cpu_seconds for one in scans),
+        longest,
     )
-
-
-def with_truth(case: Case, **truth: float) -> Case:
-    return replace(case, truth=replace(case.truth, **truth))

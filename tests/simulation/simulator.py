@@ -17,11 +17,13 @@ import heapq
 import itertools
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastlung.run.dispatch import Dispatcher
-from fastlung.run.model import ScanCost
 from fastlung.run.setting import Progress, Setting
+
+if TYPE_CHECKING:
+    from fastlung.run.model import ScanCost
 
 #: Processors that clients of the store may take from computing, at most.
 CLIENTS = 0.95

@@ -206,7 +206,9 @@ def _regular_files(path: Path) -> tuple[_Folder, dict[str, str]]:
             status = os.stat(file)  # noqa: PTH116 -- paths of pathlib take three times as long
         except FileNotFoundError:
             if file == str(path):
-                raise ObjectNotFoundError("no such file or folder") from None
+                raise ObjectNotFoundError(
+                    f"{path}: no such file or folder; is it spelt right, and mounted here?"
+                ) from None
             odd[name] = "a link to nothing"
             continue
         except OSError as error:
