@@ -53,17 +53,27 @@ def docs(session):
     session.run("sphinx-build", "-n", "-W", "-b", "html", "docs", "docs/_build/html")
 
 
+BENCH_PATHS = {"PYTHONPATH": "tests:bench", "PYTHONSAFEPATH": "1"}
+
+
 @nox.session(default=False)
 def bench(session):
     """Ratios to yardsticks against this CPU's baseline; --update stores, --table shows rivals."""
     session.install(".", *group("bench"))
-    paths = {"PYTHONPATH": "tests:bench", "PYTHONSAFEPATH": "1"}
     if "--table" in session.posargs:
         session.run("pytest", "bench", "--benchmark-enable", "--benchmark-columns=min,median")
         return
-    session.run("python", "bench/regression.py", *session.posargs, env=paths)
+    session.run("python", "bench/regression.py", *session.posargs, env=BENCH_PATHS)
     if "--update" in session.posargs:
-        session.run("python", "bench/tables.py", env=paths)
+        session.run("python", "bench/tables.py", env=BENCH_PATHS)
+
+
+@nox.session(default=False, name="bench-torch")
+def bench_torch(session):
+    """TorchIO and MONAI beside the others, added to this CPU's baseline; installs torch."""
+    session.install(".", *group("bench"), *group("bench-torch"))
+    session.run("python", "bench/regression.py", "--torch", env=BENCH_PATHS)
+    session.run("python", "bench/tables.py", env=BENCH_PATHS)
 
 
 @nox.session(default=False)
@@ -82,11 +92,12 @@ def campaign(session):
 
 @nox.session(default=False)
 def simulate(session):
-    """The scheduler on 144 machines in virtual time, some minutes; --table prints every one."""
+    """The scheduler on 144 machines in virtual time; --table prints more, --validation runs."""
     session.install(".", *group("test"))
-    if "--table" in session.posargs:
-        session.run("python", "-m", "simulation.table", env={"PYTHONPATH": "tests"})
-        return
+    for name in ("table", "validation"):
+        if f"--{name}" in session.posargs:
+            session.run("python", "-m", f"simulation.{name}", env={"PYTHONPATH": "tests"})
+            return
     session.run("pytest", "tests/simulation", *session.posargs, env={"FASTLUNG_SIMULATE": "whole"})
 
 

@@ -218,7 +218,7 @@ def test_a_run_asks_and_its_digest_tells(tmp_path, command, workers):
     (scan,) = (sink / "scans").iterdir()
     metadata = json.loads((scan / "metadata.json").read_text())
     assert metadata["flags"][0]["name"] == "mask_replaced"
-    assert metadata["labels"]["3"] == "airway"
+    assert metadata["labels"]["3"] == "trachea and main bronchi"
     assert set(np.unique(np.load(scan / "mask.npy"))) == {0, 1, 2}
     assert metadata["config_digest"] != build_config(spacing_mm=5.0).digest
     assert not [path for path in Path(sink).rglob("*") if CANARY.encode() in _content(path)]

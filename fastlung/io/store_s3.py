@@ -306,7 +306,7 @@ class S3Store:
 
         def send(at: Bucket) -> None:
             obstore.put(
-                at.mover,
+                at.mover(size_bytes),
                 full,
                 pieces,
                 use_multipart=size_bytes > SINGLE_PUT_BYTES,
@@ -343,14 +343,15 @@ class S3Store:
         def once(at: Bucket) -> bool:
             nonlocal tries
             tries += 1
+            mover = at.mover(len(data))
             try:
-                obstore.put(at.mover, full, data, mode="create", use_multipart=False)
+                obstore.put(mover, full, data, mode="create", use_multipart=False)
             except AlreadyExistsError as error:
                 if refusal_of(error).status == CONFLICT:
                     raise TornError from None  # two creators at once, neither of them done yet
                 # Our own first try may have arrived while its answer was lost.
                 try:
-                    return tries > 1 and bytes(obstore.get(at.mover, full).bytes()) == data
+                    return tries > 1 and bytes(obstore.get(mover, full).bytes()) == data
                 except FileNotFoundError:
                     raise TornError from None  # removed again meanwhile
             return True
@@ -373,7 +374,7 @@ class S3Store:
         """
         full = self._writable(key)
         try:
-            self._asked("remove", key, lambda at: obstore.delete(at.mover, full))
+            self._asked("remove", key, lambda at: obstore.delete(at.mover(0), full))
         except ObjectNotFoundError:
             return
 
