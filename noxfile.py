@@ -76,6 +76,14 @@ def bench_torch(session):
     session.run("python", "bench/tables.py", env=BENCH_PATHS)
 
 
+@nox.session(name="bench-s3", default=False)
+def bench_s3(session):
+    """Bucket to bucket against the bound of the processors; ``-- FOLDER --notebook 4`` and more."""
+    session.install(".", *group("bench"))
+    paths = {"PYTHONPATH": "tests", "PYTHONSAFEPATH": "1"}
+    session.run("python", "bench/s3_to_s3.py", *session.posargs, env=paths)
+
+
 @nox.session(default=False)
 def fuzz(session):
     """20,000 damaged series; arguments go to tests/fuzz.py, as in ``-- --seed 7 --case 123``."""
@@ -92,11 +100,12 @@ def campaign(session):
 
 @nox.session(default=False)
 def simulate(session):
-    """The scheduler on 144 machines in virtual time, some minutes; --table prints every one."""
+    """The scheduler on 144 machines in virtual time; --table prints more, --validation runs."""
     session.install(".", *group("test"))
-    if "--table" in session.posargs:
-        session.run("python", "-m", "simulation.table", env={"PYTHONPATH": "tests"})
-        return
+    for name in ("table", "validation"):
+        if f"--{name}" in session.posargs:
+            session.run("python", "-m", f"simulation.{name}", env={"PYTHONPATH": "tests"})
+            return
     session.run("pytest", "tests/simulation", *session.posargs, env={"FASTLUNG_SIMULATE": "whole"})
 
 

@@ -58,6 +58,7 @@ class Ended:
     peak_bytes: float
     settings: tuple[tuple[float, Setting, str], ...]
     groups: int
+    committed_at: tuple[float, ...]
 
 
 class Clock:
@@ -123,6 +124,7 @@ class Simulation:
         self.memory = self.peak = 0.0
         self.out_of_work_at: float | None = None
         self.settings = [(0.0, setting, "")]
+        self.committed_at: list[float] = []
 
     def run(self) -> Ended:
         for number in range(self.setting.workers):
@@ -143,6 +145,7 @@ class Simulation:
             peak_bytes=self.peak,
             settings=tuple(self.settings),
             groups=int(self.sums["groups"]),
+            committed_at=tuple(self.committed_at),
         )
 
     def _advance(self, seconds: float) -> None:
@@ -212,8 +215,10 @@ class Simulation:
             return
         cost = worker.coming.task.cost
         at_once = max(1.0, min(self.setting.requests, cost.fetch_requests))
-        requests = cost.fetch_requests * cost.first_byte_seconds
-        requests += cost.fetch_bytes / cost.connection_bytes_per_second
+        requests = 0.0
+        if cost.source == "network":
+            requests = cost.fetch_requests * cost.first_byte_seconds
+            requests += cost.fetch_bytes / cost.connection_bytes_per_second
         seconds = max(cost.fetch_cpu_seconds, requests / at_once, 1e-6)
         worker.fetching = part
         flow = self._flow("in", cost.fetch_bytes, cost.fetch_cpu_seconds, seconds, at_once)
@@ -256,8 +261,10 @@ class Simulation:
         worker.storing = handed
         cost = handed.task.cost
         at_once = max(1.0, min(self.setting.requests, cost.store_requests))
-        requests = cost.store_requests * cost.first_byte_seconds
-        requests += cost.store_bytes / cost.connection_bytes_per_second
+        requests = 0.0
+        if cost.sink == "network":
+            requests = cost.store_requests * cost.first_byte_seconds
+            requests += cost.store_bytes / cost.connection_bytes_per_second
         seconds = max(cost.store_cpu_seconds, requests / at_once, 1e-6)
         flow = self._flow("out", cost.store_bytes, cost.store_cpu_seconds, seconds, at_once)
         self.going.push(seconds, next(self.numbers), (self._stored, worker, flow))
@@ -268,6 +275,7 @@ class Simulation:
         self.dispatcher.ended(worker.number, handed.number, int(worker.peak_bytes))
         worker.peak_bytes = worker.memory_bytes
         self.sums["groups"] += 1
+        self.committed_at.append(self.now)
         self.sums["committed_bytes"] += handed.task.source_bytes
         if worker.blocked is not None:
             self._store(worker, worker.blocked)
