@@ -120,13 +120,15 @@ def _costs(costs) -> str:
         parts.append("\n".join(rows))
     if "cores" in costs:
         cores = costs["cores"]
+        busy = cores["load"] > 0.5  # noqa: PLR2004
         verdict = "met" if cores["speedup"] >= CORES_AT_LEAST else "**missed**"
         parts.append(
             "### Two cores, many scans\n\n"
             f"Two workers do {cores['speedup']:.2f} times the scans a second of one "
             f"({cores['low']:.2f} to {cores['high']:.2f}; target {CORES_AT_LEAST:g}, {verdict}), "
             "by the wall clock, start-up apart. Before it began, "
-            f"{cores['load']:.1f} other processes wanted a core on average.\n"
+            f"{cores['load']:.1f} other processes wanted a core on average"
+            + ("; on a machine as busy as that the number says little.\n" if busy else ".\n")
         )
     return "\n".join(parts)
 
