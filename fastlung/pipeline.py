@@ -16,7 +16,7 @@ import numpy as np
 
 from fastlung.cropping import Box, box_of_body, box_of_lungs, cut_array, cut_grid, fitted, widened
 from fastlung.errors import SegmenterError
-from fastlung.grt123 import only_lungs
+from fastlung.grt123 import OUTSIDE, only_lungs
 from fastlung.hounsfield import DARKEST_HU, PADDING_HU, scale_arrays, to_hu, tutorial_hu
 from fastlung.kernels.fused import UNSEEN, count_padding, resample_stored
 from fastlung.limits import beyond, limits_in_force
@@ -91,7 +91,7 @@ def process_scan(
         has been allocated by then.
     """
     if config.recipe == "grt123":
-        return _by_grt123(raw, config, stage, segment)
+        return _fitted(_by_grt123(raw, config, stage, segment), config, stage)
     volume, grid, padded = _resampled(raw, config, threads, stage)
     with stage("mask"):
         mask, litres, flags = _segmented(volume, grid, config, segment)
@@ -111,7 +111,7 @@ def process_scan(
             result = _cropped(result, config)
     with stage("normalise"):
         result = replace(result, image=_valued(result.image, config))
-    return result if config.size is None else _fitted(result, config, config.size)
+    return _fitted(result, config, stage)
 
 
 def _resampled(
@@ -132,12 +132,7 @@ def _resampled(
         grid = grid_from_corner(raw.grid, spacing_mm, samples.bounds_mm, ras_corner(orientation))
     else:
         grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=samples.bounds_mm)
-    if math.prod(grid.shape) > limits_in_force().output_voxels:
-        raise beyond(
-            "output_voxels",
-            f"the output would have {grid.shape} voxels: ask for a coarser spacing, or look at the "
-            "slice positions",
-        )
+    _refuse_absurd(grid)
     targets = aligned_targets(raw.grid, grid)
     if config.antialias:
         samples = samples.smoothed(raw.grid, grid)
@@ -151,6 +146,16 @@ def _resampled(
             volume, padded = _measured_only(raw, samples, targets, config.order, threads)
     upright = np.ascontiguousarray(turned(volume, orientation))
     return upright, canonical_grid(grid, orientation), padded
+
+
+def _refuse_absurd(grid: Grid) -> None:
+    """Refuse more output than the limits in force allow, before it is allocated."""
+    if math.prod(grid.shape) > limits_in_force().output_voxels:
+        raise beyond(
+            "output_voxels",
+            f"the output would have {grid.shape} voxels: ask for a coarser spacing, or look at the "
+            "slice positions",
+        )
 
 
 def _measured_only(
@@ -234,6 +239,7 @@ def _by_grt123(raw: RawScan, config: Config, stage: Stage, segment: Segmenter | 
         orientation = orientation_of(acquired)
         hu = np.ascontiguousarray(turned(hu, orientation))
     grid = canonical_grid(acquired, orientation)
+    _refuse_absurd(target_grid(grid, config.spacing_mm, align="corners"))
     with stage("mask"):
         mask, litres, flags = _segmented(hu, grid, config, segment)
     with stage("resample"):
@@ -246,11 +252,19 @@ def _valued(hu: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:
     return windowed(hu, config.dtype, config.window_hu, config.zero_centre, config.standardise)
 
 
-def _fitted(result: ScanResult, config: Config, size: tuple[int, int, int]) -> ScanResult:
-    """The middle of a result, with air around it; around standardised numbers their mean."""
-    air = _valued(np.full((1, 1, 1), PADDING_HU, np.int16), config)[0, 0, 0]
-    fill = 0.0 if config.standardise else air
-    image, offset = fitted(result.image, size, fill)
+def _fitted(result: ScanResult, config: Config, stage: Stage) -> ScanResult:
+    """The middle of a result in the size asked for, if one was, and around it what is outside."""
+    size = config.size
+    if size is None:
+        return result
+    if config.recipe == "grt123":
+        fill = float(OUTSIDE)
+    elif config.standardise is not None:
+        fill = 0.0  # their mean, as TorchIO's padding does
+    else:
+        fill = float(_valued(np.full((1, 1, 1), PADDING_HU, np.int16), config)[0, 0, 0])
+    with stage("crop"):
+        image, offset = fitted(result.image, size, fill)
     whole = result.crop or Crop(offset=(0, 0, 0), full_shape=result.grid.shape)
     z, y, x = np.add(whole.offset, offset).tolist()
     box = Box(offset, (offset[0] + size[0], offset[1] + size[1], offset[2] + size[2]))

@@ -120,6 +120,7 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
     # How much a crop takes away is known only once lungs or body are found: as if nothing.
     part = 0 if config.crop == "none" else volume + mask
     search = int(CROP_SCRATCH_BYTES[config.crop] * out)
+    fitted = 0 if config.size is None else image + mask
     views = PICTURE_BYTES + (out if config.mask == "none" else 0)
     compressed = 0 if config.format == "npy" else image + mask
     return {
@@ -127,7 +128,7 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
         "resample": held + stored + hu + turned + volume,
         "mask": held + stored + hu + volume + found + scratch,
         "crop": held + stored + hu + volume + mask + search + part,
-        "normalise": held + stored + hu + volume + mask + part + windowed,
+        "normalise": held + stored + hu + volume + mask + part + windowed + fitted,
         "encode": held + image + mask + compressed,
         "picture": held + image + mask + compressed + (0 if config.preview == "none" else views),
     }
