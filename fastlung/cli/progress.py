@@ -266,8 +266,8 @@ class Bar:
                 self._show(event)
 
     def _find(self, groups: int, *, listed: bool) -> None:
-        self._total, self._listed = groups, listed
-        self._bar.update(self._task, total=groups if listed else None)
+        self._total, self._listed = groups, self._listed or listed
+        self._bar.update(self._task, total=groups if self._listed else None)
 
     def _count(self, outcome: Outcome) -> None:
         self._groups.add(outcome.group)
