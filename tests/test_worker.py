@@ -261,6 +261,12 @@ def test_there_is_no_bubble_where_a_chunk_ends(job, monkeypatch):
     assert ended[-1].tally.fetched_bytes == sum(task.source_bytes for task in tasks(job))
 
 
+def test_threads_change_no_bit(job):
+    outcomes = [run_chunk(replace(job, threads=threads), tasks(job)[:1]) for threads in (1, 3)]
+    assert outcomes[0][0].status == "done"
+    assert outcomes[0][0].outputs == outcomes[1][0].outputs  # sizes and checksums
+
+
 def test_what_is_not_begun_can_be_dropped(job, monkeypatch):
     trace, news = Trace(monkeypatch), []
     with Workbench(job, news.append) as bench:
