@@ -53,17 +53,35 @@ def docs(session):
     session.run("sphinx-build", "-n", "-W", "-b", "html", "docs", "docs/_build/html")
 
 
+BENCH_PATHS = {"PYTHONPATH": "tests:bench", "PYTHONSAFEPATH": "1"}
+
+
 @nox.session(default=False)
 def bench(session):
     """Ratios to yardsticks against this CPU's baseline; --update stores, --table shows rivals."""
     session.install(".", *group("bench"))
-    paths = {"PYTHONPATH": "tests:bench", "PYTHONSAFEPATH": "1"}
     if "--table" in session.posargs:
         session.run("pytest", "bench", "--benchmark-enable", "--benchmark-columns=min,median")
         return
-    session.run("python", "bench/regression.py", *session.posargs, env=paths)
+    session.run("python", "bench/regression.py", *session.posargs, env=BENCH_PATHS)
     if "--update" in session.posargs:
-        session.run("python", "bench/tables.py", env=paths)
+        session.run("python", "bench/tables.py", env=BENCH_PATHS)
+
+
+@nox.session(default=False, name="bench-torch")
+def bench_torch(session):
+    """TorchIO and MONAI beside the others, added to this CPU's baseline; installs torch."""
+    session.install(".", *group("bench"), *group("bench-torch"))
+    session.run("python", "bench/regression.py", "--torch", env=BENCH_PATHS)
+    session.run("python", "bench/tables.py", env=BENCH_PATHS)
+
+
+@nox.session(name="bench-s3", default=False)
+def bench_s3(session):
+    """Bucket to bucket against the bound of the processors; ``-- FOLDER --notebook 4`` and more."""
+    session.install(".", *group("bench"))
+    paths = {"PYTHONPATH": "tests", "PYTHONSAFEPATH": "1"}
+    session.run("python", "bench/s3_to_s3.py", *session.posargs, env=paths)
 
 
 @nox.session(default=False)

@@ -4,7 +4,7 @@ import pytest
 from comparisons import COMPARISONS
 
 WAYS = [
-    pytest.param(job, way, id=f"{job.name} | {name}")
+    pytest.param(job, way, id=f"{job.key} | {name}")
     for job in COMPARISONS
     for name, way in {"fastlung": job.ours, **job.rivals}.items()
 ]
@@ -12,7 +12,7 @@ WAYS = [
 
 @pytest.mark.parametrize(("job", "way"), WAYS)
 def bench_job(benchmark, job, way):
-    benchmark.group = job.name
+    benchmark.group = job.key
     answer = way()
     if way is not job.ours:
         job.agree(job.ours(), answer)

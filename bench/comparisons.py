@@ -4,49 +4,41 @@ What is measured against what: one table for tests, benchmarks and the regressio
 Every `Comparison` names a job, our way of doing it, the ways people use today, and a yardstick: a
 fixed NumPy or SciPy computation that no change of ours can speed up. Shared machines are noisy, so
 only ratios within one run are kept. `agree` holds each rival to our answer before any clock starts.
-
-The scan is a synthetic chest of 180 slices of 512 x 512 at 1.8 x 0.68 x 0.68 mm with the noise of a
-low-dose scan; with ``FASTLUNG_BENCH_SCALE=4`` it has a quarter of the slices, rows and columns.
 """
 
-import atexit
-import os
-import shutil
-import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from functools import cache, partial
-from pathlib import Path
 from typing import Any
 
 import cc3d
 import fill_voids
+import mask_rivals
 import numpy as np
 import pydicom
+import rivals
 import SimpleITK as sitk  # noqa: N813  (everybody does)
-from dicom_writer import EXPLICIT, JPEG_LOSSLESS_SV1, JPEG_LS, RLE, ct_series
+from dicom_writer import EXPLICIT, JPEG_LOSSLESS_SV1, JPEG_LS, RLE
 from reference import mask_of
 from reference import tutorial_mask as scikit_image_mask
+from scans import SCANS, SPACING_MM, Scan, scratch
 from scipy import ndimage
 
 from fastlung.config import build_config
-from fastlung.demo.phantom import BODY_MM, phantom
+from fastlung.cropping import box_of_lungs
 from fastlung.hounsfield import to_hu
 from fastlung.io.dicom import read_series
+from fastlung.kernels import morphology
 from fastlung.kernels.intensity import normalise
-from fastlung.kernels.labels import label
+from fastlung.kernels.labels import fill_holes, label, label_slices
+from fastlung.kernels.runs import on_plane_border, select
 from fastlung.kernels.threshold import runs_at_most
 from fastlung.mask import lung_mask, tutorial_mask
 from fastlung.pipeline import process_scan
-from fastlung.resampling import (
-    aligned_targets,
-    resample_between,
-    sample_positions,
-    target_grid,
-)
 
-SCALE = int(os.environ.get("FASTLUNG_BENCH_SCALE", "1"))
-NOISE_HU = 60.0
+__all__ = ["COMPARISONS", "Comparison", "within_two_inside"]
+
+RADIUS_MM = 5.0 * SPACING_MM
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -58,6 +50,8 @@ class Comparison:
     ----------
     name : str
         What tables and baselines call it.
+    scan : str
+        Name of the scan it is done on.
     ours : callable
         Our way; takes nothing, returns the answer.
     yardstick : callable
@@ -69,191 +63,84 @@ class Comparison:
     """
 
     name: str
+    scan: str
     ours: Callable[[], Any]
     yardstick: Callable[[], Any]
     rivals: Mapping[str, Callable[[], Any]] = field(default_factory=dict)
     agree: Callable[[Any, Any], None]
 
-
-@cache
-def chest():
-    """The scan everything is measured on."""
-    shape = (180 // SCALE, 512 // SCALE, 512 // SCALE)
-    spacing_mm = (1.8 * SCALE, 0.68 * SCALE, 0.68 * SCALE)
-    drawn = phantom(shape, spacing_mm, noise_hu=NOISE_HU)
-    # Without its table, which cuts the outside air in two: the rivals' masks take the lower part
-    # of it for lung, and would be compared on another job than ours.
-    behind = int(drawn.grid.to_index((0.0, BODY_MM[1], 0.0))[1])
-    drawn.hu[:, behind:] = np.roll(drawn.hu, behind, axis=1)[:, behind:]
-    return drawn
+    @property
+    def key(self) -> str:
+        """Name and scan, as baselines file it."""
+        return f"{self.name} | {self.scan}"
 
 
-@cache
-def millimetre():
-    """The scan at 1 mm, what masks are made from."""
-    return resampled(1)
-
-
-@cache
-def runs():
-    return runs_at_most(millimetre(), -400)
-
-
-@cache
-def series_folder(transfer_syntax=EXPLICIT):
-    """The scan as DICOM files of a transfer syntax."""
-    folder = Path(tempfile.mkdtemp(prefix="fastlung-bench-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    files = ct_series(
-        (chest().hu + 1024).astype(np.uint16),
-        step_mm=chest().grid.spacing_mm[0],
-        pixel_spacing_mm=chest().grid.spacing_mm[1:],
-        intercept=-1024,
-        bits_stored=12,
-        transfer_syntax=transfer_syntax,
-    )
-    for name, data in files.items():
-        (folder / name).write_bytes(data)
-    return folder
-
-
-def corner_grid():
-    return target_grid(chest().grid, (1.0 * SCALE,) * 3, align="corners")
-
-
-def resampled(order):
-    grid = chest().grid
-    targets = aligned_targets(grid, corner_grid())
-    return resample_between(chest().hu, sample_positions(grid), targets, order)
-
-
-def scipy_zoom(order):
-    factors = np.divide(corner_grid().shape, chest().grid.shape)
-    return ndimage.zoom(chest().hu, factors, order=order, mode="nearest")
-
-
-def simpleitk_zoom(interpolator):
-    grid, wanted = chest().grid, corner_grid()
-    image = sitk.GetImageFromArray(chest().hu)
-    image.SetSpacing(grid.spacing_mm[::-1])
-    out = sitk.Resample(
-        image, wanted.shape[::-1], sitk.Transform(), interpolator, (0.0, 0.0, 0.0),
-        wanted.spacing_mm[::-1],
-    )  # fmt: skip
-    return sitk.GetArrayFromImage(out)
+# Yardsticks, all of the synthetic scan: those of the real one must not be missing without it.
 
 
 def zoom_of_a_part():
-    """A yardstick for resampling: SciPy, linear, a sixteenth of the scan."""
-    part = chest().hu[:, : 128 // SCALE, : 128 // SCALE]
-    return ndimage.zoom(part, 0.7, order=1)
+    """For resampling: SciPy, linear, a sixteenth of the scan."""
+    hu = SCANS[0].hu
+    return ndimage.zoom(hu[:, : hu.shape[1] // 4, : hu.shape[2] // 4], 0.7, order=1)
 
 
 def label_of_a_part():
-    """A yardstick for masks: SciPy's labels on a quarter of the slices."""
-    return ndimage.label(millimetre()[::4] <= -400)
+    """For masks: SciPy's labels on a quarter of the slices."""
+    return ndimage.label(SCANS[0].millimetre[::4] <= -400)
 
 
 def scaled():
-    """A yardstick for passes over the volume: NumPy in float32."""
-    return chest().hu.astype(np.float32) * np.float32(1.5) - np.float32(1024)
+    """For passes over the volume: NumPy in float32."""
+    return SCANS[0].hu.astype(np.float32) * np.float32(1.5) - np.float32(1024)
 
 
 def pydicom_headers():
-    """A yardstick for reading: pydicom over the headers of 40 files."""
-    files = sorted(series_folder().iterdir())[:40]
+    """For reading: pydicom over the headers of 40 files."""
+    files = sorted(SCANS[0].folder().iterdir())[:40]
     return [pydicom.dcmread(file, stop_before_pixels=True) for file in files]
 
 
-def pydicom_loop(transfer_syntax=EXPLICIT, plugin=""):
-    """What notebooks do: every file, sorted, stacked, rescaled."""
-    slices = [pydicom.dcmread(file) for file in series_folder(transfer_syntax).iterdir()]
-    slices.sort(key=lambda one: float(one.ImagePositionPatient[2]))
-    for one in slices:
-        one.pixel_array_options(decoding_plugin=plugin)
-    volume = np.stack([one.pixel_array for one in slices]).astype(np.int16)
-    for number, one in enumerate(slices):
-        volume[number] = volume[number] * one.RescaleSlope + one.RescaleIntercept
-    return volume
+# Our ways, where they are more than a call.
 
 
-def simpleitk_series():
-    reader = sitk.ImageSeriesReader()
-    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(series_folder())))
-    return reader.Execute()
+def read(scan, transfer_syntax=EXPLICIT):
+    # With the scanner's padding, as the rivals leave it; replacing it is the same loop.
+    return to_hu(read_series(scan.folder(transfer_syntax)), replace_padding=False)[0]
 
 
-def read(transfer_syntax=EXPLICIT):
-    hu, _ = to_hu(read_series(series_folder(transfer_syntax)))
-    return hu
-
-
-@cache
-def scratch():
-    folder = Path(tempfile.mkdtemp(prefix="fastlung-bench-"))
-    atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return folder
-
-
-def whole_scan(order):
+def whole_scan(scan, order):
     """Disk to disk: int16 HU at 1 mm and the default mask, as npy."""
-    config = build_config(order=order, spacing_mm=1.0 * SCALE)
-    result = process_scan(read_series(series_folder()), config)
+    config = build_config(order=order, spacing_mm=SPACING_MM)
+    result = process_scan(read_series(scan.folder()), config)
     np.save(scratch() / "image.npy", result.image)
     np.save(scratch() / "mask.npy", result.mask)
     return result.mask > 0
 
 
-def whole_scan_of_the_tutorial():
-    """The notebook, cubic, start to end: pydicom, SciPy, scikit-image, float64."""
-    hu = pydicom_loop()
-    factors = np.divide(corner_grid().shape, hu.shape)
-    image = ndimage.zoom(hu, factors, order=3, mode="nearest")
-    mask = scikit_image_mask(image)
-    np.save(scratch() / "image.npy", normalised_by_numpy(image))
-    np.save(scratch() / "mask.npy", mask)
-    return mask > 0
-
-
-def whole_scan_of_simpleitk():
-    """A good pipeline of today, linear: SimpleITK, connected-components-3d, fill-voids."""
-    image = simpleitk_series()
-    wanted = corner_grid()
-    out = sitk.Resample(
-        image, wanted.shape[::-1], sitk.Transform(), sitk.sitkLinear, image.GetOrigin(),
-        wanted.spacing_mm[::-1], image.GetDirection(),
-    )  # fmt: skip
-    hu = sitk.GetArrayFromImage(out).astype(np.int16)
-    labels = cc3d.connected_components(hu <= -400, connectivity=26)
-    outside = np.unique([labels[:, 0, 0], labels[:, -1, -1]])
-    sizes = np.bincount(labels.ravel())
-    sizes[outside] = sizes[0] = 0
-    mask = fill_voids.fill(labels == sizes.argmax())
-    np.save(scratch() / "image.npy", hu)
-    np.save(scratch() / "mask.npy", mask)
-    return mask
-
-
-def windowed():
-    out = np.empty(millimetre().shape, np.float32)
-    normalise(millimetre(), -1000.0, 400.0, 0.25, out)
+def windowed(volume):
+    out = np.empty(volume.shape, np.float32)
+    normalise(volume, -1000.0, 400.0, 0.25, out)
     return out
 
 
-def normalised_by_numpy(volume):
-    image = (volume - -1000.0) / (400.0 - -1000.0)
-    image[image > 1] = 1.0
-    image[image < 0] = 0.0
-    return image - 0.25
-
-
-def labels_of_ours():
-    thresholded = runs_at_most(millimetre(), -400)
+def labelled(volume):
+    thresholded = runs_at_most(volume, -400)
     return thresholded, *label(thresholded, 26)
 
 
-def default_mask():
-    return lung_mask(millimetre(), corner_grid())
+def cleared(runs):
+    labels, count = label_slices(runs, 8)
+    return select(runs, ~on_plane_border(runs, labels, count)[labels])
+
+
+@cache
+def lungs(scan):
+    """A mask for work on masks: runs, and the same voxels."""
+    runs = runs_at_most(1 - tutorial_mask(scan.millimetre), 0)
+    return runs, mask_of(runs)
+
+
+# What makes two answers the same.
 
 
 def within_two_inside(ours, theirs):
@@ -278,102 +165,200 @@ def equal(ours, theirs):
     np.testing.assert_array_equal(ours, theirs)
 
 
+def same_voxels(ours, theirs):
+    np.testing.assert_array_equal(mask_of(ours), theirs)
+
+
+def same_box(ours, theirs):
+    assert [*map(slice, ours.first, ours.stop)] == list(theirs[0])
+
+
 def mostly_the_same(ours, theirs):
     """Grids and masks differ by design; the lungs must be the same lungs."""
+    ours = mask_of(ours) if hasattr(ours, "offsets") else np.asarray(ours)
     depth, height, width = np.minimum(ours.shape, theirs.shape)
-    ours, theirs = ours[:depth, :height, :width], theirs[:depth, :height, :width]
+    ours, theirs = ours[:depth, :height, :width] > 0, theirs[:depth, :height, :width] > 0
     assert 2 * np.count_nonzero(ours & theirs) > 0.9 * (ours.sum() + theirs.sum())
 
 
-COMPARISONS = (
-    Comparison(
+# The table.
+
+
+def _whole_scans(scan: Scan) -> Iterator[Comparison]:
+    job = partial(Comparison, scan=scan.name, yardstick=zoom_of_a_part, agree=mostly_the_same)
+    yield job(
         name="whole scan, cubic",
-        ours=lambda: whole_scan(3),
-        yardstick=zoom_of_a_part,
-        rivals={"the tutorial's code": whole_scan_of_the_tutorial},
-        agree=mostly_the_same,
-    ),
-    Comparison(
+        ours=lambda: whole_scan(scan, 3),
+        rivals={"the tutorial's code": lambda: rivals.whole_scan_of_the_tutorial(scan)},
+    )
+    yield job(
         name="whole scan, linear",
-        ours=lambda: whole_scan(1),
-        yardstick=zoom_of_a_part,
-        rivals={"SimpleITK + connected-components-3d + fill-voids": whole_scan_of_simpleitk},
-        agree=mostly_the_same,
-    ),
-    Comparison(
+        ours=lambda: whole_scan(scan, 1),
+        rivals={
+            "SimpleITK + connected-components-3d + fill-voids": lambda: (
+                rivals.whole_scan_of_simpleitk(scan)
+            )
+        },
+    )
+
+
+def _reading(scan: Scan) -> Iterator[Comparison]:
+    job = partial(Comparison, scan=scan.name, yardstick=pydicom_headers, agree=equal)
+    yield job(
         name="read and HU",
-        ours=read,
-        yardstick=pydicom_headers,
+        ours=partial(read, scan),
         rivals={
-            "pydicom loop": pydicom_loop,
-            "SimpleITK ImageSeriesReader": lambda: sitk.GetArrayFromImage(simpleitk_series()),
+            "pydicom loop": lambda: rivals.pydicom_loop(scan),
+            "SimpleITK ImageSeriesReader": lambda: sitk.GetArrayFromImage(
+                rivals.simpleitk_series(scan)
+            ),
         },
-        agree=equal,
-    ),
-    *(
-        Comparison(
+    )
+    for name, syntax, plugin in (
+        ("JPEG Lossless", JPEG_LOSSLESS_SV1, "gdcm"),
+        ("JPEG-LS", JPEG_LS, "gdcm"),
+        ("RLE", RLE, "pydicom"),
+    ):
+        yield job(
             name=f"read and HU, {name}",
-            ours=partial(read, syntax),
-            yardstick=pydicom_headers,
-            rivals={f"pydicom loop, plugin {plugin}": partial(pydicom_loop, syntax, plugin)},
-            agree=equal,
+            ours=partial(read, scan, syntax),
+            rivals={
+                f"pydicom loop, plugin {plugin}": partial(rivals.pydicom_loop, scan, syntax, plugin)
+            },
         )
-        for name, syntax, plugin in (
-            ("JPEG Lossless", JPEG_LOSSLESS_SV1, "gdcm"),
-            ("JPEG-LS", JPEG_LS, "gdcm"),
-            ("RLE", RLE, "pydicom"),
+    yield job(
+        name="HU",
+        ours=lambda: to_hu(scan.raw, replace_padding=False)[0],
+        yardstick=scaled,
+        rivals={
+            "NumPy in float32": lambda: np.rint(
+                scan.words.view(np.int16).astype(np.float32) * np.float32(1) - np.float32(1024)
+            ).astype(np.int16)
+        },
+    )
+
+
+def _resampling(scan: Scan) -> Iterator[Comparison]:
+    job = partial(Comparison, scan=scan.name, yardstick=zoom_of_a_part, agree=within_two_inside)
+    for name, order, scipy, simpleitk, interpolator in (
+        ("cubic", 3, "scipy.ndimage.zoom order 3", "SimpleITK B-spline", sitk.sitkBSpline),
+        ("linear", 1, "scipy.ndimage.zoom order 1", "SimpleITK linear", sitk.sitkLinear),
+    ):
+        yield job(
+            name=f"resample {name}",
+            ours=partial(scan.resampled, order),
+            rivals={
+                scipy: partial(rivals.scipy_zoom, scan, order),
+                simpleitk: partial(rivals.simpleitk_zoom, scan, interpolator),
+            },
         )
-    ),
-    Comparison(
-        name="resample cubic",
-        ours=lambda: resampled(3),
-        yardstick=zoom_of_a_part,
+
+
+def _masks(scan: Scan) -> Iterator[Comparison]:
+    job = partial(Comparison, scan=scan.name, yardstick=label_of_a_part)
+    yield job(
+        name="tutorial mask",
+        ours=lambda: tutorial_mask(scan.millimetre),
+        rivals={"scikit-image, the tutorial's code": lambda: scikit_image_mask(scan.millimetre)},
+        agree=equal,
+    )
+    yield job(
+        name="default mask",
+        ours=lambda: lung_mask(scan.millimetre, scan.corner_grid).mask,
         rivals={
-            "scipy.ndimage.zoom order 3": lambda: scipy_zoom(3),
-            "SimpleITK B-spline": lambda: simpleitk_zoom(sitk.sitkBSpline),
+            "connected-components-3d + fill-voids, a simpler mask": lambda: rivals.cc3d_mask(
+                scan.millimetre
+            ),
+            "scikit-image, the tutorial's simpler mask": lambda: scikit_image_mask(scan.millimetre),
+            **{
+                name: partial(lambda way: way(scan.millimetre, scan.corner_grid.spacing_mm), way)
+                for name, way in mask_rivals.RIVALS.items()
+            },
         },
-        agree=within_two_inside,
-    ),
-    Comparison(
-        name="resample linear",
-        ours=lambda: resampled(1),
-        yardstick=zoom_of_a_part,
-        rivals={
-            "scipy.ndimage.zoom order 1": lambda: scipy_zoom(1),
-            "SimpleITK linear": lambda: simpleitk_zoom(sitk.sitkLinear),
-        },
-        agree=within_two_inside,
-    ),
-    Comparison(
+        agree=mostly_the_same,
+    )
+    yield job(
         name="threshold and label, 26 neighbours",
-        ours=labels_of_ours,
-        yardstick=label_of_a_part,
+        ours=lambda: labelled(scan.millimetre),
         rivals={
-            "scipy.ndimage.label": lambda: ndimage.label(millimetre() <= -400, np.ones((3, 3, 3))),
+            "scipy.ndimage.label": lambda: ndimage.label(
+                scan.millimetre <= -400, np.ones((3, 3, 3))
+            ),
             "connected-components-3d": lambda: cc3d.connected_components(
-                millimetre() <= -400, connectivity=26, return_N=True
+                scan.millimetre <= -400, connectivity=26, return_N=True
             ),
         },
         agree=same_components,
-    ),
-    Comparison(
-        name="tutorial mask",
-        ours=lambda: tutorial_mask(millimetre()),
-        yardstick=label_of_a_part,
-        rivals={"scikit-image, the tutorial's code": lambda: scikit_image_mask(millimetre())},
-        agree=equal,
-    ),
-    Comparison(
-        name="default mask",
-        ours=default_mask,
-        yardstick=label_of_a_part,
-        agree=equal,
-    ),
-    Comparison(
-        name="window and zero-centre",
-        ours=windowed,
+    )
+
+
+def _work_on_masks(scan: Scan) -> Iterator[Comparison]:
+    """Runs in, runs out; the rivals' voxels in, voxels out."""
+    job = partial(Comparison, scan=scan.name, yardstick=label_of_a_part, agree=same_voxels)
+
+    def ball() -> np.ndarray:
+        return morphology.ball(RADIUS_MM, scan.corner_grid.spacing_mm)
+
+    yield job(
+        name="threshold",
+        ours=lambda: runs_at_most(scan.millimetre, -400),
         yardstick=scaled,
-        rivals={"NumPy, the tutorial's code": lambda: normalised_by_numpy(millimetre())},
+        rivals={"NumPy, into voxels": lambda: scan.millimetre <= -400},
+    )
+    yield job(
+        name="close by 5 mm",
+        ours=lambda: morphology.close(lungs(scan)[0], ball()),
+        rivals={
+            "scikit-image isotropic_closing": lambda: rivals.closed_by_scikit_image(
+                lungs(scan)[1], RADIUS_MM, scan.corner_grid.spacing_mm
+            )
+        },
+    )
+    yield job(
+        name="dilate by 5 mm",
+        ours=lambda: morphology.dilate(lungs(scan)[0], ball()),
+        rivals={"SimpleITK BinaryDilate": lambda: rivals.dilated_by_simpleitk(lungs(scan)[1], 5)},
+        agree=mostly_the_same,
+    )
+    yield job(
+        name="fill holes",
+        ours=lambda: fill_holes(lungs(scan)[0]),
+        rivals={
+            "scipy.ndimage.binary_fill_holes": lambda: ndimage.binary_fill_holes(lungs(scan)[1]),
+            "fill-voids": lambda: fill_voids.fill(lungs(scan)[1]),
+        },
+    )
+    yield job(
+        name="clear what touches the border of its slice",
+        ours=lambda: cleared(scan.dark),
+        rivals={
+            "scikit-image clear_border": lambda: rivals.slices_cleared_by_scikit_image(
+                scan.millimetre <= -400
+            )
+        },
+    )
+    yield job(
+        name="box around a mask",
+        ours=lambda: box_of_lungs(lungs(scan)[1].view(np.uint8)),
+        rivals={
+            "scipy.ndimage.find_objects": lambda: ndimage.find_objects(
+                lungs(scan)[1].view(np.uint8)
+            )
+        },
+        agree=same_box,
+    )
+
+
+def _intensities(scan: Scan) -> Iterator[Comparison]:
+    yield Comparison(
+        name="window and zero-centre",
+        scan=scan.name,
+        ours=lambda: windowed(scan.millimetre),
+        yardstick=scaled,
+        rivals={"NumPy, the tutorial's code": lambda: rivals.normalised_by_numpy(scan.millimetre)},
         agree=close_in_float,
-    ),
-)
+    )
+
+
+_KINDS = (_whole_scans, _reading, _resampling, _masks, _work_on_masks, _intensities)
+COMPARISONS = tuple(job for scan in SCANS for kind in _KINDS for job in kind(scan))

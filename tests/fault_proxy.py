@@ -25,7 +25,9 @@ if TYPE_CHECKING:
 
 DROPPED_HEADERS = {"connection", "content-length", "transfer-encoding", "keep-alive"}
 
-Kind = Literal["refuse", "reset", "cut", "shorten", "stall", "late", "lose", "twice", "cut-upload"]
+Kind = Literal[
+    "refuse", "reset", "cut", "shorten", "stall", "trickle", "late", "lose", "twice", "cut-upload"
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -38,9 +40,10 @@ class Fault:
     kind : str
         ``refuse``: answered with `status` and `code`, not passed on. ``reset``: connection reset,
         not passed on. ``cut``: the body ends half-way, against its length. ``shorten``: likewise,
-        but its length says so, too. ``stall``: the body stops half-way for `seconds`. ``late``:
-        the answer comes after `seconds`. ``lose``: passed on, and its answer lost. ``twice``:
-        passed on twice. ``cut-upload``: connection reset while the body comes.
+        but its length says so, too. ``stall``: the body stops half-way for `seconds`.
+        ``trickle``: it comes in ten pieces over `seconds`. ``late``: the answer comes after
+        `seconds`. ``lose``: passed on, and its answer lost. ``twice``: passed on twice.
+        ``cut-upload``: connection reset while the body comes.
     status, code : int, str
         Of a refusal; without a code its body is a page of HTML.
     seconds : float
@@ -109,10 +112,16 @@ class FaultProxy:
         URL of the server.
     plan : callable
         From a request to the `Fault` it meets, or None. May be changed meanwhile.
+
+    Attributes
+    ----------
+    ignores_conditions : bool
+        Whether a conditional create always seems to succeed, as with some servers.
     """
 
     def __init__(self, upstream: str, plan: Callable[[Asked], Fault | None]) -> None:
         self.plan = plan
+        self.ignores_conditions = False
         self.log: list[Asked] = []
         self._seen: Counter[tuple[str, str]] = Counter()
         self._lock = threading.Lock()
@@ -202,6 +211,8 @@ class _Handler(BaseHTTPRequestHandler):
         headers = [item for item in answer.getheaders() if item[0].lower() not in DROPPED_HEADERS]
         if self.command == "HEAD":
             headers.append(("Content-Length", answer.getheader("Content-Length", "0")))
+        if answer.status == http.client.PRECONDITION_FAILED and self.proxy.ignores_conditions:
+            return http.client.OK, [("ETag", '"e"')], b""
         return answer.status, headers, content
 
     def _answer(
@@ -215,6 +226,13 @@ class _Handler(BaseHTTPRequestHandler):
         if self.command != "HEAD":
             self.send_header("Content-Length", str(len(sent if kind == "shorten" else content)))
         self.end_headers()
+        if kind == "trickle" and fault:
+            step = len(content) // 10 + 1
+            for at in range(0, len(content), step):
+                self.wfile.write(content[at : at + step])
+                self.wfile.flush()
+                time.sleep(fault.seconds / 10)
+            return
         self.wfile.write(sent)
         if kind == "cut" and len(sent) < len(content):
             self.close_connection = True

@@ -67,6 +67,7 @@ def test_a_sink_is_tried_out_and_left_as_it_was(tmp_path):
     assert not sink.exists()
     sink.mkdir()
     assert facts(str(sink))[str(sink)].value == "writable"
+    assert facts(str(sink))["conditional create"].value == "enforced"
     assert list(sink.iterdir()) == []
     (sink / "file").touch()
     for unusable in (sink / "file", sink / "file" / "below"):

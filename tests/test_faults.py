@@ -8,6 +8,8 @@ calm run writes, and a rerun does what is missing and nothing else.
 import json
 import os
 import random
+import subprocess
+import sys
 from collections import Counter
 
 import pytest
@@ -22,6 +24,7 @@ from fastlung.io import s3_access, s3_patience
 from fastlung.io.prefetch import Fetcher
 from fastlung.io.s3_access import limiter_of
 from fastlung.io.store import open_store
+from fastlung.run.events import SinkUnguarded
 from fastlung.run.verify import verify
 
 pytestmark = pytest.mark.compiled
@@ -35,9 +38,8 @@ NEMESIS_SEED = int(os.environ.get("NEMESIS_SEED", "20261122"))
 
 @pytest.fixture(autouse=True)
 def _in_a_hurry(monkeypatch):
-    """No waiting between tries; a second without a byte is a stall."""
+    """No waiting between tries."""
     monkeypatch.setattr(s3_patience, "FIRST_WAIT_SECONDS", 0.0)
-    monkeypatch.setattr(s3_access, "READ_SECONDS", 1)
 
 
 @pytest.fixture(scope="module")
@@ -159,16 +161,25 @@ def test_what_passes_costs_no_scan(cloud, calm, fault):
     check(cloud, summary, calm)
 
 
-def test_a_stall_is_noticed(cloud, calm):
+@pytest.mark.parametrize(
+    ("kind", "limit"), [("stall", "READ_SECONDS"), ("trickle", "SMALL_SECONDS")]
+)
+def test_an_answer_that_stalls_or_trickles_is_given_up(cloud, calm, monkeypatch, kind, limit):
+    monkeypatch.setattr(s3_access, limit, 2)
     slices = iter(range(2))
 
     def plan(asked):
         is_slice = asked.method == "GET" and asked.key.endswith(".dcm")
-        stalls = is_slice and next(slices, None) is not None
-        return Fault(kind="stall", seconds=2.5) if stalls else None
+        is_met = is_slice and next(slices, None) is not None
+        return Fault(kind=kind, seconds=5.0) if is_met else None
 
     cloud.proxy.plan = plan
-    check(cloud, cloud.process(), calm)
+    summary = cloud.process()
+    asked = {(each.key, each.number) for each in cloud.proxy.log if each.method == "GET"}
+    met = [each for each in cloud.proxy.log if each.fault]
+    assert len(met) == 2
+    assert all((each.key, each.number + 1) in asked for each in met)
+    check(cloud, summary, calm)
 
 
 def test_an_overload_lowers_the_number_of_requests(cloud, calm):
@@ -249,6 +260,35 @@ def test_a_lost_answer_to_the_commit_is_no_lost_race(cloud, calm):
     )
     summary = cloud.process()
     assert {o.status for o in summary.outcomes} == {"done"}
+    check(cloud, summary, calm)
+
+
+def test_two_runs_at_one_sink_at_once_commit_each_scan_once(cloud, calm):
+    bucket = f"s3://{cloud.bucket}"
+    command = [
+        *(sys.executable, "-m", "fastlung", "process", f"{bucket}/in", f"{bucket}/out"),
+        *("--workers", "0", "--spacing", "2.5", "--endpoint-url", cloud.proxy.url),
+    ]
+    runs = [
+        subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)  # noqa: S603
+        for _ in range(2)
+    ]
+    for run in runs:
+        said, _ = run.communicate(timeout=120)
+        assert run.returncode == 0, said
+    assert len(cloud.keys("out/records/")) == SCANS
+    assert cloud.committed(calm) == cloud.labels
+    assert cloud.payloads() == calm
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_store_that_ignores_conditions_is_told_of_once_and_still_used(cloud, calm, ignores):
+    cloud.proxy.ignores_conditions = ignores
+    events = []
+    summary = cloud.process(on_event=events.append)
+    assert sum(isinstance(event, SinkUnguarded) for event in events) == ignores
+    assert json.loads(cloud.body("out/run.json"))["conditional_create"] is not ignores
+    assert not [key for key in cloud.keys("out/") if "probe" in key]
     check(cloud, summary, calm)
 
 

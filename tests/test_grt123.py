@@ -4,23 +4,14 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import reference
 import reference_grt123
-from hypothesis import given
-from hypothesis import strategies as st
 from scipy import ndimage
-from skimage import measure, morphology
 from test_pipeline import CHESTS, raw_scan
 
 import fastlung
 from fastlung.config import build_config
 from fastlung.demo.phantom import phantom
-from fastlung.errors import ConfigError
-from fastlung.kernels.labels import label_slices
-from fastlung.kernels.nearer import share
-from fastlung.kernels.planes import eccentricities, slice_hulls
-from fastlung.kernels.threshold import runs_at_most
-from fastlung.kernels.zoom import zoom_bytes
+from fastlung.errors import ConfigError, LimitError
 from fastlung.mask import grt123_mask
 from fastlung.pipeline import process_scan
 from fastlung.scan import Grid
@@ -186,6 +177,24 @@ def test_a_scan_without_lungs_is_kept_whole(chest):
     assert set(np.unique(result.image)) == {int((40 + 1200) / 1800 * 255)}
 
 
+def test_a_size_is_filled_up_with_their_grey(chest):
+    raw = raw_scan(chest.hu, chest.grid)
+    plain = process_scan(raw, build_config("grt123", spacing_mm=2.0))
+
+    result = process_scan(raw, build_config("grt123", spacing_mm=2.0, size=(150, 160, 170)))
+
+    assert result.image.shape == result.mask.shape == (150, 160, 170)
+    assert result.image[0, 0, 0] == result.image[-1, -1, -1] == 170
+    assert np.count_nonzero(result.mask) == np.count_nonzero(plain.mask)
+    shift = np.subtract(result.crop.offset, plain.crop.offset)
+    np.testing.assert_allclose(result.grid.to_patient((0, 0, 0)), plain.grid.to_patient(shift))
+
+
+def test_an_absurd_output_is_refused(chest):
+    with fastlung.limited(output_voxels=1000), pytest.raises(LimitError, match="coarser"):
+        process_scan(raw_scan(chest.hu, chest.grid), build_config("grt123"))
+
+
 @pytest.mark.parametrize("wrong", [{"order": 3}, {"dtype": "float32"}, {"crop": "body"}])
 def test_what_the_preset_fixes_is_said(wrong):
     with pytest.raises(ConfigError, match="grt123"):
@@ -211,59 +220,3 @@ def test_real_chests(data_dir, name):
     result = process_scan(thin, build_config("grt123"))
     assert result.crop.offset == tuple(low)
     np.testing.assert_array_equal(result.image, expected)
-
-
-@given(st.integers(0, 2**32), st.integers(0, 3))
-def test_hulls_are_scikit_images(seed, sparse):
-    rng = np.random.default_rng(seed)
-    shape = (3, int(rng.integers(1, 14)), int(rng.integers(1, 14)))
-    mask = rng.random(shape) < 0.5 / 4**sparse
-
-    found = reference.mask_of(slice_hulls(runs_at_most((~mask).astype(np.uint8), 0)))
-
-    for plane, hull in zip(mask, found, strict=True):
-        expected = morphology.convex_hull_image(plane) if plane.any() else plane
-        np.testing.assert_array_equal(hull, expected)
-
-
-@given(st.integers(0, 2**32))
-def test_eccentricities_are_scikit_images(seed):
-    image = ndimage.uniform_filter(np.random.default_rng(seed).normal(0, 9, (2, 20, 24)), 3)
-    runs = runs_at_most(image.astype(np.float32), 0)
-    labels, count = label_slices(runs, 8)
-
-    found = eccentricities(runs, labels, count)
-
-    volume = reference.labels_of(runs, labels)
-    for plane in volume:
-        for region in measure.regionprops(plane):
-            assert found[region.label] == pytest.approx(region.eccentricity, abs=1e-6)
-
-
-@given(st.integers(0, 2**32))
-def test_voxels_go_to_the_nearer_core(seed):
-    rng = np.random.default_rng(seed)
-    spacing_mm = tuple(rng.uniform(0.5, 5.0, 3))
-    volume = rng.choice([0, 3, 3, 3, 3, 3, 1, 2], (5, 8, 9)).astype(np.uint8)
-    volume[0, 0, :2] = 1, 2
-    away = [ndimage.distance_transform_edt(volume != core, sampling=spacing_mm) for core in (1, 2)]
-    expected = np.where(away[0] < away[1], 1, np.where(away[0] > away[1], 2, 0))
-    expected = np.where(volume == 3, expected, volume)
-
-    share(volume, spacing_mm)
-
-    np.testing.assert_array_equal(volume, expected)
-
-
-@given(st.integers(0, 2**32))
-def test_zoomed_bytes_are_scipys(seed):
-    rng = np.random.default_rng(seed)
-    shape, wanted = rng.integers(1, 9, 3), rng.integers(2, 14, 3)
-    volume = rng.integers(0, 256, shape).astype(np.uint8)
-    at = [np.arange(n) * ((m - 1) / (n - 1)) for n, m in zip(wanted, shape, strict=True)]
-    out = np.empty(wanted, np.uint8)
-
-    zoom_bytes(volume, *at, out)
-
-    expected = ndimage.zoom(volume, wanted / shape, order=1, mode="nearest")
-    np.testing.assert_array_equal(out, expected)

@@ -119,7 +119,6 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
     steps = [
         "fetch",
         "read",
-        "hu",
         "resample",
         "mask",
         "normalise",
@@ -293,7 +292,7 @@ def test_a_scan_that_needs_more_than_it_is_allowed_is_given_back_untouched(job, 
 
 
 def test_memory_that_runs_out_beside_others_gets_another_chance_alone(job, monkeypatch):
-    def hog(*_args):
+    def hog(*_args, **_options):
         raise MemoryError
 
     monkeypatch.setattr(one_group, "process_scan", hog)

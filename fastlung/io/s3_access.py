@@ -47,7 +47,9 @@ Environment = tuple[tuple[str, str], ...]
 CONNECT_SECONDS = 5
 #: Without one byte for so long a request counts as broken, in seconds.
 READ_SECONDS = 20
-#: However slowly the bytes come, a request ends after this; the largest single one is an archive.
+#: However slowly the bytes come, a request ends after this. Slices have a shorter time, 70 kB/s at
+#: least, so that an answer that trickles holds no worker; an archive may take its ten minutes.
+SMALL_BYTES, SMALL_SECONDS = 2**22, 60
 WHOLE_SECONDS = 600
 #: Credentials younger than this are not fetched again because S3 calls them expired, in seconds.
 YOUNG_SECONDS = 30.0
@@ -64,15 +66,21 @@ class Bucket:
     ----------
     client : botocore S3 client
         Lists, and reads keys that `mover` cannot name. Safe to use from several threads.
-    mover : obstore S3Store
-        Reads and writes objects.
+    small_mover, large_mover : obstore S3Store
+        Read and write objects; the first one gives up sooner.
     since : float
         When its credentials were looked up, on the monotonic clock.
     """
 
     client: Any
-    mover: ByteMover
+    small_mover: ByteMover
+    large_mover: ByteMover
     since: float = field(default_factory=time.monotonic)
+
+    def mover(self, size_bytes: int | None) -> ByteMover:
+        """For an object of so many bytes; None where that is not known."""
+        is_small = size_bytes is not None and size_bytes <= SMALL_BYTES
+        return self.small_mover if is_small else self.large_mover
 
 
 def connect(bucket: str, options: StoreOptions) -> Bucket:
@@ -205,23 +213,27 @@ def _connect(bucket: str, options: StoreOptions, environment: Environment) -> Bu
                 f"{options.region}; leave --region out, or give --region {found}"
             )
         region, client = found, _client(session, found, options)
-    endpoint = client.meta.endpoint_url
-    mover = ByteMover(
-        bucket,
-        endpoint=endpoint,
-        region=region,
-        skip_signature=options.no_sign_request,
-        request_payer=options.request_payer is not None,
-        credential_provider=None if credentials is None else _provider(session),
-        retry_config={"max_retries": 0},
-        client_options={
-            "allow_http": endpoint.startswith("http://"),
-            "connect_timeout": f"{CONNECT_SECONDS}s",
-            "read_timeout": f"{READ_SECONDS}s",
-            "timeout": f"{WHOLE_SECONDS}s",
-        },
-    )
-    return Bucket(client=client, mover=mover)
+    provider = None if credentials is None else _provider(session)
+
+    def mover(seconds: int) -> ByteMover:
+        endpoint = client.meta.endpoint_url
+        return ByteMover(
+            bucket,
+            endpoint=endpoint,
+            region=region,
+            skip_signature=options.no_sign_request,
+            request_payer=options.request_payer is not None,
+            credential_provider=provider,
+            retry_config={"max_retries": 0},
+            client_options={
+                "allow_http": endpoint.startswith("http://"),
+                "connect_timeout": f"{CONNECT_SECONDS}s",
+                "read_timeout": f"{READ_SECONDS}s",
+                "timeout": f"{seconds}s",
+            },
+        )
+
+    return Bucket(client=client, small_mover=mover(SMALL_SECONDS), large_mover=mover(WHOLE_SECONDS))
 
 
 @lru_cache(maxsize=8)

@@ -98,7 +98,8 @@ def _read_plain(at: Bucket, wanted: Wanted) -> tuple[memoryview, int]:
         options["if_match"] = wanted.etag
     if wanted.first_bytes > 0:
         options["range"] = (0, wanted.first_bytes)
-    answer = obstore.get(at.mover, wanted.key, options=options)
+    expected = wanted.first_bytes if wanted.first_bytes > 0 else wanted.size_bytes
+    answer = obstore.get(at.mover(expected), wanted.key, options=options)
     size_bytes = answer.meta["size"]
     return memoryview(answer.bytes()), size_bytes
 

@@ -65,6 +65,7 @@ class S3Store:
         self.bucket, _, prefix = place.partition("/")
         self.prefix = prefix.removesuffix("/")
         self._options = options
+        self._enforces_create: bool | None = None
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", self.bucket):
             raise ConfigError(f"s3://{place}: no bucket in it; expected s3://bucket/prefix")
 
@@ -306,7 +307,7 @@ class S3Store:
 
         def send(at: Bucket) -> None:
             obstore.put(
-                at.mover,
+                at.mover(size_bytes),
                 full,
                 pieces,
                 use_multipart=size_bytes > SINGLE_PUT_BYTES,
@@ -343,14 +344,15 @@ class S3Store:
         def once(at: Bucket) -> bool:
             nonlocal tries
             tries += 1
+            mover = at.mover(len(data))
             try:
-                obstore.put(at.mover, full, data, mode="create", use_multipart=False)
+                obstore.put(mover, full, data, mode="create", use_multipart=False)
             except AlreadyExistsError as error:
                 if refusal_of(error).status == CONFLICT:
                     raise TornError from None  # two creators at once, neither of them done yet
                 # Our own first try may have arrived while its answer was lost.
                 try:
-                    return tries > 1 and bytes(obstore.get(at.mover, full).bytes()) == data
+                    return tries > 1 and bytes(obstore.get(mover, full).bytes()) == data
                 except FileNotFoundError:
                     raise TornError from None  # removed again meanwhile
             return True
@@ -373,7 +375,7 @@ class S3Store:
         """
         full = self._writable(key)
         try:
-            self._asked("remove", key, lambda at: obstore.delete(at.mover, full))
+            self._asked("remove", key, lambda at: obstore.delete(at.mover(0), full))
         except ObjectNotFoundError:
             return
 
@@ -385,19 +387,22 @@ class S3Store:
         """
         Try whether `create` has one winner here: some stores ignore ``If-None-Match``.
 
-        Writes a hidden object of a few bytes, tries to create it again, and removes it.
+        Writes a hidden object of a few bytes, tries to create it again, and removes it; once, and
+        later says the same.
 
         Raises
         ------
         StoreError
             If it cannot be written.
         """
-        key = f".fastlung-probe-{secrets.token_hex(8)}"
-        self.put(key, [b"first"])
-        try:
-            return not self.create(key, b"second")
-        finally:
-            self.delete(key)
+        if self._enforces_create is None:
+            key = f".fastlung-probe-{secrets.token_hex(8)}"
+            self.put(key, [b"first"])
+            try:
+                self._enforces_create = not self.create(key, b"second")
+            finally:
+                self.delete(key)
+        return self._enforces_create
 
     def _asked(self, action: str, key: str, do: Callable[[Bucket], Result]) -> Result:
         where = f"object {key} in s3://{self.bucket}"

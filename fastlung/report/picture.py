@@ -44,6 +44,9 @@ LEAST = (6 * HEIGHT, 16 * ADVANCE)
 #: Pixels between the panels, and from one line of words to the next.
 GAP, LINE = 4, HEIGHT + 4
 
+#: Stands for a blank that must not be broken at.
+HOLD = "\x1f"
+
 #: Colours after the greys; those of the lungs differ for the colour-blind too (Okabe and Ito).
 RIGHT, LEFT, AIRWAY, INK, WARNING, BEHIND = range(249, 255)
 COLOURS = {
@@ -220,7 +223,9 @@ def _words(result: ScanResult, letters: int) -> list[tuple[str, int]]:
     if "mask_confidence" in result.figures:
         figures.append(f"confidence {result.figures['mask_confidence']:.2f}")
     figures += [f"window {window_hu[0]:g} to {window_hu[1]:g} HU"]
-    lines = [(text, INK) for text in textwrap.wrap("   ".join(figures), letters)]
+    # A figure stays on one line: its blanks are no place to break.
+    held = "   ".join(figure.replace(" ", HOLD) for figure in figures)
+    lines = [(text.replace(HOLD, " "), INK) for text in textwrap.wrap(held, letters)]
     for flag in result.flags:
         said = f"{flag.name.replace('_', ' ')}: {flag.text}"
         lines += [(text, WARNING) for text in textwrap.wrap(said, letters, subsequent_indent="  ")]

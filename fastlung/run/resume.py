@@ -132,6 +132,8 @@ def write_run_file(
         "config_digest": config.digest,
         "names_key": key_fingerprint(names_key),
         "source_groups": groups,
+        # Whether of two runs at this sink each scan is committed by one: some stores do not care.
+        "conditional_create": sink.enforces_create(),
         "machine": machine,
         "plan": plan,
         "versions": {
