@@ -310,7 +310,9 @@ class GroupRun:
                 else:
                     raw = load_series(series, blobs)
             blobs.clear()
-            result = process_scan(raw, job.config, clock, segment=segmenter_of(job.config))
+            result = process_scan(
+                raw, job.config, clock, segment=segmenter_of(job.config), threads=job.threads
+            )
             with clock("encode"):
                 files = encode(
                     result,
