@@ -417,3 +417,19 @@ def test_nothing_written_holds_a_name_or_with_hashes_a_path(job, source):
         everything += os.fsencode(key) + data
     for secret in (CANARY, "patient-0", "000-0.dcm", "1.2.3.0", KEY.decode()):
         assert secret.encode() not in everything
+
+
+def test_threads_of_the_plan_share_a_scan_and_change_no_bit(job, tmp_path, monkeypatch):
+    asked = []
+    process = one_group.process_scan
+
+    def watched(*args, **options):
+        asked.append(options["threads"])
+        return process(*args, **options)
+
+    monkeypatch.setattr(one_group, "process_scan", watched)
+    alone = run_chunk(job, tasks(job))
+    two = replace(job, sink=str(tmp_path / "shared"), threads=2)
+    shared = run_chunk(two, tasks(two))
+    assert asked == [1, 1, 1, 2, 2, 2]
+    assert [one.outputs for one in alone] == [one.outputs for one in shared]
