@@ -40,7 +40,7 @@ ROWS = 12
 
 def measured_part(profile: ProfileFile) -> str:
     """Tables of what was measured, and of what the smallest size says of the others."""
-    return "\n".join([*_sizes(profile), "", *_predictions(profile)])
+    return "\n".join([sizes_table(profile), "", *_predictions(profile)])
 
 
 def modelled_part(profile: ProfileFile) -> str:
@@ -83,28 +83,32 @@ def page(measured: str, modelled: str) -> str:
     return head + "\n".join(parts) + tail
 
 
-def _sizes(profile: ProfileFile) -> Iterator[str]:
-    yield "| measured | workers | scans/s | range | CPU-s a scan | CPUs busy | binds |"
-    yield "|---|---|---|---|---|---|---|"
+def sizes_table(profile: ProfileFile) -> str:
+    """Table of what was measured at every size."""
+    rows = [
+        "| measured | workers | scans/s | range | CPU-s a scan | CPUs busy | binds |",
+        "|---|---|---|---|---|---|---|",
+    ]
     for size in profile.sizes:
         low, high = size.rate_range
-        yield (
+        rows.append(
             f"| {size_name(size)} | {size.workers} | {size.scans_per_second:.2f} | {low:.2f} to "
             f"{high:.2f} | {size.cpu_seconds:.3f} | {size.cpu_share:.0%} | {size.binds} |"
         )
+    return "\n".join(rows)
 
 
 def _predictions(profile: ProfileFile) -> Iterator[str]:
     """Rates that the model makes of the smallest size's processor seconds alone."""
     base = min(profile.sizes, key=lambda one: (one.cpus, -(one.memory_limit_bytes or 0)))
-    yield "| predicted from 1 CPU | workers | scans/s | best round | error |"
-    yield "|---|---|---|---|---|"
+    yield "| predicted from 1 CPU | workers | scans/s | best round | error | error of CPU-s |"
+    yield "|---|---|---|---|---|---|"
     for size in profile.sizes:
         workers, rate = _predicted(profile, base, size)
         best = size.rate_range[1]
-        yield (
-            f"| {size_name(size)} | {workers} | {rate:.2f} | {best:.2f} | {rate / best - 1:+.0%} |"
-        )
+        error = f"{rate / best - 1:+.0%}" + (" (others)" if size.binds == "others" else "")
+        seconds = "" if size is base else f"{base.cpu_seconds / size.cpu_seconds - 1:+.0%}"
+        yield f"| {size_name(size)} | {workers} | {rate:.2f} | {best:.2f} | {error} | {seconds} |"
 
 
 def _predicted(profile: ProfileFile, base: SizeMeasured, size: SizeMeasured) -> tuple[int, float]:

@@ -1,7 +1,7 @@
 """Profiles that nobody measured, for tests of what is made of profiles."""
 
 from fastlung.config import Config
-from fastlung.run.profile_file import ProfileFile
+from fastlung.run.profile_file import ProfileFile, config_facts
 
 STAGES = {"fetch": 0.02, "read": 0.05, "hu": 0.02, "resample": 0.25, "mask": 0.1, "store": 0.02}
 
@@ -56,7 +56,7 @@ def made_up(
             "ec2_type": ec2_type,
         },
         "versions": {"numpy": "2.0"},
-        "config": {"digest": Config(names="series").digest},
+        "config": config_facts(Config()),
         "sample": {
             "origin": "synthetic",
             "scans": 2,

@@ -100,8 +100,10 @@ def test_one_round_alone_is_less_sure(instances):
 
 
 def test_what_measured_something_else_is_refused(instances):
-    other = profile(config={"digest": "another"})
-    with pytest.raises(ConfigError, match="one and two measured different configurations"):
+    other = profile(config={"mask": "tutorial"})
+    with pytest.raises(
+        ConfigError, match=r"one and two measured different things .mask is default and tutorial"
+    ):
         compare({"one": profile(), "two": other}, instances)
     sample = made_up()["sample"] | {"acquired_voxels": 80e6}
     with pytest.raises(ConfigError, match="scans of different sizes"):

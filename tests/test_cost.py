@@ -187,7 +187,10 @@ def test_nothing_to_do_is_a_sentence():
 
 
 def test_a_profile_of_another_configuration_is_refused():
-    with pytest.raises(ConfigError, match="measured another configuration"):
+    with pytest.raises(
+        ConfigError,
+        match=r"measured something else .spacing_mm is 1\.0 1\.0 1\.0 and 2\.0 2\.0 2\.0",
+    ):
         offers([chest()], Config(spacing_mm=(2, 2, 2)), NETWORK, read_catalogue(), [profile()])
     # What results are called costs nothing.
     offers([chest()], Config(names="folder"), NETWORK, read_catalogue(), [profile()])

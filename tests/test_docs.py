@@ -9,20 +9,33 @@ import pytest
 
 from fastlung import errors
 from fastlung.cli import EXIT_CODES
+from fastlung.run.profile_file import read_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
 
 
+def script(name):
+    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
 def test_pages_made_from_the_code_are_current():
-    spec = importlib.util.spec_from_file_location("write_reference", DOCS / "write_reference.py")
-    write_reference = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(write_reference)
+    write_reference = script("write_reference")
     for page, made in (
         (write_reference.CLI_PAGE, write_reference.cli_page()),
         (write_reference.MANIFEST_PAGE, write_reference.manifest_page()),
     ):
         assert page.read_text() == made, "run: python docs/write_reference.py"
+
+
+def test_the_page_on_cost_shows_the_stored_profile():
+    write_cost = script("write_cost")
+    table = write_cost.sizes_table(read_profile(write_cost.PROFILE))
+    assert table in write_cost.PAGE.read_text(), "run: python docs/write_cost.py"
+    assert "| modelled |" in write_cost.PAGE.read_text()
 
 
 def test_every_error_is_on_its_page_with_its_exit_code():

@@ -2,8 +2,9 @@
 The default lung mask.
 
 The air of the lungs, as `fastlung.mask.evidence` sorts it, is told apart into right and left; dense
-regions between parts of one lung are taken in; vessels and small nodules on the wall are closed in,
-lung by lung, so that no closing bridges the mediastinum. The result is judged as anybody's is.
+regions between parts of one lung are taken in; vessels and small nodules on the wall are closed
+in, lung by lung, so that no closing bridges the mediastinum. The result is judged as anybody's
+would be.
 """
 
 from __future__ import annotations

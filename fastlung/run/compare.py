@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from fastlung.errors import ConfigError
 from fastlung.report.bars import Bar, Panel, draw_bars
 from fastlung.report.tables import text_table
+from fastlung.run.profile_file import first_difference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -246,10 +247,10 @@ def compare_svg(compared: Sequence[Compared]) -> str:
 def _check_alike(profiles: Mapping[str, ProfileFile]) -> None:
     (first, reference), *others = profiles.items()
     for name, profile in others:
-        if profile.config.get("digest") != reference.config.get("digest"):
+        if difference := first_difference(reference.config, profile.config):
             raise ConfigError(
-                f"{first} and {name} measured different configurations; profile both with the same "
-                "options"
+                f"{first} and {name} measured different things ({difference}); profile both with "
+                "the same options"
             )
         ratio = profile.sample.acquired_voxels / reference.sample.acquired_voxels
         if not 1 / SAME_SAMPLE < ratio < SAME_SAMPLE:

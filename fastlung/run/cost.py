@@ -27,6 +27,7 @@ from fastlung.run.forecast import machine_of
 from fastlung.run.machine import probe
 from fastlung.run.need import ScanSize, computing_bytes
 from fastlung.run.plan import memory_budget, plan_run
+from fastlung.run.profile_file import config_facts, first_difference
 from fastlung.run.s3_cost import S3Cost, s3_cost
 
 if TYPE_CHECKING:
@@ -363,12 +364,10 @@ ARCHITECTURES: Mapping[str, str] = {"aarch64": "arm64", "amd64": "x86_64"}
 
 
 def _check_config(profile: ProfileFile, config: Config) -> None:
-    measured = profile.config.get("digest")
-    # Names of results decide the digest too, and nothing else.
-    if measured != config.model_copy(update={"names": "series"}).digest:
+    if difference := first_difference(profile.config, config_facts(config)):
         raise ConfigError(
-            "the profile measured another configuration (digest "
-            f"{measured}); profile with the same options, or plan with those of the profile"
+            f"the profile measured something else ({difference}); profile with the same options, "
+            "or plan with those of the profile"
         )
 
 

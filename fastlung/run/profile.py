@@ -36,6 +36,7 @@ from fastlung.run.profile_file import (
     Round,
     SampleFacts,
     SizeMeasured,
+    config_facts,
 )
 from fastlung.run.sample import SYNTHETIC_SHAPE, Sample, sample_of, synthetic_sample, write_list
 
@@ -323,7 +324,7 @@ def _profile(
         date=datetime.now(UTC).date().isoformat(),
         machine=look_at_hardware(ec2_type=ec2_type),
         versions=package_versions(),
-        config=dict(_config_facts(options.config)),
+        config=config_facts(options.config),
         sample=SampleFacts(
             origin=sample.origin,
             scans=sample.different,
@@ -335,14 +336,6 @@ def _profile(
         ),
         sizes=measured,
     )
-
-
-def _config_facts(config: Config) -> Iterator[tuple[str, str]]:
-    # What results are called costs nothing.
-    yield "digest", config.model_copy(update={"names": "series"}).digest
-    for name in ("preset", "spacing_mm", "mask", "crop", "dtype", "format", "order"):
-        value = getattr(config, name)
-        yield name, " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
 
 
 def _route(url: str | None) -> Literal["disk", "network"]:

@@ -16,10 +16,14 @@ from pydantic import Field, model_validator
 from fastlung.run.documents import Part, read_document
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
     from typing import Self
 
+    from fastlung.config import Config
+
 __all__ = [
+    "CONFIG_FIELDS",
     "FORMAT",
     "STAGES",
     "VERSION",
@@ -29,6 +33,8 @@ __all__ = [
     "SampleFacts",
     "SizeMeasured",
     "StageMeasured",
+    "config_facts",
+    "first_difference",
     "read_profile",
 ]
 
@@ -45,8 +51,11 @@ STAGES = {
     "crop": "cut out, if asked for",
     "normalise": "window, if asked for",
     "encode": "to the bytes of the format",
+    "picture": "a picture to look at",
     "store": "bytes to the sink",
 }
+#: Options that bear on what a scan costs.
+CONFIG_FIELDS = ("spacing_mm", "order", "mask", "crop", "dtype", "format", "preview")
 #: Half the spread that one round alone is taken to have, as a fraction: nothing is known of it.
 UNKNOWN_SPREAD = 0.05
 #: CPUs count as what binds from this part of their time on; the rest is start, end and noise.
@@ -59,7 +68,7 @@ Seconds = Annotated[float, Field(ge=0, le=1e7)]
 Bytes = Annotated[float, Field(ge=0, le=1e15)]
 Count = Annotated[int, Field(ge=1, le=100_000)]
 StageName = Literal[
-    "fetch", "read", "hu", "resample", "mask", "crop", "normalise", "encode", "store"
+    "fetch", "read", "hu", "resample", "mask", "crop", "normalise", "encode", "picture", "store"
 ]
 
 
@@ -264,7 +273,7 @@ class ProfileFile(Part):
     versions : dict of str to str
         Packages that decide the speed.
     config : dict of str to str
-        What was done to a scan; options as ``fastlung config`` names them, and their digest.
+        What was done to a scan: the options in `CONFIG_FIELDS`.
     sample : SampleFacts
         What was processed.
     sizes : list of SizeMeasured
@@ -303,6 +312,35 @@ class ProfileFile(Part):
             return None
         own, alone = size.scans_per_second / size.cpus, smallest.scans_per_second / smallest.cpus
         return own / alone
+
+
+def config_facts(config: Config) -> dict[str, str]:
+    """Put down what a profile says of a configuration."""
+    values = {name: getattr(config, name) for name in CONFIG_FIELDS}
+    return {
+        name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
+        for name, value in values.items()
+    }
+
+
+def first_difference(one: Mapping[str, str], other: Mapping[str, str]) -> str:
+    """
+    Find out in what two configurations differ.
+
+    Parameters
+    ----------
+    one, other : mapping of str to str
+        From `config_facts`. An option that one of them does not have is younger than it.
+
+    Returns
+    -------
+    str
+        Name and values of the first option that differs; empty if none does.
+    """
+    for name in CONFIG_FIELDS:
+        if name in one and name in other and one[name] != other[name]:
+            return f"{name} is {one[name]} and {other[name]}"
+    return ""
 
 
 def read_profile(path: str | Path) -> ProfileFile:
