@@ -310,7 +310,8 @@ class GroupRun:
                 else:
                     raw = load_series(series, blobs, threads=job.threads)
             blobs.clear()
-            result = process_scan(raw, job.config, clock, segment=segmenter_of(job.config))
+            segment = segmenter_of(job.config)
+            result = process_scan(raw, job.config, clock, segment=segment, threads=job.threads)
             with clock("encode"):
                 files = encode(
                     result,
