@@ -123,6 +123,7 @@ def store(
         "format": FORMAT,
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "python": platform.python_version(),
         "versions": {**before.get("versions", {}), **_versions()},

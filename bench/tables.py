@@ -40,7 +40,8 @@ def page(baselines) -> str:
         versions = ", ".join(f"{name} {number}" for name, number in stored["versions"].items())
         parts += [
             f"## {stored['cpu']}, {stored['cores']} cores, {stored['date']}\n",
-            f"Python {stored['python']}; {versions}.\n",
+            f"Python {stored['python']}; {versions}. When the last of it was measured, "
+            f"{stored['load']:.0f} processes wanted a core.\n",
             _table(stored),
             _costs(stored["costs"]),
             _why(stored),
@@ -120,7 +121,7 @@ def _costs(costs) -> str:
         parts.append("\n".join(rows))
     if "cores" in costs:
         cores = costs["cores"]
-        busy = cores["load"] > 0.5  # noqa: PLR2004
+        busy = cores["load"] > 0.5
         verdict = "met" if cores["speedup"] >= CORES_AT_LEAST else "**missed**"
         parts.append(
             "### Two cores, many scans\n\n"
