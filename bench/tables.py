@@ -40,8 +40,10 @@ def page(baselines) -> str:
         versions = ", ".join(f"{name} {number}" for name, number in stored["versions"].items())
         parts += [
             f"## {stored['cpu']}, {stored['cores']} cores, {stored['date']}\n",
-            f"Python {stored['python']}; {versions}. When the last of it was measured, "
-            f"{stored['load']:.0f} processes wanted a core.\n",
+            (
+                f"Python {stored['python']}; {versions}. When the last of it was measured, "
+                f"{stored['load']:.0f} processes wanted a core.\n"
+            ),
             _table(stored),
             _costs(stored["costs"]),
             _why(stored),
