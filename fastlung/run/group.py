@@ -308,7 +308,7 @@ class GroupRun:
                 if task.group.kind == "volume":
                     raw = load_volume(series, {key: bytes(blob) for key, blob in blobs.items()})
                 else:
-                    raw = load_series(series, blobs)
+                    raw = load_series(series, blobs, threads=job.threads)
             blobs.clear()
             segment = segmenter_of(job.config)
             result = process_scan(raw, job.config, clock, segment=segment, threads=job.threads)

@@ -43,6 +43,8 @@ __all__ = [
     "Plan",
     "ScanSize",
     "memory_budget",
+    "most_requests",
+    "most_workers",
     "output_voxels",
     "plan_run",
     "resources_of",
@@ -64,8 +66,9 @@ CHUNKS_PER_WORKER = 4
 LARGEST_CHUNK = 8
 #: Open files that a worker needs beside its connections.
 OTHER_FILES = 100
-#: No machine has use for more worker processes.
-MOST_WORKERS = 1024
+#: Worker processes for each CPU, at most, unless asked for: waiting workers cost 60 MB and a start
+#: each, and a store that is so slow is in trouble that more requests would make worse.
+MOST_WORKERS_A_CPU = 8
 #: What a plan calls the causes of `fastlung.run.model.Binding`.
 LIMITS: dict[Binding, str] = {"cpu": "cpus", "workers": "cpus"}
 
@@ -272,6 +275,17 @@ def resources_of(
     )
 
 
+def most_workers(resources: Resources) -> int:
+    """Find the number of workers beyond which nobody goes who was not told to."""
+    return math.ceil(MOST_WORKERS_A_CPU * resources.cpus)
+
+
+def most_requests(machine: Machine) -> int:
+    """Find the number of requests a worker that leaves files to open for everything else."""
+    files = machine.open_files
+    return REQUESTS[-1] if files is None else max(1, min(REQUESTS[-1], files - OTHER_FILES))
+
+
 def _nothing_to_do(budget: int) -> Plan:
     return Plan(
         workers=0,
@@ -318,13 +332,14 @@ def _setting(
 ) -> tuple[Setting, str, list[str]]:
     """What may be tuned later; what limits the workers where no resource does; sentences."""
     asked = options.workers
-    most = min(one for one in (asked or None, groups, MOST_WORKERS) if one is not None)
-    files = machine.open_files
-    most_requests = (
-        REQUESTS[-1] if files is None else max(1, min(REQUESTS[-1], files - OTHER_FILES))
-    )
+    most = asked or most_workers(resources)
+    most = most if groups is None else min(most, groups)
     best = best_setting(
-        cost, resources, most_workers=most, most_requests=most_requests, threads=threads
+        cost,
+        resources,
+        most_workers=most,
+        most_requests=most_requests(machine),
+        threads=threads,
     )
     room = max(1, int(resources.memory_bytes // worker_bytes(cost, best)))
     sentences, limit = [], ""
