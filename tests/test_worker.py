@@ -7,10 +7,11 @@ import threading
 import time
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_series import CANARY, write_group, write_source
+from tiny_series import CANARY, payloads, write_group, write_source
 
 from fastlung.config import build_config
 from fastlung.errors import StoreError
@@ -98,6 +99,14 @@ def refuse_to_put(monkeypatch, suffix, code):
         put(store, key, buffers)
 
     monkeypatch.setattr(LocalStore, "put", refusing)
+
+
+def test_threads_that_decode_change_no_output(job, tmp_path):
+    run_chunk(job, tasks(job))
+    threaded = replace(job, sink=str(tmp_path / "threaded"), threads=3)
+    run_chunk(threaded, tasks(threaded))
+
+    assert payloads(Path(job.sink)) == payloads(Path(threaded.sink))
 
 
 def test_a_scan_leaves_payloads_outcome_and_record(job):
@@ -259,6 +268,12 @@ def test_there_is_no_bubble_where_a_chunk_ends(job, monkeypatch):
     assert [message.number for message in ended] == [0, 1, 2]
     assert ended[-1].tally.compute_seconds > 0
     assert ended[-1].tally.fetched_bytes == sum(task.source_bytes for task in tasks(job))
+
+
+def test_threads_change_no_bit(job):
+    outcomes = [run_chunk(replace(job, threads=threads), tasks(job)[:1]) for threads in (1, 3)]
+    assert outcomes[0][0].status == "done"
+    assert outcomes[0][0].outputs == outcomes[1][0].outputs  # sizes and checksums
 
 
 def test_what_is_not_begun_can_be_dropped(job, monkeypatch):

@@ -81,7 +81,7 @@ class Job:
     requests : int
         Requests that one worker may have under way at once.
     threads : int
-        Threads of one worker that compute one scan.
+        Threads that compute one scan; change no bit.
     limits : Limits
         The largest input that is taken.
     """
