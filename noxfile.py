@@ -76,6 +76,14 @@ def bench_torch(session):
     session.run("python", "bench/tables.py", env=BENCH_PATHS)
 
 
+@nox.session(name="bench-s3", default=False)
+def bench_s3(session):
+    """Bucket to bucket against the bound of the processors; ``-- FOLDER --notebook 4`` and more."""
+    session.install(".", *group("bench"))
+    paths = {"PYTHONPATH": "tests", "PYTHONSAFEPATH": "1"}
+    session.run("python", "bench/s3_to_s3.py", *session.posargs, env=paths)
+
+
 @nox.session(default=False)
 def fuzz(session):
     """20,000 damaged series; arguments go to tests/fuzz.py, as in ``-- --seed 7 --case 123``."""

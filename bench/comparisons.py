@@ -13,6 +13,7 @@ from typing import Any
 
 import cc3d
 import fill_voids
+import mask_rivals
 import numpy as np
 import pydicom
 import rivals
@@ -269,6 +270,10 @@ def _masks(scan: Scan) -> Iterator[Comparison]:
                 scan.millimetre
             ),
             "scikit-image, the tutorial's simpler mask": lambda: scikit_image_mask(scan.millimetre),
+            **{
+                name: partial(lambda way: way(scan.millimetre, scan.corner_grid.spacing_mm), way)
+                for name, way in mask_rivals.RIVALS.items()
+            },
         },
         agree=mostly_the_same,
     )

@@ -25,9 +25,9 @@ from fastlung.kernels.threshold import runs_at_most
 from fastlung.resampling import (
     aligned_targets,
     resample_between,
-    sample_positions,
     target_grid,
 )
+from fastlung.samples import samples_of
 from fastlung.scan import Grid
 
 __all__ = ["SCALE", "SCANS", "SPACING_MM", "WHY_LESS", "Scan", "scratch"]
@@ -124,7 +124,7 @@ class Scan:
     def resampled(self, order: int) -> np.ndarray:
         """Hounsfield units on `corner_grid`."""
         targets = aligned_targets(self.grid, self.corner_grid)
-        return resample_between(self.hu, sample_positions(self.grid), targets, order)
+        return resample_between(self.hu, samples_of(self.grid), targets, order)
 
     @cached_property
     def millimetre(self) -> np.ndarray:

@@ -59,6 +59,8 @@ class Config(BaseModel):
         Target spacing along ``(z, y, x)``, in millimetres.
     order : int
         Spline order of the interpolation: 0 nearest, 1 linear, 3 cubic.
+    antialias : bool
+        Smooth first along each axis on which voxels become fewer.
     align : str
         ``centred``: voxels exactly `spacing_mm` apart, centred on the acquired extent.
         ``corners``: `scipy.ndimage.zoom`'s grid, corner voxel centres kept (tutorial only).
@@ -123,6 +125,7 @@ class Config(BaseModel):
     ] = "hu"
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] = (1.0, 1.0, 1.0)
     order: Literal[0, 1, 3] = 3
+    antialias: bool = False
     align: Literal["centred", "corners", "ras"] = "centred"
     hu_rule: Literal["standard", "tutorial"] = "standard"
     recipe: Literal["standard", "grt123"] = "standard"
@@ -190,6 +193,10 @@ class Config(BaseModel):
                 "percentile_99_5) and standardise (mean, std), from "
                 "foreground_intensity_properties_per_channel of its dataset_fingerprint.json"
             )
+        if self.antialias and self.order == 0:
+            raise ValueError(
+                "antialias averages, and order 0 keeps values as they are; leave out one"
+            )
         self._check_mask()
         self._check_recipe()
         self._check_segmenter()
@@ -224,6 +231,8 @@ class Config(BaseModel):
             for name, value in fixed.items():
                 if getattr(self, name) != value:
                     raise ValueError(f"preset grt123 has {name} {value} and no other")
+            if self.antialias:
+                raise ValueError("preset grt123 has no antialias")
             if self.crop == "body":
                 raise ValueError("preset grt123 crops to the lungs or not at all")
 

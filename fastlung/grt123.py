@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from fastlung.kernels.runs import Runs
     from fastlung.scan import Grid
 
-__all__ = ["only_lungs"]
+__all__ = ["OUTSIDE", "only_lungs"]
 
 #: Grey of everything outside, 0 HU in their window; brighter than `BONE`, 282 HU, is bone.
 OUTSIDE, BONE = 170, 210

@@ -1,12 +1,14 @@
 """
-Stored words of a series to Hounsfield units, and which voxels were never measured.
+Stored words of a series to Hounsfield units, without interpolation.
 
-Pure: chooses what the kernels in `fastlung.kernels.hu` are told. No interpolation.
+Pure: chooses what the kernels in `fastlung.kernels.hu` are told. `fastlung.pipeline` converts and
+resamples in one pass instead; the numbers are the same.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from dataclasses import fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -15,16 +17,14 @@ from fastlung.kernels import hu as kernels
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fastlung.scan import Grid, RawScan
+    from fastlung.scan import Grid, RawScan, SliceScale
 
-__all__ = ["PADDING_HU", "UNMEASURED", "marked_hu", "to_hu", "tutorial_hu"]
+__all__ = ["DARKEST_HU", "PADDING_HU", "scale_arrays", "to_hu", "tutorial_hu"]
 
 #: Hounsfield units given to padding: air, so that it does not count as tissue.
 PADDING_HU = -1024
 #: No tissue, gas or noise is darker; scanners write such values outside their circle.
 DARKEST_HU = -1500.0
-#: Marks voxels that were never measured, until they have been resampled; no HU is that low.
-UNMEASURED = -32768
 
 
 def to_hu(raw: RawScan, *, replace_padding: bool = True) -> tuple[npt.NDArray[np.int16], Grid]:
@@ -50,31 +50,14 @@ def to_hu(raw: RawScan, *, replace_padding: bool = True) -> tuple[npt.NDArray[np
     ``HU = slope * stored + intercept`` for each slice (DICOM PS3.3 C.11.1.1.2) in float32, rounded
     half to even and saturated.
     """
-    if replace_padding:
-        hu, _ = _rescaled(raw, PADDING_HU)
-        return hu, raw.grid
-    scale = raw.scale
+    scale = scale_arrays(raw.scale)
+    lowest_hu = DARKEST_HU
+    if not replace_padding:
+        nothing = np.ones_like(scale[-2]), np.zeros_like(scale[-1])
+        scale, lowest_hu = (*scale[:-2], *nothing), -np.inf
     hu = np.empty(raw.stored.shape, np.int16)
-    nothing = np.ones_like(scale.padding_low), np.zeros_like(scale.padding_high)
-    kernels.rescale(
-        raw.stored, scale.shift, scale.bits_stored, scale.signed, scale.slope, scale.intercept,
-        *nothing, -np.inf, PADDING_HU, hu,
-    )  # fmt: skip
+    kernels.rescale(raw.stored, scale, lowest_hu, PADDING_HU, hu)
     return hu, raw.grid
-
-
-def marked_hu(raw: RawScan) -> tuple[npt.NDArray[np.int16], int]:
-    """
-    Convert a series to Hounsfield units, marking what was never measured.
-
-    Returns
-    -------
-    hu : ndarray of int16, shape (z, y, x)
-        Hounsfield units; padding is `UNMEASURED`.
-    count : int
-        Voxels marked.
-    """
-    return _rescaled(raw, UNMEASURED)
 
 
 def tutorial_hu(raw: RawScan) -> tuple[npt.NDArray[np.int16], int]:
@@ -88,19 +71,11 @@ def tutorial_hu(raw: RawScan) -> tuple[npt.NDArray[np.int16], int]:
     count : int
         Voxels that were -2000.
     """
-    scale = raw.scale
     hu = np.empty(raw.stored.shape, np.int16)
-    replaced = kernels.rescale_as_tutorial(
-        raw.stored, scale.shift, scale.bits_stored, scale.signed, scale.slope, scale.intercept, hu
-    )
+    replaced = kernels.rescale_as_tutorial(raw.stored, scale_arrays(raw.scale), hu)
     return hu, int(replaced)
 
 
-def _rescaled(raw: RawScan, padding: int) -> tuple[npt.NDArray[np.int16], int]:
-    scale = raw.scale
-    hu = np.empty(raw.stored.shape, np.int16)
-    padded = kernels.rescale(
-        raw.stored, scale.shift, scale.bits_stored, scale.signed, scale.slope, scale.intercept,
-        scale.padding_low, scale.padding_high, DARKEST_HU, padding, hu,
-    )  # fmt: skip
-    return hu, int(padded)
+def scale_arrays(scale: SliceScale) -> tuple[npt.NDArray[Any], ...]:
+    """What kernels are told of how to read stored words: the fields of a `SliceScale` in order."""
+    return tuple(getattr(scale, field.name) for field in fields(scale))

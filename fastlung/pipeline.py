@@ -16,9 +16,9 @@ import numpy as np
 
 from fastlung.cropping import Box, box_of_body, box_of_lungs, cut_array, cut_grid, fitted, widened
 from fastlung.errors import SegmenterError
-from fastlung.grt123 import only_lungs
-from fastlung.hounsfield import PADDING_HU, UNMEASURED, marked_hu, to_hu, tutorial_hu
-from fastlung.kernels.padding import blank, extend
+from fastlung.grt123 import OUTSIDE, only_lungs
+from fastlung.hounsfield import DARKEST_HU, PADDING_HU, scale_arrays, to_hu, tutorial_hu
+from fastlung.kernels.fused import UNSEEN, count_padding, resample_stored
 from fastlung.limits import beyond, limits_in_force
 from fastlung.mask import assess_mask, grt123_mask, lung_mask, outside_labels, tutorial_mask
 from fastlung.orientation import canonical_grid, orientation_of, ras_corner, turned
@@ -26,11 +26,11 @@ from fastlung.quality import hu_percentiles
 from fastlung.resampling import (
     aligned_targets,
     grid_from_corner,
-    nearest_samples,
+    in_strips,
     resample_between,
-    samples_of,
     target_grid,
 )
+from fastlung.samples import samples_of
 from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
 from fastlung.windowing import windowed
 
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.config import Config
-    from fastlung.resampling import Positions, Samples
+    from fastlung.samples import Arrays, Positions, Samples
 
     Stage = Callable[[str], AbstractContextManager[object]]
     Segmenter = Callable[[npt.NDArray[np.int16], Grid], Any]
@@ -56,6 +56,7 @@ def process_scan(
     stage: Stage = nullcontext,
     *,
     segment: Segmenter | None = None,
+    threads: int = 1,
 ) -> ScanResult:
     """
     Turn one series into an isotropic volume and a lung mask.
@@ -74,6 +75,9 @@ def process_scan(
         Hounsfield units (int16, shape (z, y, x)) and their `Grid` to 0 background, 1 right lung,
         2 left lung, 3 airway. Where it fails the mask stays our own, flagged
         ``mask_command_failed``.
+    threads : int
+        How many share the work on this scan; changes no bit. Scans side by side in processes make
+        better use of as many cores.
 
     Returns
     -------
@@ -87,14 +91,11 @@ def process_scan(
         has been allocated by then.
     """
     if config.recipe == "grt123":
-        return _by_grt123(raw, config, stage, segment)
-    with stage("hu"):
-        hu, padded = tutorial_hu(raw) if config.hu_rule == "tutorial" else marked_hu(raw)
-    with stage("resample"):
-        volume, grid = _resampled(hu, raw, config)
+        return _fitted(_by_grt123(raw, config, stage, segment), config, stage)
+    volume, grid, padded = _resampled(raw, config, threads, stage)
     with stage("mask"):
         mask, litres, flags = _segmented(volume, grid, config, segment)
-    padding = {"padding_fraction": padded / hu.size}
+    padding = {"padding_fraction": padded / raw.stored.size}
     result = ScanResult(
         image=volume,
         mask=mask,
@@ -110,13 +111,17 @@ def process_scan(
             result = _cropped(result, config)
     with stage("normalise"):
         result = replace(result, image=_valued(result.image, config))
-    return result if config.size is None else _fitted(result, config, config.size)
+    return _fitted(result, config, stage)
 
 
 def _resampled(
-    hu: npt.NDArray[np.int16], raw: RawScan, config: Config
-) -> tuple[npt.NDArray[np.int16], Grid]:
-    """The wanted grid from true positions in one interpolation, then canonical order."""
+    raw: RawScan, config: Config, threads: int, stage: Stage
+) -> tuple[npt.NDArray[np.int16], Grid, int]:
+    """
+    Hounsfield units on the wanted grid, from true positions in one interpolation, canonical order.
+
+    Also how many stored voxels were padding.
+    """
     orientation = orientation_of(raw.grid)
     spacing_mm = [0.0, 0.0, 0.0]
     for axis, wanted in zip(orientation.axes, config.spacing_mm, strict=True):
@@ -127,41 +132,55 @@ def _resampled(
         grid = grid_from_corner(raw.grid, spacing_mm, samples.bounds_mm, ras_corner(orientation))
     else:
         grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=samples.bounds_mm)
+    _refuse_absurd(grid)
+    targets = aligned_targets(raw.grid, grid)
+    if config.antialias:
+        samples = samples.smoothed(raw.grid, grid)
+    if config.hu_rule == "tutorial":
+        with stage("hu"):
+            hu, padded = tutorial_hu(raw)
+        with stage("resample"):
+            volume = resample_between(hu, samples, targets, config.order, threads=threads)
+    else:
+        with stage("resample"):
+            volume, padded = _measured_only(raw, samples, targets, config.order, threads)
+    upright = np.ascontiguousarray(turned(volume, orientation))
+    return upright, canonical_grid(grid, orientation), padded
+
+
+def _refuse_absurd(grid: Grid) -> None:
+    """Refuse more output than the limits in force allow, before it is allocated."""
     if math.prod(grid.shape) > limits_in_force().output_voxels:
         raise beyond(
             "output_voxels",
             f"the output would have {grid.shape} voxels: ask for a coarser spacing, or look at the "
             "slice positions",
         )
-    targets = aligned_targets(raw.grid, grid)
-    if config.hu_rule == "standard":
-        volume = _measured_only(hu, samples, targets, raw.grid, config.order)
-    else:
-        volume = resample_between(hu, *samples.to(targets, config.order))
-    upright = np.ascontiguousarray(turned(volume, orientation))
-    return upright, canonical_grid(grid, orientation)
 
 
 def _measured_only(
-    hu: npt.NDArray[np.int16],
-    samples: Samples,
-    targets_mm: Positions,
-    grid: Grid,
-    order: int,
-) -> npt.NDArray[np.int16]:
-    """Resample so that what was never measured is interpolated with nothing, and blank after."""
-    unmeasured = hu == UNMEASURED
-    if not (unmeasured.any() or samples.shifts_mm.any()):
-        return resample_between(hu, *samples.to(targets_mm, order))
-    extend(hu, UNMEASURED)
-    volume = resample_between(hu, *samples.to(targets_mm, order))
-    straight = np.zeros(1)
-    (z, y, x), (z_out, y_out, x_out) = samples.positions_mm, targets_mm
-    (nearest_z,) = nearest_samples(z, z_out, straight, np.inf)
-    nearest_y = nearest_samples(y, y_out, samples.shifts_mm[:, 0], grid.spacing_mm[1])
-    nearest_x = nearest_samples(x, x_out, samples.shifts_mm[:, 1], grid.spacing_mm[2])
-    blank(unmeasured, nearest_z, nearest_y, nearest_x, PADDING_HU, volume)
-    return volume
+    raw: RawScan, samples: Samples, targets_mm: Positions, order: int, threads: int
+) -> tuple[npt.NDArray[np.int16], int]:
+    """
+    Stored words to resampled Hounsfield units, and how many of the words were padding.
+
+    What was never measured is interpolated with nothing, and blank after.
+    """
+    scale = scale_arrays(raw.scale)
+    bands = samples.bands(targets_mm, order)
+    nearest = samples.nearest(targets_mm, raw.grid.spacing_mm)
+    extents = np.full((*raw.stored.shape[:2], 3), UNSEEN, np.int32)
+    out = np.empty([targets.size for targets in targets_mm], np.int16)
+
+    def fill(work: Arrays, rows: int, top: int, bottom: int) -> None:
+        resample_stored(
+            raw.stored, scale, DARKEST_HU, PADDING_HU, bands, nearest, extents, work,
+            rows, top, bottom, out,
+        )  # fmt: skip
+
+    in_strips(fill, raw.stored.shape[1:], bands, out.shape, threads)
+    spare = np.empty((1, raw.stored.shape[2]), np.float32)
+    return out, int(count_padding(raw.stored, scale, DARKEST_HU, extents, spare))
 
 
 def _segmented(
@@ -220,6 +239,7 @@ def _by_grt123(raw: RawScan, config: Config, stage: Stage, segment: Segmenter | 
         orientation = orientation_of(acquired)
         hu = np.ascontiguousarray(turned(hu, orientation))
     grid = canonical_grid(acquired, orientation)
+    _refuse_absurd(target_grid(grid, config.spacing_mm, align="corners"))
     with stage("mask"):
         mask, litres, flags = _segmented(hu, grid, config, segment)
     with stage("resample"):
@@ -232,11 +252,19 @@ def _valued(hu: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:
     return windowed(hu, config.dtype, config.window_hu, config.zero_centre, config.standardise)
 
 
-def _fitted(result: ScanResult, config: Config, size: tuple[int, int, int]) -> ScanResult:
-    """The middle of a result, with air around it; around standardised numbers their mean."""
-    air = _valued(np.full((1, 1, 1), PADDING_HU, np.int16), config)[0, 0, 0]
-    fill = 0.0 if config.standardise else air
-    image, offset = fitted(result.image, size, fill)
+def _fitted(result: ScanResult, config: Config, stage: Stage) -> ScanResult:
+    """The middle of a result in the size asked for, if one was, and around it what is outside."""
+    size = config.size
+    if size is None:
+        return result
+    if config.recipe == "grt123":
+        fill = float(OUTSIDE)
+    elif config.standardise is not None:
+        fill = 0.0  # their mean, as TorchIO's padding does
+    else:
+        fill = float(_valued(np.full((1, 1, 1), PADDING_HU, np.int16), config)[0, 0, 0])
+    with stage("crop"):
+        image, offset = fitted(result.image, size, fill)
     whole = result.crop or Crop(offset=(0, 0, 0), full_shape=result.grid.shape)
     z, y, x = np.add(whole.offset, offset).tolist()
     box = Box(offset, (offset[0] + size[0], offset[1] + size[1], offset[2] + size[2]))

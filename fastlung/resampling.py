@@ -1,83 +1,38 @@
 """
 Where the new voxels lie, and the volume interpolated there.
 
-Lays grids, gathers the bands of `fastlung.bands` for all three axes and every slice, and hands them
-to `fastlung.kernels.resample`, so that a volume is interpolated once. The arithmetic on voxels is
-the kernel's.
+Lays grids, and hands the bands of `fastlung.samples` to `fastlung.kernels.resample`, strip by strip
+to one thread or several, so that a volume is interpolated once. The arithmetic on voxels is the
+kernels'.
 """
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlung.bands import Band, axis_band
-from fastlung.kernels.resample import resample_floats, resample_integers
+from fastlung.kernels.resample import LANES, resample_volume, work_arrays
+from fastlung.samples import samples_of
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
+    from fastlung.samples import Arrays, Positions, Samples
     from fastlung.scan import Grid, RawScan
 
-    Positions = Sequence[npt.NDArray[np.float64]]
-
 __all__ = [
-    "Samples",
     "aligned_targets",
     "grid_from_corner",
-    "nearest_samples",
+    "in_strips",
     "resample",
     "resample_between",
-    "sample_positions",
-    "samples_of",
     "target_grid",
 ]
-
-
-class Samples(NamedTuple):
-    """
-    Where the voxels of a volume were measured.
-
-    Attributes
-    ----------
-    positions_mm : sequence of three ndarray of float64
-        Along ``(z, y, x)`` from the first voxel, ascending.
-    shifts_mm : ndarray of float64, shape (z, 2) or (1, 2)
-        How far each slice lies along (y, x) from there.
-    breaks : tuple of int
-        Numbers of slices below which nothing is interpolated.
-    """
-
-    positions_mm: Positions
-    shifts_mm: npt.NDArray[np.float64]
-    breaks: tuple[int, ...] = ()
-
-    def to(self, targets_mm: Positions, order: int) -> tuple[Any, ...]:
-        """Arguments of `resample_between` after the volume."""
-        return self.positions_mm, targets_mm, order, self.shifts_mm, self.breaks
-
-    @property
-    def bounds_mm(self) -> list[tuple[float, float]]:
-        """First and last voxel centre along ``(z, y, x)``, displaced slices included."""
-        least, most = ([0.0, *edge(axis=0)] for edge in (self.shifts_mm.min, self.shifts_mm.max))
-        return [
-            (float(x[0] + low), float(x[-1] + high))
-            for x, low, high in zip(self.positions_mm, least, most, strict=True)
-        ]
-
-
-def samples_of(grid: Grid, scan: RawScan | None = None) -> Samples:
-    """Where the voxels of `grid` lie, or those of a scan whose slices need not be regular."""
-    z, y, x = sample_positions(grid)
-    straight = np.zeros((1, 2))
-    if scan is None:
-        return Samples((z, y, x), straight)
-    shifts = straight if scan.slice_shifts_mm is None else scan.slice_shifts_mm
-    return Samples((scan.slice_positions_mm, y, x), shifts, scan.slice_breaks)
 
 
 def target_grid(
@@ -179,11 +134,11 @@ def grid_from_corner(
 
 def resample_between(
     volume: npt.NDArray[Any],
-    positions_mm: Positions,
+    samples: Samples,
     targets_mm: Positions,
     order: int,
-    slice_shifts_mm: npt.NDArray[np.float64] | None = None,
-    slice_breaks: tuple[int, ...] = (),
+    *,
+    threads: int = 1,
 ) -> npt.NDArray[Any]:
     """
     Interpolate a volume at other positions along each of its axes.
@@ -192,87 +147,70 @@ def resample_between(
     ----------
     volume : ndarray of int16, uint8 or float32, shape (z, y, x), C-contiguous
         Input voxels.
-    positions_mm, targets_mm : sequence of three ndarray of float64
-        Where the samples are and where values are wanted, along ``(z, y, x)``, ascending.
+    samples : Samples
+        Where they are.
+    targets_mm : sequence of three ndarray of float64
+        Where values are wanted, along ``(z, y, x)``, ascending.
     order : {0, 1, 3}
         Nearest, linear, cubic spline.
-    slice_shifts_mm : ndarray of float64, shape (z, 2), or None
-        How far the samples of each slice lie along (y, x) from `positions_mm`.
-    slice_breaks : tuple of int
-        Numbers of slices below which nothing is interpolated.
+    threads : int
+        How many share the work; changes no bit.
 
     Returns
     -------
     ndarray
         Same dtype; integers rounded half to even and saturated.
     """
-    (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
-    shifts = np.zeros((1, 2)) if slice_shifts_mm is None else slice_shifts_mm
-    bands = (
-        axis_band(z, z_out, order, slice_breaks),
-        _plane_bands(y, y_out, order, shifts[:, 0]),
-        _plane_bands(x, x_out, order, shifts[:, 1]),
-    )
-    out = np.empty((z_out.size, y_out.size, x_out.size), volume.dtype)
-    flat = [array for band in bands for array in band]
-    if volume.dtype == np.float32:
-        resample_floats(volume, *flat, out)
-    else:
-        limits = np.iinfo(volume.dtype)
-        resample_integers(volume, *flat, float(limits.min), float(limits.max), out)
+    bands = samples.bands(targets_mm, order)
+    out = np.empty([targets.size for targets in targets_mm], volume.dtype)
+    low = high = 0.0  # floats are neither rounded nor bounded
+    if volume.dtype != np.float32:
+        low, high = float(np.iinfo(volume.dtype).min), float(np.iinfo(volume.dtype).max)
+
+    def fill(work: Arrays, rows: int, top: int, bottom: int) -> None:
+        resample_volume(volume, bands, low, high, work, rows, top, bottom, out)
+
+    in_strips(fill, volume.shape[1:], bands, out.shape, threads)
     return out
 
 
-def _plane_bands(
-    positions_mm: npt.NDArray[np.float64],
-    targets_mm: npt.NDArray[np.float64],
-    order: int,
-    shifts_mm: npt.NDArray[np.float64],
-) -> Band:
-    """Bands of all slices, stacked; a single one where no slice is shifted."""
-    distinct = shifts_mm if shifts_mm.any() else shifts_mm[:1]
-    bands = [axis_band(positions_mm + shift, targets_mm, order) for shift in distinct]
-    taps = max(band.weights.shape[1] for band in bands)
-    latest = max(positions_mm.size - taps, 0)
-    start = np.stack([np.minimum(band.start, latest) for band in bands])
-    weights = np.zeros((*start.shape, taps), np.float32)
-    for band, begin, out in zip(bands, start, weights, strict=True):
-        columns = (band.start - begin)[:, None] + np.arange(band.weights.shape[1])
-        np.put_along_axis(out, columns, band.weights, axis=1)
-    return Band(start, weights)
-
-
-def nearest_samples(
-    positions_mm: npt.NDArray[np.float64],
-    targets_mm: npt.NDArray[np.float64],
-    shifts_mm: npt.NDArray[np.float64],
-    spacing_mm: float,
-) -> npt.NDArray[np.int64]:
+def in_strips(
+    fill: Callable[[Arrays, int, int, int], None],
+    plane_shape: tuple[int, ...],
+    bands: Arrays,
+    shape: tuple[int, ...],
+    threads: int,
+) -> None:
     """
-    Which sample lies nearest to each target, for each slice.
+    Share out the rows of an output volume, in strips of equal height, among threads.
 
     Parameters
     ----------
-    positions_mm : ndarray of float64, shape (n_in,)
-        Where the samples are, ascending.
-    targets_mm : ndarray of float64, shape (n_out,)
-        Where values are wanted.
-    shifts_mm : ndarray of float64, shape (bands,)
-        How far the samples of each slice lie from `positions_mm`.
-    spacing_mm : float
-        Half of it is how far a sample reaches beyond the ends.
-
-    Returns
-    -------
-    ndarray of int64, shape (bands, n_out)
-        Sample numbers, or -1 for targets beyond the first or last sample's reach.
+    fill : callable
+        Given work space, the rows of a strip, and the first output row to fill and one past the
+        last. Must release the GIL for threads to be of use.
+    plane_shape : tuple of int
+        Rows and columns of an input slice.
+    bands : tuple of six ndarray
+        Of `Samples.bands`.
+    shape : tuple of int
+        Shape ``(z, y, x)`` of the output.
+    threads : int
+        How many threads; 1 starts none.
     """
-    relative = targets_mm - shifts_mm[:, None]
-    index = np.searchsorted((positions_mm[1:] + positions_mm[:-1]) / 2, relative, side="right")
-    # A hair of slack: the outermost targets of a regular grid lie exactly on the reach.
-    reach = spacing_mm / 2 * (1 + 1e-9)
-    outside = (relative < positions_mm[0] - reach) | (relative > positions_mm[-1] + reach)
-    return np.where(outside, -1, index)
+    strips = threads * -(-shape[1] // (threads * LANES))
+    rows = -(-shape[1] // strips)
+    share = rows * (strips // threads)
+
+    def part(top: int) -> None:
+        work = work_arrays(plane_shape, bands, shape[2], rows)
+        fill(work, rows, top, min(top + share, shape[1]))
+
+    if threads == 1:
+        part(0)
+        return
+    with ThreadPoolExecutor(threads, "fastlung-strips") as pool:
+        list(pool.map(part, range(0, shape[1], share)))
 
 
 def resample(
@@ -282,6 +220,7 @@ def resample(
     *,
     order: int = 3,
     scan: RawScan | None = None,
+    antialias: bool = False,
 ) -> tuple[npt.NDArray[Any], Grid]:
     """
     Resample a volume to another spacing, keeping its frame and dtype.
@@ -299,6 +238,9 @@ def resample(
     scan : RawScan or None
         The series they come from: says where its slices truly lie, with gaps, uneven steps or a
         tilted gantry. Beyond a displaced slice its edge repeats; `process_scan` blanks that.
+    antialias : bool
+        Smooth along each axis on which voxels become fewer, so that what is too fine for them is
+        averaged and not folded into something else; see `fastlung.bands.smoothing_mm`.
 
     Returns
     -------
@@ -323,15 +265,9 @@ def resample(
     samples = samples_of(grid, scan)
     new_grid = target_grid(grid, spacing, bounds_mm=samples.bounds_mm)
     targets = aligned_targets(grid, new_grid)
-    out = resample_between(np.ascontiguousarray(volume), *samples.to(targets, order))
-    return out, new_grid
-
-
-def sample_positions(grid: Grid) -> Positions:
-    """Positions of the voxel centres along ``(z, y, x)``, each from 0, in millimetres."""
-    return tuple(
-        np.arange(n, dtype=np.float64) * s for n, s in zip(grid.shape, grid.spacing_mm, strict=True)
-    )
+    if antialias:
+        samples = samples.smoothed(grid, new_grid)
+    return resample_between(np.ascontiguousarray(volume), samples, targets, order), new_grid
 
 
 def aligned_targets(grid: Grid, new_grid: Grid) -> Positions:

@@ -55,6 +55,51 @@ def hounsfield(stored, scale, *, replace_padding, darkest_hu=-1500.0, fill_hu=-1
     return out
 
 
+def continued(hu, unmeasured):
+    """Unmeasured voxels take the nearest measured one of their row, or else of the nearest row."""
+    out = hu.copy()
+    for plane, missing in zip(out, unmeasured, strict=True):
+        measured = [np.flatnonzero(~row) for row in missing]
+        for y, found in enumerate(measured):
+            if found.size:
+                # The right of two as near: distances to the right count a hair less.
+                away = found - np.arange(plane.shape[1])[:, None]
+                plane[y] = plane[y, found[np.abs(away - 0.1).argmin(axis=1)]]
+        filled = np.array([y for y, found in enumerate(measured) if found.size])
+        if filled.size:
+            for y in np.setdiff1d(np.arange(plane.shape[0]), filled):
+                plane[y] = plane[filled[np.abs(filled - y + 0.1).argmin()]]
+    return out
+
+
+def blanked(out, unmeasured, positions_mm, targets_mm, shifts_mm, spacing_mm, value):
+    """
+    Output voxels whose nearest input voxel was not measured, or lies beyond the slice.
+
+    Also, for every output voxel, whether two input voxels are as near, so that rounding decides.
+    """
+    (z, y, x), (z_out, y_out, x_out) = positions_mm, targets_mm
+
+    def nearest(have, wanted):
+        away = np.abs(np.subtract.outer(wanted, have))
+        first, second = np.partition(np.column_stack([away, np.full(wanted.size, 9e9)]), 1)[:, :2].T
+        return away.argmin(axis=1), second - first < 1e-9
+
+    out, either = out.copy(), np.zeros(out.shape, bool)
+    sources, either_z = nearest(z, z_out)
+    for k, source in enumerate(sources):
+        dy, dx = shifts_mm[source % len(shifts_mm)]
+        rows, either_y = nearest(y + dy, y_out)
+        columns, either_x = nearest(x + dx, x_out)
+        gone = unmeasured[source][np.ix_(rows, columns)]
+        reach_y, reach_x = np.divide(spacing_mm[1:], 2) + 1e-6
+        gone |= ((y_out < y[0] + dy - reach_y) | (y_out > y[-1] + dy + reach_y))[:, None]
+        gone |= (x_out < x[0] + dx - reach_x) | (x_out > x[-1] + dx + reach_x)
+        out[k][gone] = value
+        either[k] = either_z[k] | either_y[:, None] | either_x
+    return out, either
+
+
 def tutorial_hounsfield(stored, slope, intercept):
     """Rescale of the DSB 2017 tutorial: truncated, stored -2000 becomes 0."""
     image = stored.astype(np.int16)

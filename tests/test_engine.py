@@ -279,6 +279,41 @@ def test_what_needs_more_than_expected_waits_until_so_much_is_free(own_source, t
     assert {key: found[key] for key in calm} == calm
 
 
+#: A run in a process that may not take more memory; prints what became of each scan.
+LIMITED = """
+import resource
+import sys
+
+import psutil
+
+import fastlung
+from fastlung.kernels import warm_up
+
+warm_up()
+limit = psutil.Process().memory_info().vms + 1_600_000_000
+resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+summary = fastlung.process(sys.argv[1], sys.argv[2], workers=2, spacing_mm=2.0)
+for outcome in summary.outcomes:
+    print(outcome.name, outcome.status, outcome.error, outcome.message, sep="|")
+"""
+
+
+def test_where_memory_is_limited_only_the_scan_that_cannot_fit_fails(own_source, calm, tmp_path):
+    # Seven metres long: by its first header, whose slices are thin, it is a usual scan.
+    write_group(own_source / "giant", 50, slices=900)
+    (tmp_path / "limited.py").write_text(LIMITED)
+    run = launch(tmp_path / "limited.py", own_source, tmp_path / "sink")
+    out, errors = run.communicate(timeout=300)
+    assert (run.returncode, errors) == (0, "")
+    ended = {line.split("|")[0]: line.split("|")[1:] for line in out.splitlines()}
+    status, error, message = ended.pop("1.2.3.50")
+    assert (status, error) == ("failed", "InsufficientMemoryError")
+    assert "and the run may use" in message
+    assert [one[0] for one in ended.values()] == ["done"] * SCANS
+    found = payloads(tmp_path / "sink")
+    assert {key: found[key] for key in calm} == calm
+
+
 @pytest.mark.data
 def test_a_real_chest_stays_within_the_planned_memory(data_dir, tmp_path):
     # What workers share with the server they are forked from is in the peak of any scan.

@@ -24,6 +24,7 @@ from fastlung.io import s3_access, s3_patience
 from fastlung.io.prefetch import Fetcher
 from fastlung.io.s3_access import limiter_of
 from fastlung.io.store import open_store
+from fastlung.run.events import SinkUnguarded
 from fastlung.run.verify import verify
 
 pytestmark = pytest.mark.compiled
@@ -278,6 +279,17 @@ def test_two_runs_at_one_sink_at_once_commit_each_scan_once(cloud, calm):
     assert len(cloud.keys("out/records/")) == SCANS
     assert cloud.committed(calm) == cloud.labels
     assert cloud.payloads() == calm
+
+
+@pytest.mark.parametrize("ignores", [False, True])
+def test_a_store_that_ignores_conditions_is_told_of_once_and_still_used(cloud, calm, ignores):
+    cloud.proxy.ignores_conditions = ignores
+    events = []
+    summary = cloud.process(on_event=events.append)
+    assert sum(isinstance(event, SinkUnguarded) for event in events) == ignores
+    assert json.loads(cloud.body("out/run.json"))["conditional_create"] is not ignores
+    assert not [key for key in cloud.keys("out/") if "probe" in key]
+    check(cloud, summary, calm)
 
 
 def test_a_server_that_is_away_for_a_while_costs_no_scan(cloud, calm):

@@ -11,7 +11,7 @@ from test_pipeline import CHESTS, raw_scan
 import fastlung
 from fastlung.config import build_config
 from fastlung.demo.phantom import phantom
-from fastlung.errors import ConfigError
+from fastlung.errors import ConfigError, LimitError
 from fastlung.mask import grt123_mask
 from fastlung.pipeline import process_scan
 from fastlung.scan import Grid
@@ -175,6 +175,24 @@ def test_a_scan_without_lungs_is_kept_whole(chest):
     assert [flag.name for flag in result.flags] == ["no_lung", "not_cropped"]
     assert result.crop is None
     assert set(np.unique(result.image)) == {int((40 + 1200) / 1800 * 255)}
+
+
+def test_a_size_is_filled_up_with_their_grey(chest):
+    raw = raw_scan(chest.hu, chest.grid)
+    plain = process_scan(raw, build_config("grt123", spacing_mm=2.0))
+
+    result = process_scan(raw, build_config("grt123", spacing_mm=2.0, size=(150, 160, 170)))
+
+    assert result.image.shape == result.mask.shape == (150, 160, 170)
+    assert result.image[0, 0, 0] == result.image[-1, -1, -1] == 170
+    assert np.count_nonzero(result.mask) == np.count_nonzero(plain.mask)
+    shift = np.subtract(result.crop.offset, plain.crop.offset)
+    np.testing.assert_allclose(result.grid.to_patient((0, 0, 0)), plain.grid.to_patient(shift))
+
+
+def test_an_absurd_output_is_refused(chest):
+    with fastlung.limited(output_voxels=1000), pytest.raises(LimitError, match="coarser"):
+        process_scan(raw_scan(chest.hu, chest.grid), build_config("grt123"))
 
 
 @pytest.mark.parametrize("wrong", [{"order": 3}, {"dtype": "float32"}, {"crop": "body"}])

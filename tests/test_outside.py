@@ -20,31 +20,33 @@ from fastlung.run.outside import reference_to, segmenter_of
 
 pytestmark = pytest.mark.compiled
 
-#: Reads the image with nibabel and SimpleITK's conventions, and does what its last word says.
+#: NIfTI by hand, so that it starts quickly; does what its last word says.
 SCRIPT = """
-import sys, time
-import nibabel as nib, numpy as np
-image = nib.load(sys.argv[1])
-hu = np.asarray(image.dataobj)
-labels = np.zeros(hu.shape, np.uint8)
-half = hu.shape[0] // 2
+import gzip, os, struct, sys, time
+import numpy as np
+data = gzip.decompress(open(sys.argv[1], "rb").read())
+header = bytearray(data[:352])
+shape = struct.unpack_from("<3h", header, 42)
+hu = np.frombuffer(data, "<i2", offset=352).reshape(shape, order="F")
+labels = np.zeros(shape, np.uint8)
+half = shape[0] // 2
 labels[:half][hu[:half] < -500] = 1  # x grows to the patient's left
 labels[half:][hu[half:] < -500] = 2
 print("PATIENT", "CANARY^OF^COALMINE")
-affine = image.affine.copy()
+code, bits = 2, 8
 match sys.argv[3]:
     case "fail": sys.exit(7)
     case "silent": sys.exit(0)
     case "sleep": time.sleep(60)
     case "shape": labels = labels[1:]
     case "labels": labels[0, 0, 0] = 9
-    case "moved": affine[0, 3] += 3.0
-    case "float": labels = labels.astype(np.float32)
-    case "killed": import os; os.kill(os.getpid(), 9)
-if sys.argv[3] == "text":
-    open(sys.argv[2], "w").write("CANARY^OF^COALMINE")
-else:
-    nib.save(nib.Nifti1Image(labels, affine), sys.argv[2])
+    case "moved": struct.pack_into("<f", header, 292, struct.unpack_from("<f", header, 292)[0] + 3)
+    case "float": labels, code, bits = labels.astype("<f4"), 16, 32
+    case "killed": os.kill(os.getpid(), 9)
+struct.pack_into("<3h", header, 42, *labels.shape)
+struct.pack_into("<2h", header, 70, code, bits)
+answer = gzip.compress(bytes(header) + labels.tobytes(order="F"), 1)
+open(sys.argv[2], "wb").write(b"CANARY^OF^COALMINE" if sys.argv[3] == "text" else answer)
 """
 
 

@@ -7,16 +7,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from reference import interpolate, zoom
+from scipy import ndimage
 
-from fastlung.bands import axis_band
+from fastlung.bands import axis_band, smoothing_mm
 from fastlung.kernels.resample import LANES
 from fastlung.resampling import (
     aligned_targets,
     resample,
     resample_between,
-    sample_positions,
     target_grid,
 )
+from fastlung.samples import Samples, sample_positions, samples_of
 from fastlung.scan import Grid
 
 #: A cubic band drops weights below 1e-4: of values up to 1000 HU a few tenths remain.
@@ -61,7 +62,8 @@ def test_irregular_positions_are_interpolated_where_they_are(n_in, n_out, seed):
     plane = np.arange(2.0)
 
     for order, tolerance in ((0, 0), (1, 1e-3), (3, 4 * DROPPED_HU)):
-        out = resample_between(volume, (z_mm, plane, plane), (wanted, plane, plane), order)
+        samples = Samples((z_mm, plane, plane), np.zeros((1, 2)))
+        out = resample_between(volume, samples, (wanted, plane, plane), order)
         expected = interpolate(volume, (z_mm, plane, plane), (wanted, plane, plane), order)
         np.testing.assert_allclose(out, expected, atol=tolerance)
 
@@ -74,7 +76,7 @@ def test_corner_aligned_grid_is_scipy_zoom(shape, order):
     new_grid = target_grid(grid, (1.0, 1.0, 1.0), align="corners")
 
     targets = aligned_targets(grid, new_grid)
-    out = resample_between(volume, sample_positions(grid), targets, order)
+    out = resample_between(volume, samples_of(grid), targets, order)
 
     np.testing.assert_allclose(out, zoom(volume, new_grid.shape, order), atol=0.5 + DROPPED_HU)
 
@@ -164,6 +166,60 @@ def test_bands_have_taps_by_fours_and_rows_that_sum_to_one():
             assert band.weights.shape[1] in ({4} if order < 3 else {12, 16})
             np.testing.assert_allclose(band.weights.sum(axis=1), 1, atol=1e-6)
             assert (np.diff(band.start) >= 0).all()
+
+
+@settings(max_examples=25)
+@given(
+    st.tuples(st.integers(8, 30), st.integers(8, 30), st.integers(8, 30)),
+    st.tuples(spacings, spacings, spacings), st.sampled_from([1, 3]), st.integers(0, 2**32),
+)  # fmt: skip
+def test_antialiasing_is_a_gaussian_before_the_interpolation(shape, spacing_mm, order, seed):
+    volume = noise(shape, seed, np.float32)
+    grid = grid_of(shape, spacing_mm)
+
+    out, new_grid = resample(volume, grid, 1.9, order=order, antialias=True)
+
+    sigma = [smoothing_mm(s, 1.9) / s for s in spacing_mm]
+    smooth = ndimage.gaussian_filter(volume, sigma, mode="nearest", truncate=4.0)
+    targets = aligned_targets(grid, new_grid)
+    expected = interpolate(smooth, sample_positions(grid), targets, order)
+    np.testing.assert_allclose(out, expected, atol=5 * DROPPED_HU)
+
+
+def test_antialiasing_is_for_axes_that_shrink_only():
+    volume = noise((12, 40, 40))
+    grid = grid_of(volume.shape, (2.5, 1.0, 0.7))
+    for spacing_mm, changes in (((1.0, 1.0, 0.7), False), ((1.0, 1.0, 1.0), True)):
+        plain, _ = resample(volume, grid, spacing_mm)
+        smooth, _ = resample(volume, grid, spacing_mm, antialias=True)
+        assert (plain != smooth).any() == changes
+
+
+def test_antialiasing_keeps_what_the_new_grid_can_hold_and_drops_the_rest():
+    """Waves of 20 mm survive 2 mm voxels; waves of 2.4 mm would come out as waves of 12 mm."""
+    x_mm = np.arange(200) * 0.6
+    grid = grid_of((1, 1, 200), (1.0, 1.0, 0.6))
+
+    def left_over(wave_mm, antialias):
+        wave = np.sin(2 * np.pi * x_mm / wave_mm).astype(np.float32)[None, None]
+        out, _ = resample(wave, grid, (1.0, 1.0, 2.0), antialias=antialias)
+        return np.abs(out[0, 0, 5:-5]).max()
+
+    assert left_over(20.0, antialias=True) > 0.9
+    assert left_over(2.4, antialias=False) > 0.8
+    assert left_over(2.4, antialias=True) < 0.12
+
+
+def test_antialiasing_knows_where_uneven_samples_are():
+    """A slope stays itself inside, and a constant everywhere, though steps differ threefold."""
+    x_mm = np.cumsum(np.tile([0.5, 1.5, 1.0], 20))
+    wanted = np.arange(8, 50, 2.5)
+
+    band = axis_band(x_mm, wanted, 1, sigma_mm=1.2)
+
+    columns = band.start[:, None] + np.arange(band.weights.shape[1])
+    np.testing.assert_allclose(band.weights.sum(axis=1), 1, atol=1e-6)
+    np.testing.assert_allclose((band.weights * x_mm[columns]).sum(axis=1), wanted, atol=0.3)
 
 
 @pytest.mark.parametrize(

@@ -119,7 +119,6 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
     steps = [
         "fetch",
         "read",
-        "hu",
         "resample",
         "mask",
         "normalise",

@@ -170,6 +170,7 @@ def _where_to_look(dicom: Path, sink: Path) -> list[str]:
         f"What is in {scan}, as in every other folder there:",
         "  image.npy      Hounsfield units, int16, (z, y, x)",
         "  mask.npy       0 background, 1 right lung, 2 left lung, uint8",
+        "  preview.png    four views of it, the mask outlined",
         "  metadata.json  spacing, origin, direction, what was found and done",
         "",
         "To look at one, in Python:",

@@ -84,6 +84,13 @@ def describe_results(group: argparse._ArgumentGroup) -> None:
         help="interpolation: 0 nearest, 1 linear, 3 cubic spline (default: 3)",
     )
     group.add_argument(
+        "--antialias",
+        action="store_const",
+        const=True,
+        help="smooth first along each axis on which voxels become fewer, so that fine structure is "
+        "averaged, not folded into coarse",
+    )
+    group.add_argument(
         "--mask",
         type=OneOf("default", "tutorial", "grt123", "none"),
         metavar="NAME",

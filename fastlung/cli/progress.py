@@ -20,7 +20,13 @@ from rich.text import Text
 
 from fastlung.report.summary import byte_size, duration
 from fastlung.report.tables import shorten
-from fastlung.run.events import KernelsReady, RunPlanned, RunProgressed, ScanEnded
+from fastlung.run.events import (
+    KernelsReady,
+    RunPlanned,
+    RunProgressed,
+    ScanEnded,
+    SinkUnguarded,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -63,6 +69,8 @@ class JsonLines:
                     memory_budget_bytes=plan.memory_budget_bytes,
                     reasons=list(plan.reasons),
                 )
+            case SinkUnguarded():
+                self._write("sink_unguarded", sink=event.sink, message=unguarded(event))
             case KernelsReady():
                 self._write("kernels_ready", seconds=round(event.seconds, 3))
             case ScanEnded(outcome=outcome):
@@ -126,6 +134,14 @@ class JsonLines:
         sys.stdout.write(line + "\n")
         # A log that is followed should not lag behind by a buffer.
         sys.stdout.flush()
+
+
+def unguarded(event: SinkUnguarded) -> str:
+    """Say what it means that a sink ignores conditional creates."""
+    return (
+        f"{event.sink} ignores If-None-Match: two runs at it at once would both commit the same "
+        "scans; run one at a time"
+    )
 
 
 def compiled_once(event: Event) -> str:
@@ -236,6 +252,8 @@ class Bar:
                 self._below.plain = "preparing the compiled kernels; slow the first time only"
                 for reason in event.plan.reasons if self._explain else ():
                     self._print(f"auto-tune: {reason}")
+            case SinkUnguarded():
+                self._print(unguarded(event))
             case KernelsReady():
                 self._bar.update(self._task, description="processing")
                 self._below.plain = ""
@@ -248,8 +266,8 @@ class Bar:
                 self._show(event)
 
     def _find(self, groups: int, *, listed: bool) -> None:
-        self._total, self._listed = groups, listed
-        self._bar.update(self._task, total=groups if listed else None)
+        self._total, self._listed = groups, self._listed or listed
+        self._bar.update(self._task, total=groups if self._listed else None)
 
     def _count(self, outcome: Outcome) -> None:
         self._groups.add(outcome.group)

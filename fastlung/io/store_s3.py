@@ -65,6 +65,7 @@ class S3Store:
         self.bucket, _, prefix = place.partition("/")
         self.prefix = prefix.removesuffix("/")
         self._options = options
+        self._enforces_create: bool | None = None
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", self.bucket):
             raise ConfigError(f"s3://{place}: no bucket in it; expected s3://bucket/prefix")
 
@@ -386,19 +387,22 @@ class S3Store:
         """
         Try whether `create` has one winner here: some stores ignore ``If-None-Match``.
 
-        Writes a hidden object of a few bytes, tries to create it again, and removes it.
+        Writes a hidden object of a few bytes, tries to create it again, and removes it; once, and
+        later says the same.
 
         Raises
         ------
         StoreError
             If it cannot be written.
         """
-        key = f".fastlung-probe-{secrets.token_hex(8)}"
-        self.put(key, [b"first"])
-        try:
-            return not self.create(key, b"second")
-        finally:
-            self.delete(key)
+        if self._enforces_create is None:
+            key = f".fastlung-probe-{secrets.token_hex(8)}"
+            self.put(key, [b"first"])
+            try:
+                self._enforces_create = not self.create(key, b"second")
+            finally:
+                self.delete(key)
+        return self._enforces_create
 
     def _asked(self, action: str, key: str, do: Callable[[Bucket], Result]) -> Result:
         where = f"object {key} in s3://{self.bucket}"

@@ -4,28 +4,24 @@ Stored words to Hounsfield units.
 The rule is DICOM's, PS3.3 C.11.1.1.2 (``HU = slope * stored + intercept``), with what real series
 need around it: bits above HighBit dropped, the sign taken from BitsStored, float32 arithmetic
 rounded half to even and saturated to int16, padding replaced before anything interpolates it.
+
+How the words of each slice are to be read comes as one tuple, ``scale``, of arrays of shape (z,):
+
+- shift, bits (uint8): bits below the value (HighBit + 1 - BitsStored), and BitsStored;
+- signed (bool): Pixel Representation;
+- slope, intercept (float32): HU per stored unit, and HU of stored 0;
+- padding_low, padding_high (int32): closed range of stored values that are padding; empty where
+  low > high.
 """
 
 import numpy as np
 from numba import njit
 
-__all__ = ["rescale", "rescale_as_tutorial"]
+__all__ = ["rescale", "rescale_as_tutorial", "rescale_row", "slice_rule"]
 
 
 @njit(nogil=True, cache=True)
-def rescale(
-    stored,
-    shift,
-    bits,
-    signed,
-    slope,
-    intercept,
-    padding_low,
-    padding_high,
-    lowest_hu,
-    fill_hu,
-    out,
-):
+def rescale(stored, scale, lowest_hu, fill_hu, out):
     """
     Convert stored words to rounded, saturated Hounsfield units.
 
@@ -33,16 +29,10 @@ def rescale(
     ----------
     stored : ndarray of uint16, shape (z, y, x)
         Words as stored.
-    shift, bits : ndarray of uint8, shape (z,)
-        Bits below the value (HighBit + 1 - BitsStored), and BitsStored.
-    signed : ndarray of bool, shape (z,)
-        Pixel Representation of each slice.
-    slope, intercept : ndarray of float32, shape (z,)
-        HU per stored unit, and HU of stored 0.
-    padding_low, padding_high : ndarray of int32, shape (z,)
-        Closed range of stored values that are padding; empty where low > high.
+    scale : tuple of seven ndarray
+        As described above.
     lowest_hu : float
-        Anything below is taken as padding too; -32768 keeps everything.
+        Anything below is taken as padding too; -inf keeps everything.
     fill_hu : int
         Hounsfield units that padding becomes.
     out : ndarray of int16, shape (z, y, x)
@@ -54,29 +44,46 @@ def rescale(
         How many voxels were padding.
     """
     filled = 0
-    lowest, fill = np.float32(lowest_hu), np.int32(fill_hu)
     for z in range(stored.shape[0]):
-        down = np.int32(shift[z])
-        width = np.int64(bits[z])
-        mask = np.int32((1 << width) - 1)
-        # (v ^ sign) - sign extends the sign of v, and does nothing where sign is 0: one
-        # branch-free loop for signed and unsigned words alike, which the compiler vectorises.
-        sign = np.int32(1 << (width - 1)) if signed[z] else np.int32(0)
-        low, high = padding_low[z], padding_high[z]
-        scale, offset = slope[z], intercept[z]
-        # Nearly every CT has slope 1 and a whole intercept: 0.006 s instead of 0.009 s for 47
-        # million voxels. Sums are exact in float32, too, and so the same.
-        whole = scale == 1.0 and abs(offset) <= 1e6 and offset == np.rint(offset)
         words, target = stored[z].reshape(-1), out[z].reshape(-1)
-        if whole:
-            filled += _rescale_whole(
-                words, down, mask, sign, np.int32(offset), low, high, lowest, fill, target
-            )
-        else:
-            filled += _rescale_any(
-                words, down, mask, sign, scale, offset, low, high, lowest, fill, target
-            )
+        filled += rescale_row(words, slice_rule(scale, z), lowest_hu, fill_hu, target)
     return filled
+
+
+@njit(nogil=True, cache=True)
+def slice_rule(scale, z):
+    """
+    How the words of one slice are to be read, as numbers.
+
+    Taken out of the arrays once for a slice: passing seven arrays to every row took 0.02 s for 180
+    slices, as long as the conversion.
+
+    Returns
+    -------
+    tuple
+        Bits to drop, mask and sign bit of the value, first and last padding value, slope and
+        intercept, as `rescale_row` takes them.
+    """
+    shift, bits, signed, slope, intercept, padding_low, padding_high = scale
+    width = np.int64(bits[z])
+    mask = np.int32((1 << width) - 1)
+    # (v ^ sign) - sign extends the sign of v, and does nothing where sign is 0: one branch-free
+    # loop for signed and unsigned words alike, which the compiler vectorises.
+    sign = np.int32(1 << (width - 1)) if signed[z] else np.int32(0)
+    return np.int32(shift[z]), mask, sign, padding_low[z], padding_high[z], slope[z], intercept[z]
+
+
+@njit(nogil=True, cache=True)
+def rescale_row(words, rule, lowest_hu, fill_hu, out):
+    """`rescale` for some words of a slice; `out` of int16, or of float32 that hold its numbers."""
+    down, mask, sign, low, high, slope, intercept = rule
+    lowest, fill = np.float32(lowest_hu), np.int32(fill_hu)
+    # Nearly every CT has slope 1 and a whole intercept: 0.006 s instead of 0.009 s for 47 million
+    # voxels. Sums are exact in float32, too, and so the same.
+    if slope == 1.0 and abs(intercept) <= 1e6 and intercept == np.rint(intercept):
+        offset = np.int32(intercept)
+        return _rescale_whole(words, down, mask, sign, offset, low, high, lowest, fill, out)
+    return _rescale_any(words, down, mask, sign, slope, intercept, low, high, lowest, fill, out)
 
 
 # Both count in 32 bits: a 64-bit count halves the lanes of the whole loop.
@@ -93,26 +100,26 @@ def _rescale_whole(words, down, mask, sign, offset, low, high, lowest, fill, tar
         count = np.int32(count + np.int32(padding))
         hu = fill if padding else hu
         hu = np.int32(-32768) if hu < -32768 else hu  # min() would widen it to 64 bits
-        target[x] = np.int16(np.int32(32767) if hu > 32767 else hu)
+        target[x] = np.int32(32767) if hu > 32767 else hu
     return count
 
 
 @njit(nogil=True, cache=True)
-def _rescale_any(words, down, mask, sign, scale, offset, low, high, lowest, fill, target):
+def _rescale_any(words, down, mask, sign, slope, intercept, low, high, lowest, fill, target):
     air = np.float32(fill)
     count = np.int32(0)
     for x in range(words.shape[0]):
         value = np.int32(np.int32(((np.int32(words[x]) >> down) & mask) ^ sign) - sign)
-        hu = np.rint(scale * np.float32(value) + offset)
+        hu = np.rint(slope * np.float32(value) + intercept)
         padding = ((low <= value) & (value <= high)) | (hu < lowest)
         count = np.int32(count + np.int32(padding))
         hu = air if padding else hu
-        target[x] = np.int16(min(max(hu, np.float32(-32768.0)), np.float32(32767.0)))
+        target[x] = min(max(hu, np.float32(-32768.0)), np.float32(32767.0))
     return count
 
 
 @njit(nogil=True, cache=True)
-def rescale_as_tutorial(stored, shift, bits, signed, slope, intercept, out):
+def rescale_as_tutorial(stored, scale, out):
     """
     Convert stored words the way the DSB 2017 tutorial does, quirks included.
 
@@ -126,12 +133,8 @@ def rescale_as_tutorial(stored, shift, bits, signed, slope, intercept, out):
     """
     replaced = 0
     for z in range(stored.shape[0]):
-        down = np.int32(shift[z])
-        width = np.int64(bits[z])
-        mask = np.int32((1 << width) - 1)
-        sign = np.int32(1 << (width - 1)) if signed[z] else np.int32(0)
-        scale = np.float64(slope[z])
-        offset = np.int32(intercept[z])
+        down, mask, sign, _, _, slope, intercept = slice_rule(scale, z)
+        factor, offset = np.float64(slope), np.int32(intercept)
         for y in range(stored.shape[1]):
             row = stored[z, y]
             target = out[z, y]
@@ -140,7 +143,7 @@ def rescale_as_tutorial(stored, shift, bits, signed, slope, intercept, out):
                 if value == -2000:
                     value = np.int32(0)
                     replaced += 1
-                if scale != 1.0:
-                    value = np.int32(scale * value)
+                if factor != 1.0:
+                    value = np.int32(factor * value)
                 target[x] = np.int16(value + offset)
     return replaced

@@ -3,103 +3,83 @@ Voxels that were never measured: kept out of interpolation, and blank afterwards
 
 A scanner fills what lies outside its circle with a number. Interpolated with tissue it gives values
 that are neither, and a spline rings along the whole edge. So the tissue at the edge is continued
-outwards before the volume is resampled, and what comes from outside is blanked after.
+outwards before rows are resampled, and what comes from outside is blanked after.
 """
 
-import numpy as np
 from numba import njit
 
-__all__ = ["blank", "extend"]
+__all__ = ["blank_row", "blank_scattered", "extend_row"]
 
 
 @njit(nogil=True, cache=True)
-def extend(volume, mark):
+def extend_row(row, mark):
     """
-    Replace marked voxels by the nearest unmarked one of their row, or else of their column.
+    Replace marked voxels of a row by the nearest unmarked one, the right of two as near.
 
     Parameters
     ----------
-    volume : ndarray of int16, shape (z, y, x), C-contiguous
-        Changed in place. Slices with nothing unmarked stay as they are.
-    mark : int
+    row : ndarray of float32, shape (x,)
+        Changed in place; must hold something unmarked.
+    mark : float
         Value of the voxels that were never measured.
+
+    Returns
+    -------
+    first, stop : int
+        First unmarked voxel, and one past the last.
     """
-    depth, height, width = volume.shape
-    filled = np.empty(height, np.bool_)
-    for z in range(depth):
-        found = False
-        for y in range(height):
-            row = volume[z, y]
-            first = 0
-            while first < width and row[first] == mark:
-                first += 1
-            filled[y] = first < width
-            if first == width:
-                continue
-            found = True
-            row[:first] = row[first]
-            x = first + 1
-            while x < width:
-                if row[x] != mark:
-                    x += 1
-                    continue
-                stop = x
-                while stop < width and row[stop] == mark:
-                    stop += 1
-                middle = stop if stop == width else (x + stop) // 2
-                row[x:middle] = row[x - 1]
-                if stop < width:
-                    row[middle:stop] = row[stop]
-                x = stop
-        if found:
-            _extend_rows(volume[z], filled)
-
-
-@njit(nogil=True, cache=True)
-def _extend_rows(plane, filled):
-    """Copy into each unfilled row the nearest filled one."""
-    height = filled.shape[0]
-    for y in range(height):
-        if filled[y]:
+    width = row.shape[0]
+    first = 0
+    while row[first] == mark:
+        first += 1
+    stop = width
+    while row[stop - 1] == mark:
+        stop -= 1
+    row[:first] = row[first]
+    row[stop:] = row[stop - 1]
+    x = first + 1
+    while x < stop:
+        if row[x] != mark:
+            x += 1
             continue
-        for distance in range(1, height):
-            if y - distance >= 0 and filled[y - distance]:
-                plane[y] = plane[y - distance]
-                break
-            if y + distance < height and filled[y + distance]:
-                plane[y] = plane[y + distance]
-                break
+        begin = x
+        while row[x] == mark:
+            x += 1
+        middle = (begin + x) // 2
+        row[begin:middle] = row[begin - 1]
+        row[middle:x] = row[x]
+    return first, stop
 
 
 @njit(nogil=True, cache=True)
-def blank(marked, z_index, y_index, x_index, value, out):
+def blank_row(first, stop, columns, value, out):
     """
-    Overwrite output voxels whose nearest input voxel was not measured.
+    Overwrite what comes from outside the measured part of a row.
 
     Parameters
     ----------
-    marked : ndarray of bool, shape (z, y, x)
-        Input voxels that were not measured.
-    z_index : ndarray of int64, shape (z_out,)
-        Nearest input slice of each output slice.
-    y_index, x_index : ndarray of int64, shape (bands, n_out)
-        Nearest input row and column of each output one, for each slice, or once for all of them;
-        -1 where it lies outside the slice.
+    first, stop : int
+        First measured voxel of the input row, and one past the last.
+    columns : ndarray of int64, shape (x_out,)
+        Nearest input column of each output one, ascending; -1 at either end where it lies outside
+        the slice.
     value : int
         What to write.
-    out : ndarray of int16, shape (z_out, y_out, x_out)
+    out : ndarray of int16, shape (x_out,)
         Changed in place.
     """
-    for z in range(out.shape[0]):
-        source = z_index[z]
-        rows = y_index[source % y_index.shape[0]]
-        columns = x_index[source % x_index.shape[0]]
-        for y in range(out.shape[1]):
-            target = out[z, y]
-            if rows[y] < 0:
-                target[:] = value
-                continue
-            row = marked[source, rows[y]]
-            for x in range(target.shape[0]):
-                if columns[x] < 0 or row[columns[x]]:
-                    target[x] = value
+    begin, end = 0, out.shape[0]
+    while begin < end and columns[begin] < first:
+        out[begin] = value
+        begin += 1
+    while end > begin and (columns[end - 1] >= stop or columns[end - 1] < 0):
+        end -= 1
+        out[end] = value
+
+
+@njit(nogil=True, cache=True)
+def blank_scattered(row, mark, columns, value, out):
+    """Overwrite what comes from marked voxels anywhere in a row; parameters as in `blank_row`."""
+    for x in range(out.shape[0]):
+        if columns[x] >= 0 and row[columns[x]] == mark:
+            out[x] = value

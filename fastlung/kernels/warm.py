@@ -5,13 +5,13 @@ import numpy as np
 from fastlung.kernels import (
     compare,
     field,
+    fused,
     hu,
     intensity,
     labels,
     morphology,
     nearer,
     noise,
-    padding,
     planes,
     resample,
     runs,
@@ -39,18 +39,19 @@ def warm_up() -> None:
 
 
 def _warm_intensities() -> None:
-    stored = np.zeros((1, 2, 2), np.uint16)
-    out = np.zeros((1, 2, 2), np.int16)
-    byte, one = np.full(1, 16, np.uint8), np.ones(1, np.float32)
-    nothing, signed = np.zeros(1, np.int32), np.zeros(1, np.bool_)
-    shift = np.zeros(1, np.uint8)
-    hu.rescale(stored, shift, byte, signed, one, one, nothing, nothing, -1500.0, -1024, out)
-    hu.rescale_as_tutorial(stored, shift, byte, signed, one, one, out)
+    stored, out = np.zeros((1, 2, 2), np.uint16), np.zeros((1, 2, 2), np.int16)
+    hu.rescale(stored, _scale(), -1500.0, -1024, out)
+    hu.rescale_as_tutorial(stored, _scale(), out)
     for dtype in (np.int16, np.float32):
         volume = np.zeros((1, 2, 2), dtype)
         intensity.normalise(volume, -1000.0, 400.0, 0.25, np.zeros(out.shape, np.float32))
     intensity.quantise(out, -1000.0, 400.0, np.zeros(out.shape, np.uint8))
     intensity.histogram(out, np.zeros(65536, np.int64))
+
+
+def _scale() -> tuple[np.ndarray, ...]:
+    dtypes = np.uint8, np.uint8, np.bool_, np.float32, np.float32, np.int32, np.int32
+    return tuple(np.ones(1, dtype) for dtype in dtypes)
 
 
 def _warm_resampling() -> None:
@@ -59,15 +60,17 @@ def _warm_resampling() -> None:
         array.setflags(write=False)  # as the cached bands are: Numba counts that as another type
     plane = start.copy()[None], weights.copy()[None]
     bands = start, weights, *plane, *plane
-    for dtype in (np.int16, np.uint8):
+    work = resample.work_arrays((1, 1), bands, 1, 1)
+    for dtype in (np.int16, np.uint8, np.float32):
         volume = np.zeros((1, 1, 1), dtype)
-        resample.resample_integers(volume, *bands, 0.0, 1.0, volume.copy())
-    volume = np.zeros((1, 1, 1), np.float32)
-    resample.resample_floats(volume, *bands, volume.copy())
-    image = np.zeros((1, 1, 1), np.int16)
-    padding.extend(image, -32768)
-    index = np.zeros(1, np.int64)
-    padding.blank(image != 0, index, index[None], index[None], -1024, image)
+        resample.resample_volume(volume, bands, 0.0, 1.0, work, 1, 0, 1, volume.copy())
+    stored, image = np.zeros((1, 1, 1), np.uint16), np.zeros((1, 1, 1), np.int16)
+    extents = np.full((1, 1, 3), fused.UNSEEN, np.int32)
+    nearest = np.zeros(1, np.int64), np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64)
+    fused.resample_stored(
+        stored, _scale(), -1500.0, -1024, bands, nearest, extents, work, 1, 0, 1, image
+    )
+    fused.count_padding(stored, _scale(), -1500.0, extents, np.zeros((1, 1), np.float32))
 
 
 def _warm_masks() -> None:
@@ -78,6 +81,7 @@ def _warm_masks() -> None:
     found, count = labels.label(everything, 26)
     labels.label_slices(everything, 8)
     labels.fill_holes(everything)
+    runs.difference(everything, mask)
     runs.moments(everything, found, count)
     runs.means(everything, np.zeros((3, 3, 3), np.int16), found, count)
     runs.paint_coarse(everything, np.ones(found.size, np.uint8), (2, 2, 2))

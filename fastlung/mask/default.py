@@ -1,10 +1,10 @@
 """
 The default lung mask.
 
-Step by step: dark voxels; outside air removed slice by slice from the border of the plane, so that
-neither a table, nor a cropped field, nor an open mouth hides it; trachea and main bronchi followed
-downwards and removed; gas too dark to be lung dropped; right and left told apart; vessels and
-small nodules on the wall closed in, lung by lung, so that no closing bridges the mediastinum.
+The air of the lungs, as `fastlung.mask.evidence` sorts it, is told apart into right and left; dense
+regions between parts of one lung are taken in; vessels and small nodules on the wall are closed
+in, lung by lung, so that no closing bridges the mediastinum. The result is judged as anybody's
+would be.
 """
 
 from __future__ import annotations

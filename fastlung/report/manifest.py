@@ -141,8 +141,8 @@ STAGE_COLUMNS = {
     for stage, meaning in {
         "fetch": "waited for the folder's bytes; counted for its first series",
         "read": "headers sorted and pixels decoded",
-        "hu": "stored words to Hounsfield units",
-        "resample": "to the target grid",
+        "hu": "stored words to Hounsfield units; a step of its own for the tutorial's rule only",
+        "resample": "stored words to Hounsfield units on the target grid",
         "mask": "lung mask",
         "crop": "to the body or the lungs, where asked for",
         "normalise": "window, where one was asked for",

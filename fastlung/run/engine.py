@@ -27,12 +27,13 @@ from fastlung.run.events import (
     RunProgressed,
     RunSummary,
     ScanEnded,
+    SinkUnguarded,
 )
 from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.notice import SpotNotice
 from fastlung.run.outside import reference_to
 from fastlung.run.prepare import prepare
-from fastlung.run.remember import remember
+from fastlung.run.remember import remember as keep
 from fastlung.run.resume import write_run_file
 
 if TYPE_CHECKING:
@@ -133,6 +134,8 @@ def run(
     outcomes: list[Outcome] = []
     if search.first:
         _claim_sink(prepared)
+        if not prepared.sink.enforces_create():
+            tell(SinkUnguarded(sink=prepared.sink.url))
         tell(KernelsReady(seconds=_ready_kernels()))
         with manifest_afterwards(prepared.sink):
             _drive(prepared, outcomes, tell)
@@ -164,6 +167,8 @@ def process(
     chunk_size: int | None = None,
     memory_limit_bytes: int | str | None = None,
     scan_timeout_seconds: float | None = None,
+    auto_tune: bool = False,
+    remember: bool = True,
     overwrite: bool = False,
     retry_failed: bool = False,
     storage: StoreOptions | None = None,
@@ -188,6 +193,10 @@ def process(
         Memory for all workers together, such as ``"8GB"``.
     scan_timeout_seconds : float, optional
         A worker that holds one source group longer than this is killed, in seconds.
+    auto_tune : bool
+        Measure while the run goes on, and adjust workers, reading ahead and requests.
+    remember : bool
+        Keep what was measured for the next run on such a machine.
     overwrite : bool
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
@@ -223,6 +232,8 @@ def process(
         chunk_size=chunk_size,
         memory_limit_bytes=memory_limit_bytes,
         scan_timeout_seconds=scan_timeout_seconds,
+        auto_tune=auto_tune,
+        remember=remember,
         overwrite=overwrite,
         retry_failed=retry_failed,
         storage=storage,
@@ -312,7 +323,7 @@ def _floor_bytes(machine: Machine) -> int:
 def _remember(prepared: Prepared) -> None:
     tuner = prepared.tuner
     if tuner is not None and tuner.calibration.scans and prepared.options.remember:
-        remember(prepared.machine, prepared.config, prepared.routes, tuner.calibration)
+        keep(prepared.machine, prepared.config, prepared.routes, tuner.calibration)
 
 
 def _claim_sink(prepared: Prepared) -> None:

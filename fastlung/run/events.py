@@ -21,6 +21,7 @@ __all__ = [
     "RunProgressed",
     "RunSummary",
     "ScanEnded",
+    "SinkUnguarded",
 ]
 
 
@@ -90,6 +91,20 @@ class RunPlanned:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SinkUnguarded:
+    """
+    The sink's store ignores conditional creates; told once, and only then.
+
+    Attributes
+    ----------
+    sink : str
+        URL of the sink. Two runs at it at once would both commit the same scans.
+    """
+
+    sink: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class KernelsReady:
     """The compiled kernels are loaded; long `seconds` mean that they had to be compiled."""
 
@@ -133,4 +148,4 @@ class RunEnded:
     summary: RunSummary
 
 
-Event = RunPlanned | KernelsReady | ScanEnded | RunProgressed | RunEnded
+Event = RunPlanned | SinkUnguarded | KernelsReady | ScanEnded | RunProgressed | RunEnded

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 __all__ = ["Finder"]
 
 #: Packed groups that may wait in memory; beyond it the search rests until some are handed out.
-#: Some 50,000 folders of 200 slices.
+#: At least 40,000 folders of 200 slices.
 WAITING_BYTES = 256 * 2**20
 
 

@@ -97,7 +97,11 @@ class Workbench:
         self._post = post
         self._peak_bytes = peak_bytes
         self._source = open_store(job.source, job.storage)
-        self._storer = Storer(job, open_store(job.sink, job.storage))
+        sink = open_store(job.sink, job.storage)
+        self._storer = Storer(job, sink)
+        # Refusals are counted for a bucket, whatever the prefix.
+        stores = (self._source, sink)
+        self._by_bucket = {tuple(store.url.split("/")[:3]): store for store in stores}
         self._fetcher = Fetcher(job.requests)
         self._ahead_bytes = job.ahead_bytes
         self._orders: deque[_Order] = deque()
@@ -159,6 +163,7 @@ class Workbench:
             store_seconds=self._storer.seconds,
             fetched_bytes=traffic.fetched_bytes,
             stored_bytes=self._storer.stored_bytes,
+            throttled=sum(store.throttled for store in self._by_bucket.values()),
         )
 
     @property

@@ -6,6 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import hounsfield, tutorial_hounsfield
 
+from fastlung.hounsfield import scale_arrays
 from fastlung.kernels import hu
 from fastlung.scan import SliceScale
 
@@ -26,10 +27,7 @@ def scale_of(slices=1, **values):
 
 def rescaled(stored, scale, *, darkest_hu=-np.inf):
     out = np.empty(stored.shape, np.int16)
-    padded = hu.rescale(
-        stored, scale.shift, scale.bits_stored, scale.signed, scale.slope, scale.intercept,
-        scale.padding_low, scale.padding_high, darkest_hu, -1024, out,
-    )  # fmt: skip
+    padded = hu.rescale(stored, scale_arrays(scale), darkest_hu, -1024, out)
     return out, padded
 
 
@@ -112,10 +110,7 @@ def test_tutorial_rule_truncates_and_replaces_minus_2000(seed, slope, intercept)
     scale = scale_of(2, signed=True, slope=slope, intercept=intercept)
     out = np.empty(words.shape, np.int16)
 
-    hu.rescale_as_tutorial(
-        words.view(np.uint16), scale.shift, scale.bits_stored, scale.signed, scale.slope,
-        scale.intercept, out,
-    )  # fmt: skip
+    hu.rescale_as_tutorial(words.view(np.uint16), scale_arrays(scale), out)
 
     np.testing.assert_array_equal(
         out, tutorial_hounsfield(words, scale.slope.astype(np.float64), scale.intercept)
