@@ -247,7 +247,7 @@ def test_this_machine_is_measured_through_the_whole_pipeline(measured):
         assert [one.scans for one in size.rounds] == [2 * size.cpus] * 2
         for one in size.rounds:
             stages = one.stages
-            assert {"fetch", "read", "hu", "resample", "mask", "encode", "store"} <= set(stages)
+            assert {"fetch", "read", "resample", "mask", "encode", "store"} <= set(stages)
             # Everything a worker's processor did is accounted for by some stage.
             total = sum(stage.cpu_seconds for stage in stages.values())
             assert total == pytest.approx(one.cpu_seconds, rel=0.05)

