@@ -273,7 +273,7 @@ def test_limits_are_typed_as_name_and_number(tmp_path, capsys):
     told = ["--limit", "slices=19", "--limit", "object_bytes=2GiB"]
     assert main(["process", source, sink, "--workers", "0", *told]) == 1
     assert "the limit slices is 19, and --limit slices=N changes it" in capsys.readouterr().out
-    assert main(["inspect", source, "--json", *told]) == 0
+    assert main(["inspect", source, "--json", *told]) == 1
     assert "limit slices is 19" in json.loads(capsys.readouterr().out)[0]["problem"]
     assert main(["process", source, sink, "--workers", "0", "--retry-failed", "--quiet"]) == 0
 

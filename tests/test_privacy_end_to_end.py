@@ -246,7 +246,7 @@ def test_process_with_few_words(mode, source, tmp_path, here):
 @pytest.mark.parametrize("form", [(), ("--json",), ("--csv",)], ids=str)
 def test_inspect(form, source, tmp_path, here):
     said, code = here("inspect", source, *form)
-    assert code == 0
+    assert code == 1
     assert hits(TAG, said, tmp_path / "none") == []
     assert NAME.encode() in said
 
