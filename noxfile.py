@@ -64,7 +64,7 @@ def bench(session):
         session.run("pytest", "bench", "--benchmark-enable", "--benchmark-columns=min,median")
         return
     session.run("python", "bench/regression.py", *session.posargs, env=BENCH_PATHS)
-    if "--update" in session.posargs:
+    if {"--update", "--costs"} & {*session.posargs}:
         session.run("python", "bench/tables.py", env=BENCH_PATHS)
 
 

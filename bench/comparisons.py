@@ -252,6 +252,15 @@ def _resampling(scan: Scan) -> Iterator[Comparison]:
                 simpleitk: partial(rivals.simpleitk_zoom, scan, interpolator),
             },
         )
+    yield job(
+        name="resample linear, anti-aliased",
+        ours=partial(scan.resampled, 1, antialias=True),
+        rivals={
+            "scipy.ndimage.gaussian_filter and zoom order 1": partial(
+                rivals.scipy_smoothed_zoom, scan, 1
+            )
+        },
+    )
 
 
 def _masks(scan: Scan) -> Iterator[Comparison]:

@@ -59,7 +59,7 @@ def measure_memory(folder: Path, spacing_mm: float) -> dict[str, int]:
 
 def measure_cores(folder: Path, spacing_mm: float) -> dict[str, float]:
     """
-    Compare scans a second of two workers with those of one, by the wall clock.
+    Compare scans a second of two workers on two cores with those of one on one, by the wall clock.
 
     Runs alternate, and each number is the median of `PAIRS`. Other work on the machine only makes
     it worse.
@@ -157,6 +157,8 @@ def _process(argument: str) -> dict[str, float]:
     import fastlung  # noqa: PLC0415
 
     source, sink, workers, spacing_mm = argument.split(":")
+    cores = sorted(os.sched_getaffinity(0))
+    os.sched_setaffinity(0, cores[: int(workers)])
     started = time.perf_counter()
     summary = fastlung.process(
         source, sink, workers=int(workers), spacing_mm=float(spacing_mm), names="folder",

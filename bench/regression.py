@@ -9,6 +9,7 @@ whole interval of the medians (bootstrap, 95 %) lies below what that allows.
     python bench/regression.py            compare with the baseline of this CPU
     python bench/regression.py --update   measure and store, rivals and costs as well
     python bench/regression.py --torch    add rivals made with torch to what is stored
+    python bench/regression.py --costs    measure start-up, memory and two cores anew
 """
 
 import argparse
@@ -122,6 +123,7 @@ def store(
         "format": FORMAT,
         "cpu": cpu_model(),
         "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 1),
         "date": dt.datetime.now(dt.UTC).date().isoformat(),
         "python": platform.python_version(),
         "versions": {**before.get("versions", {}), **_versions()},
@@ -193,6 +195,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[1])
     parser.add_argument("--update", action="store_true", help="store what is measured")
     parser.add_argument("--torch", action="store_true", help="store rivals made with torch, only")
+    parser.add_argument("--costs", action="store_true", help="store start-up, memory, cores, only")
     parser.add_argument("--only", default="", metavar="TEXT", help="jobs whose name holds this")
     parser.add_argument("--rounds", type=int, default=ROUNDS)
     args = parser.parse_args(arguments)
@@ -203,6 +206,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if WHY_LESS:
         print(WHY_LESS)  # noqa: T201
     path = BASELINES / f"{cpu_model()}.json"
+    if args.costs:
+        store(path, {}, {}, measure_costs(SCANS, SPACING_MM))
+        return 0
     if args.torch:
         from torch_rivals import TORCH_COMPARISONS  # noqa: PLC0415
 

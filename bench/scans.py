@@ -121,10 +121,12 @@ class Scan:
         """The grid of `SPACING_MM` whose corner voxels are the scan's, as SciPy's zoom lays it."""
         return target_grid(self.grid, (SPACING_MM,) * 3, align="corners")
 
-    def resampled(self, order: int) -> np.ndarray:
+    def resampled(self, order: int, *, antialias: bool = False) -> np.ndarray:
         """Hounsfield units on `corner_grid`."""
-        targets = aligned_targets(self.grid, self.corner_grid)
-        return resample_between(self.hu, samples_of(self.grid), targets, order)
+        samples, targets = samples_of(self.grid), aligned_targets(self.grid, self.corner_grid)
+        if antialias:
+            samples = samples.smoothed(self.grid, self.corner_grid)
+        return resample_between(self.hu, samples, targets, order)
 
     @cached_property
     def millimetre(self) -> np.ndarray:

@@ -40,7 +40,10 @@ def page(baselines) -> str:
         versions = ", ".join(f"{name} {number}" for name, number in stored["versions"].items())
         parts += [
             f"## {stored['cpu']}, {stored['cores']} cores, {stored['date']}\n",
-            f"Python {stored['python']}; {versions}.\n",
+            (
+                f"Python {stored['python']}; {versions}. When the last of it was measured, "
+                f"{stored['load']:.0f} processes wanted a core.\n"
+            ),
             _table(stored),
             _costs(stored["costs"]),
             _why(stored),
@@ -120,13 +123,15 @@ def _costs(costs) -> str:
         parts.append("\n".join(rows))
     if "cores" in costs:
         cores = costs["cores"]
+        busy = cores["load"] > 0.5
         verdict = "met" if cores["speedup"] >= CORES_AT_LEAST else "**missed**"
         parts.append(
             "### Two cores, many scans\n\n"
             f"Two workers do {cores['speedup']:.2f} times the scans a second of one "
             f"({cores['low']:.2f} to {cores['high']:.2f}; target {CORES_AT_LEAST:g}, {verdict}), "
             "by the wall clock, start-up apart. Before it began, "
-            f"{cores['load']:.1f} other processes wanted a core on average.\n"
+            f"{cores['load']:.1f} other processes wanted a core on average"
+            + ("; on a machine as busy as that the number says little.\n" if busy else ".\n")
         )
     return "\n".join(parts)
 

@@ -268,19 +268,23 @@ def test_the_serial_worker_works_in_this_process(groups, job):
     assert threading.active_count() == threads
 
 
-def test_workers_come_and_go_as_the_setting_says(job, tmp_path):
+def slow_groups(count):
+    return [Task(group=Trap(f"slow-{n}", "time.sleep(0.1)")) for n in range(count)]
+
+
+def test_workers_come_and_go_as_the_setting_says(job, tmp_path, monkeypatch):
+    monkeypatch.setattr("fastlung.run.drive.REPORT_SECONDS", 0.0)
     real = [Task(group=group) for group in discover(LocalStore(write_source(tmp_path / "many", 4)))]
-    slow = [Task(group=Trap(f"slow-{n}", "time.sleep(0.3)")) for n in range(20)]
-    wanted, seen = [3, 1, 2], []
+    seen, outcomes = [], []
 
     def report(now):
         seen.append(now)
-        return setting(wanted[min(len(seen) // 2, 2)])
+        return setting(3 if now.progress.groups < 10 else 1)
 
-    outcomes = []
     job = replace(job, source=str(tmp_path / "many"), sink=str(tmp_path / "many-sink"))
-    driver(job, outcomes.append, workers=3, chunk_size=1, report=report).run([*real, *slow])
-    assert len({outcome.name for outcome in outcomes}) == len(outcomes) == 24
+    run = driver(job, outcomes.append, workers=3, chunk_size=1, report=report)
+    run.run([*real, *slow_groups(60)])
+    assert len({outcome.name for outcome in outcomes}) == len(outcomes) == 64
     assert {1, 3} <= {now.progress.workers for now in seen}
     last = seen[-1].progress
     assert last.cpu_seconds > 0
@@ -290,21 +294,23 @@ def test_workers_come_and_go_as_the_setting_says(job, tmp_path):
     assert 10**6 < last.peak_worker_bytes < 10**9
 
 
-def test_scarce_memory_stops_admission_and_what_is_left_goes_on_one_by_one(groups, job):
-    held = []
+@pytest.mark.usefixtures("groups")
+def test_scarce_memory_stops_admission_and_what_is_left_goes_on_one_by_one(job, monkeypatch):
+    monkeypatch.setattr("fastlung.run.drive.REPORT_SECONDS", 0.0)
+    held, outcomes = [], []
 
     def report(now):
-        held.append((now.short_of_memory, now.held))
+        assert now.short_of_memory
+        held.append(now.held)
         return now.setting
 
-    def tell(_outcome):
-        time.sleep(1.1)
-
     run = driver(
-        job, tell, workers=3, chunk_size=1, report=report,
+        job, outcomes.append, workers=3, chunk_size=1, report=report,
         available_bytes=lambda: 10, floor_bytes=100,
     )  # fmt: skip
-    run.run(groups[1])
-    assert held
-    assert all(short for short, _ in held)
-    assert all(count <= 1 for _, count in held[3:])
+    run.run(slow_groups(12))
+    assert len(outcomes) == 12
+    # What was handed out before memory was looked at ends; from then on one group at a time.
+    ends = held.index(min(held))
+    assert held[: ends + 1] == sorted(held[: ends + 1], reverse=True)
+    assert max(held[ends:]) == 1

@@ -204,14 +204,12 @@ def test_what_the_preset_fixes_is_said(wrong):
 @pytest.mark.data
 @pytest.mark.parametrize("name", CHESTS)
 def test_real_chests(data_dir, name):
-    """Every other row and column, that the oracle takes seconds: mask and image identical."""
+    """Every third row and column, that the oracle takes seconds: mask and image identical."""
     raw = fastlung.read_series(data_dir / "chest" / name)
     z, y, x = raw.grid.spacing_mm
-    thin = replace(
-        raw,
-        stored=np.ascontiguousarray(raw.stored[:, ::2, ::2]),
-        grid=replace(raw.grid, shape=raw.stored[:, ::2, ::2].shape, spacing_mm=(z, 2 * y, 2 * x)),
-    )
+    stored = np.ascontiguousarray(raw.stored[:, ::3, ::3])
+    grid = replace(raw.grid, shape=stored.shape, spacing_mm=(z, 3 * y, 3 * x))
+    thin = replace(raw, stored=stored, grid=grid)
     hu, grid = fastlung.to_hu(thin, replace_padding=False)
 
     lungs = assert_identical(hu, grid)

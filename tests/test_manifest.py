@@ -130,7 +130,7 @@ def test_a_run_ends_with_a_manifest_of_all_it_found(tmp_path):
 
 @pytest.mark.compiled
 def test_an_interrupted_run_leaves_a_manifest_of_what_is_committed(tmp_path, monkeypatch):
-    source, sink = write_source(tmp_path / "source", 3), tmp_path / "sink"
+    source, sink = write_source(tmp_path / "source", 9), tmp_path / "sink"
 
     def interrupt(event):
         if type(event).__name__ == "ScanEnded":

@@ -139,7 +139,7 @@ def test_one_giant_does_not_cost_all_others_their_workers():
     assert plan.workers == 8
     assert plan.alone == 1
     assert computing_bytes(cohort[-1], CONFIG) > plan.share_bytes
-    assert "1 larger scans wait until memory is free for them" in plan.reasons
+    assert "larger scans that wait until memory is free for them: 1" in plan.reasons
 
 
 def test_no_memory_for_anything_names_scan_need_and_limit():

@@ -7,10 +7,11 @@ import threading
 import time
 import zlib
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
-from tiny_series import CANARY, write_group, write_source
+from tiny_series import CANARY, payloads, write_group, write_source
 
 from fastlung.config import build_config
 from fastlung.errors import StoreError
@@ -98,6 +99,14 @@ def refuse_to_put(monkeypatch, suffix, code):
         put(store, key, buffers)
 
     monkeypatch.setattr(LocalStore, "put", refusing)
+
+
+def test_threads_that_decode_change_no_output(job, tmp_path):
+    run_chunk(job, tasks(job))
+    threaded = replace(job, sink=str(tmp_path / "threaded"), threads=3)
+    run_chunk(threaded, tasks(threaded))
+
+    assert payloads(Path(job.sink)) == payloads(Path(threaded.sink))
 
 
 def test_a_scan_leaves_payloads_outcome_and_record(job):
@@ -261,6 +270,12 @@ def test_there_is_no_bubble_where_a_chunk_ends(job, monkeypatch):
     assert ended[-1].tally.fetched_bytes == sum(task.source_bytes for task in tasks(job))
 
 
+def test_threads_change_no_bit(job):
+    outcomes = [run_chunk(replace(job, threads=threads), tasks(job)[:1]) for threads in (1, 3)]
+    assert outcomes[0][0].status == "done"
+    assert outcomes[0][0].outputs == outcomes[1][0].outputs  # sizes and checksums
+
+
 def test_what_is_not_begun_can_be_dropped(job, monkeypatch):
     trace, news = Trace(monkeypatch), []
     with Workbench(job, news.append) as bench:
@@ -411,3 +426,19 @@ def test_nothing_written_holds_a_name_or_with_hashes_a_path(job, source):
         everything += os.fsencode(key) + data
     for secret in (CANARY, "patient-0", "000-0.dcm", "1.2.3.0", KEY.decode()):
         assert secret.encode() not in everything
+
+
+def test_threads_of_the_plan_share_a_scan_and_change_no_bit(job, tmp_path, monkeypatch):
+    asked = []
+    process = one_group.process_scan
+
+    def watched(*args, **options):
+        asked.append(options["threads"])
+        return process(*args, **options)
+
+    monkeypatch.setattr(one_group, "process_scan", watched)
+    alone = run_chunk(job, tasks(job))
+    two = replace(job, sink=str(tmp_path / "shared"), threads=2)
+    shared = run_chunk(two, tasks(two))
+    assert asked == [1, 1, 1, 2, 2, 2]
+    assert [one.outputs for one in alone] == [one.outputs for one in shared]

@@ -80,6 +80,8 @@ class Job:
         Source bytes that one worker may hold beside those of the scan it computes.
     requests : int
         Requests that one worker may have under way at once.
+    threads : int
+        Threads that compute one scan; change no bit.
     limits : Limits
         The largest input that is taken.
     """
@@ -93,6 +95,7 @@ class Job:
     memory_bytes: int
     ahead_bytes: int = 0
     requests: int = 4
+    threads: int = 1
     limits: Limits = field(default_factory=Limits)
 
 

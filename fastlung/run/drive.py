@@ -213,18 +213,24 @@ class Driver:
         for member in staying:
             if not member.handed and not member.leaving and not self._give(member):
                 break  # nothing for one that is idle is nothing for any
+            if self._short and self._dispatch.held:
+                return False
         else:
-            for hired in range(HIRED_AT_ONCE + 1):
-                if hired == HIRED_AT_ONCE:
-                    return True
-                if len(staying) + hired >= self._workers or not self._give(None):
-                    break
+            if self._hire_some(self._workers - len(staying)):
+                return True
         for number in self._curious:
             curious = self._staff.members.get(number)
             if curious is not None and curious.handed and not curious.leaving:
                 self._give(curious)
         self._curious.clear()
         return False
+
+    def _hire_some(self, wanted: int) -> bool:
+        """Begin workers as long as there is something for them; whether to go on at once."""
+        for _ in range(min(wanted, HIRED_AT_ONCE)):
+            if not self._give(None):
+                return False
+        return wanted > HIRED_AT_ONCE
 
     @property
     def _workers(self) -> int:

@@ -358,6 +358,7 @@ def _job(prepared: Prepared) -> Job:
         names_key=prepared.names_key,
         writer=secrets.token_hex(16),
         memory_bytes=prepared.plan.memory_budget_bytes,
+        threads=prepared.plan.threads,
         limits=prepared.options.limits,
     )
 

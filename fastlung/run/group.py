@@ -308,9 +308,10 @@ class GroupRun:
                 if task.group.kind == "volume":
                     raw = load_volume(series, {key: bytes(blob) for key, blob in blobs.items()})
                 else:
-                    raw = load_series(series, blobs)
+                    raw = load_series(series, blobs, threads=job.threads)
             blobs.clear()
-            result = process_scan(raw, job.config, clock, segment=segmenter_of(job.config))
+            segment = segmenter_of(job.config)
+            result = process_scan(raw, job.config, clock, segment=segment, threads=job.threads)
             with clock("encode"):
                 files = encode(
                     result,

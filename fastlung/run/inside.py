@@ -91,28 +91,37 @@ def _prepare(memory_bytes: int, aws_environment: dict[str, str]) -> None:
 
 
 def _listen(at: Connection, bench: Workbench) -> None:
-    """Heed the driver; end at once when it is gone."""
+    """Heed the driver; end at once when it is gone, or cannot be understood."""
+    try:
+        while (message := _heard(at)) is not None:
+            match message:
+                case Take():
+                    bench.hand(message.groups)
+                case Tune():
+                    bench.tune(message.ahead_bytes, message.requests)
+                case Finish():
+                    bench.finish(begun_only=message.begun_only)
+                case Drop():
+                    bench.drain()
+                    os._exit(0)
+    finally:
+        # A worker that is deaf would wait for ever, and its driver for it.
+        os._exit(1)
+
+
+def _heard(at: Connection) -> ForWorker | None:
+    """What the driver says next; None if it is gone."""
     # PR_SET_PDEATHSIG would tell of the fork server's end, not of the parent's. Measured: gone
     # within 0.05 s of the parent's SIGKILL.
     parent = multiprocessing.parent_process()
     ends: list[Any] = [at] if parent is None else [at, parent.sentinel]
-    while True:
-        if at not in connection.wait(ends):
-            os._exit(1)
-        try:
-            message: ForWorker = at.recv()
-        except (EOFError, OSError):
-            os._exit(1)
-        match message:
-            case Take():
-                bench.hand(message.groups)
-            case Tune():
-                bench.tune(message.ahead_bytes, message.requests)
-            case Finish():
-                bench.finish(begun_only=message.begun_only)
-            case Drop():
-                bench.drain()
-                os._exit(0)
+    if at not in connection.wait(ends):
+        return None
+    try:
+        message: ForWorker = at.recv()
+    except (EOFError, OSError):
+        return None
+    return message
 
 
 class PrivatePeak:

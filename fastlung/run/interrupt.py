@@ -7,8 +7,8 @@ KeyboardInterrupt where the run is. Handlers are those of before once the run ha
 
 from __future__ import annotations
 
-import os
 import signal
+import socket
 import threading
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any
@@ -26,29 +26,31 @@ class Bell:
     """Wakes whoever waits for its file descriptor; may be rung from signals and threads."""
 
     def __init__(self) -> None:
-        self._out, self._in = os.pipe()
-        os.set_blocking(self._out, False)
-        os.set_blocking(self._in, False)
+        # Not a pipe: a thread may ring after the end, and a closed socket, unlike the number of a
+        # closed file, is never somebody else's.
+        self._out, self._in = socket.socketpair()
+        self._out.setblocking(False)
+        self._in.setblocking(False)
 
     def fileno(self) -> int:
         """What to wait for."""
-        return self._out
+        return self._out.fileno()
 
     def ring(self) -> None:
         """Wake up whoever waits, now or the next time."""
         with suppress(OSError):  # full: rung often enough; or closed: nobody waits
-            os.write(self._in, b"!")
+            self._in.send(b"!")
 
     def hush(self) -> None:
         """Forget that it was rung."""
         with suppress(BlockingIOError):
-            while os.read(self._out, 4096):
+            while self._out.recv(4096):
                 pass
 
     def close(self) -> None:
         """Release both ends."""
-        os.close(self._out)
-        os.close(self._in)
+        self._out.close()
+        self._in.close()
 
 
 class Interruptions:

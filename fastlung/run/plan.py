@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import InsufficientMemoryError
-from fastlung.report.summary import byte_size
+from fastlung.report.summary import byte_size, count
 from fastlung.run.calibration import ASSUMED, LOCAL, Calibration, Routes, usual_cost
 from fastlung.run.model import (
     REQUESTS,
@@ -43,6 +43,8 @@ __all__ = [
     "Plan",
     "ScanSize",
     "memory_budget",
+    "most_requests",
+    "most_workers",
     "output_voxels",
     "plan_run",
     "resources_of",
@@ -64,8 +66,9 @@ CHUNKS_PER_WORKER = 4
 LARGEST_CHUNK = 8
 #: Open files that a worker needs beside its connections.
 OTHER_FILES = 100
-#: No machine has use for more worker processes.
-MOST_WORKERS = 1024
+#: Worker processes for each CPU, at most, unless asked for: waiting workers cost 60 MB and a start
+#: each, and a store that is so slow is in trouble that more requests would make worse.
+MOST_WORKERS_A_CPU = 8
 #: What a plan calls the causes of `fastlung.run.model.Binding`.
 LIMITS: dict[Binding, str] = {"cpu": "cpus", "workers": "cpus"}
 
@@ -197,9 +200,9 @@ def plan_run(
     chunk_size, chunk_reason = _chunk_size(groups, chosen.workers, options)
     reasons = [budget_reason, *choices, *threads_reason, *_memory_reasons(largest, config, chosen)]
     if alone:
-        reasons.append(f"{alone} larger scans wait until memory is free for them")
+        reasons.append(f"larger scans that wait until memory is free for them: {alone}")
     if len(fitting) < len(scans):
-        reasons.append(f"{len(scans) - len(fitting)} scans seem too large for the memory")
+        reasons.append(f"scans that seem too large for the memory: {len(scans) - len(fitting)}")
     reasons += [chunk_reason, f"expected: {expected.sentence}; {calibration.origin}"]
     return Plan(
         workers=0 if options.workers == 0 else chosen.workers,
@@ -272,6 +275,17 @@ def resources_of(
     )
 
 
+def most_workers(resources: Resources) -> int:
+    """Find the number of workers beyond which nobody goes who was not told to."""
+    return math.ceil(MOST_WORKERS_A_CPU * resources.cpus)
+
+
+def most_requests(machine: Machine) -> int:
+    """Find the number of requests a worker that leaves files to open for everything else."""
+    files = machine.open_files
+    return REQUESTS[-1] if files is None else max(1, min(REQUESTS[-1], files - OTHER_FILES))
+
+
 def _nothing_to_do(budget: int) -> Plan:
     return Plan(
         workers=0,
@@ -318,13 +332,14 @@ def _setting(
 ) -> tuple[Setting, str, list[str]]:
     """What may be tuned later; what limits the workers where no resource does; sentences."""
     asked = options.workers
-    most = min(one for one in (asked or None, groups, MOST_WORKERS) if one is not None)
-    files = machine.open_files
-    most_requests = (
-        REQUESTS[-1] if files is None else max(1, min(REQUESTS[-1], files - OTHER_FILES))
-    )
+    most = asked or most_workers(resources)
+    most = most if groups is None else min(most, groups)
     best = best_setting(
-        cost, resources, most_workers=most, most_requests=most_requests, threads=threads
+        cost,
+        resources,
+        most_workers=most,
+        most_requests=most_requests(machine),
+        threads=threads,
     )
     room = max(1, int(resources.memory_bytes // worker_bytes(cost, best)))
     sentences, limit = [], ""
@@ -334,19 +349,19 @@ def _setting(
     elif asked is not None:
         chosen = replace(best, workers=min(most, room))
         limit = "asked" if chosen.workers == asked else ""
-        sentences.append(f"{chosen.workers} workers: {asked} were asked for")
+        sentences.append(f"{count(chosen.workers, 'worker')}: {asked} asked for")
     else:
         chosen = best
         why = predict(cost, resources, best, threads).sentence.partition(": ")[2]
         sentences.append(
-            f"{chosen.workers} workers on {resources.cpus:g} {machine.cpus_origin}: {why}"
+            f"{count(chosen.workers, 'worker')} on {resources.cpus:g} {machine.cpus_origin}: {why}"
         )
     if groups is not None and chosen.workers == groups < (asked or resources.cpus):
         limit = "groups"
-        sentences.append(f"at most {groups} workers: there are no more source groups")
+        sentences.append(f"at most {count(groups, 'worker')}: there are no more source groups")
     elif chosen.workers == room < min(most, asked or math.ceil(resources.cpus)):
         limit = "memory"
-        sentences.append(f"{room} workers: memory has room for no more")
+        sentences.append(f"{count(room, 'worker')}: memory has room for no more")
     sentences += _transfer_reasons(cost, chosen)
     return chosen, limit, sentences
 

@@ -8,13 +8,12 @@ from typing import TYPE_CHECKING
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import load_names_key
 from fastlung.io.store import open_store
-from fastlung.run.calibration import ASSUMED, Routes, route_of, usual_cost
+from fastlung.run.calibration import ASSUMED, Routes, route_of
 from fastlung.run.estimate import Estimator
 from fastlung.run.forecast import with_known_network
 from fastlung.run.machine import probe
-from fastlung.run.need import computing_bytes
 from fastlung.run.outside import segmenter_of
-from fastlung.run.plan import MOST_WORKERS, plan_run, resources_of
+from fastlung.run.plan import plan_run
 from fastlung.run.remember import recall
 from fastlung.run.resume import SinkContents, check_sink, source_groups
 from fastlung.run.search import Search
@@ -161,12 +160,4 @@ def _tuner(
 ) -> Tuner | None:
     if not options.auto_tune or not plan.workers:
         return None
-    budget = plan.memory_budget_bytes
-    fitting = [size for size in sizes if computing_bytes(size, config) <= budget]
-    return Tuner(
-        plan.setting,
-        usual_cost(fitting, config, routes, calibration),
-        resources_of(machine, budget, calibration),
-        most_workers=MOST_WORKERS,
-        calibration=calibration,
-    )
+    return Tuner.of_plan(plan, sizes, machine, config, routes, calibration)

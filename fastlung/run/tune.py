@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Literal
 from fastlung.report.summary import byte_size
 from fastlung.run.calibration import ASSUMED, Calibration, usual_cost
 from fastlung.run.model import best_setting, predict, request_seconds, worker_bytes
-from fastlung.run.plan import MOST_WORKERS
+from fastlung.run.need import computing_bytes
+from fastlung.run.plan import most_requests, most_workers, resources_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
     from fastlung.config import Config
     from fastlung.run.calibration import Routes
+    from fastlung.run.machine import Machine
     from fastlung.run.model import Prediction, Resources, ScanCost
     from fastlung.run.need import ScanSize
     from fastlung.run.plan import Plan
@@ -85,6 +87,11 @@ class _Window:
         ]
         return min(ratios, default=1.0)
 
+    @property
+    def is_crowded(self) -> bool:
+        """Whether workers waited for processors, which nothing that is tried would change."""
+        return self.grown("compute_seconds") > CROWDED * self.grown("cpu_seconds")
+
     def ratio(self, above: str, below: str) -> float | None:
         """One sum for each unit of another; None if there is nothing to tell it from."""
         divisor = self.grown(below)
@@ -126,7 +133,7 @@ class Tuner:
 
     Examples
     --------
-    >>> tuner = Tuner.of_plan(plan, sizes, config, routes, resources)  # doctest: +SKIP
+    >>> tuner = Tuner.of_plan(plan, sizes, machine, config, routes)  # doctest: +SKIP
     >>> while running:  # doctest: +SKIP
     ...     setting = tuner.observe(progress())  # as often as one likes: once a second
     ...     if setting != holding:
@@ -141,7 +148,7 @@ class Tuner:
         resources: Resources,
         *,
         most_workers: int,
-        most_requests: int = 64,
+        most_requests: int,
         calibration: Calibration = ASSUMED,
     ) -> None:
         self.setting = setting
@@ -167,11 +174,9 @@ class Tuner:
         cls,
         plan: Plan,
         sizes: Iterable[ScanSize],
+        machine: Machine,
         config: Config,
         routes: Routes,
-        resources: Resources,
-        *,
-        most_workers: int = MOST_WORKERS,
         calibration: Calibration = ASSUMED,
     ) -> Self:
         """
@@ -181,18 +186,18 @@ class Tuner:
         ----------
         plan : Plan
             What the run begins with.
-        sizes, config, routes, calibration
+        sizes, machine, config, routes, calibration
             What it was made of; `sizes` may be those that are known so far, at least one.
-        resources : Resources
-            From `fastlung.run.plan.resources_of`.
-        most_workers : int
-            Never more.
         """
+        budget = plan.memory_budget_bytes
+        resources = resources_of(machine, budget, calibration)
+        fitting = [size for size in sizes if computing_bytes(size, config) <= budget]
         return cls(
             plan.setting,
-            usual_cost(sizes, config, routes, calibration),
+            usual_cost(fitting, config, routes, calibration),
             resources,
-            most_workers=most_workers,
+            most_workers=max(plan.workers, most_workers(resources)),
+            most_requests=most_requests(machine),
             calibration=calibration,
         )
 
@@ -243,6 +248,8 @@ class Tuner:
         if progress.fetched_bytes < self.setting.workers * planned.fetch_bytes:
             return
         self._looked = True
+        if self._begun is not None and _Window(self._begun, progress).is_crowded:
+            return
         each = progress.fetch_seconds / progress.fetched_bytes
         slower = _over(each, request_seconds(planned, "fetch") / planned.fetch_bytes)
         if slower is None or slower < MUCH_SLOWER or self._windows:
@@ -299,7 +306,8 @@ class Tuner:
             name: fresh * getattr(known, name) * value
             + (1 - fresh) * getattr(self.calibration, name)
             for name, value in now.items()
-            if value is not None
+            # Requests that wait for a processor say nothing of the store.
+            if value is not None and not (name == "requests" and window.is_crowded)
         }
         scans = self.calibration.scans if self.calibration is not known else 0
         self.calibration = replace(
@@ -331,7 +339,9 @@ class Tuner:
         best = self._best(window.end, GROWTH)
         promised = predict(self._cost, self._resources, best).scans_per_second
         gain = promised / now.scans_per_second
-        if gain >= WORTH_TRYING:
+        if window.is_crowded:
+            self.why = "as before: processors are busy, be it with other programs"
+        elif gain >= WORTH_TRYING:
             why = f"trying {_words(best, self.setting)}: {now.sentence}"
         elif not self._is_busy(window):
             # Processors are idle and the model does not know why: scans differ, after all.
@@ -415,8 +425,7 @@ class Tuner:
 
     def _is_busy(self, window: _Window) -> bool:
         """Whether no processor is idle, be it others that use some of them."""
-        crowded = window.grown("compute_seconds") > CROWDED * window.grown("cpu_seconds")
-        return crowded or self._cpu_used(window) >= BUSY
+        return window.is_crowded or self._cpu_used(window) >= BUSY
 
     def _cpu_used(self, window: _Window) -> float:
         seconds = max(1e-9, window.grown("seconds"))

@@ -12,7 +12,7 @@ from fastlung.config import build_config, build_run_options
 from fastlung.run.calibration import ASSUMED, Calibration, Routes, scan_cost
 from fastlung.run.machine import Machine
 from fastlung.run.need import ScanSize, computing_bytes, output_voxels
-from fastlung.run.plan import memory_budget, plan_run, resources_of
+from fastlung.run.plan import memory_budget, plan_run
 from fastlung.run.setting import Setting
 from fastlung.run.tune import Tuner
 
@@ -84,7 +84,6 @@ class Prepared:
         self.budget_bytes, _ = memory_budget(self.machine, options)
         sizes = sizes_of(case)
         self.sizes = [one for one in sizes if computing_bytes(one, CONFIG) <= self.budget_bytes]
-        self.resources = resources_of(self.machine, self.budget_bytes, calibration)
         self.plan = plan_run(
             self.sizes, self.machine, CONFIG, options, routes=OVER_S3, calibration=calibration
         )
@@ -98,9 +97,7 @@ class Prepared:
         ]
 
     def tuner(self) -> Tuner:
-        return Tuner.of_plan(
-            self.plan, self.sizes, CONFIG, OVER_S3, self.resources, calibration=self.calibration
-        )
+        return Tuner.of_plan(self.plan, self.sizes, self.machine, CONFIG, OVER_S3, self.calibration)
 
     def planned_again(self, calibration: Calibration) -> Prepared:
         """The same machine and scans, with what a run has measured."""
