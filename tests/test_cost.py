@@ -166,12 +166,12 @@ def test_what_does_not_fit_is_not_offered():
 
 def test_s3_is_priced_by_tiers():
     prices = read_catalogue().storage
-    cost = s3_cost([chest(150)] * 10, 60_000 * GB, prices)
+    cost = s3_cost([chest(150)] * 10, 60_000 * GB, 4, prices)
     assert (cost.gets, cost.puts) == (1500, 10 * 4 + 2)
     assert cost.requests_usd == pytest.approx(1500 * 0.0004 / 1000 + 42 * 0.005 / 1000)
     month = 51_200 * 0.023 + (60_000 - 51_200) * 0.022
     assert cost.storage_usd_per_month == pytest.approx(month)
-    small = s3_cost([chest()], 100 * GB, prices)
+    small = s3_cost([chest()], 100 * GB, 4, prices)
     assert small.storage_usd_per_month == pytest.approx(2.3)
 
 

@@ -304,8 +304,8 @@ def test_a_server_that_is_away_for_a_while_costs_no_scan(cloud, calm):
 
 
 def test_an_upload_that_fails_half_way_through_its_parts_leaves_nothing(cloud, monkeypatch):
-    monkeypatch.setattr("fastlung.io.store_s3.SINGLE_PUT_BYTES", 2**20)
-    monkeypatch.setattr("fastlung.io.store_s3.PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr("fastlung.io.parts.SINGLE_PUT_BYTES", 2**20)
+    monkeypatch.setattr("fastlung.io.parts.PART_BYTES", 5 * 2**20)
     store = open_store(f"s3://{cloud.bucket}/out", cloud.options)
     data = random.Random(1).randbytes(12 * 2**20)
     cloud.proxy.plan = lambda asked: (

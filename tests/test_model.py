@@ -25,7 +25,8 @@ COST = ScanCost(
     fetch_bytes=100 * MB,
     store_bytes=50 * MB,
     fetch_requests=200,
-    store_requests=4,
+    store_turns=4,
+    store_at_once=8,
     first_byte_seconds=0.03,
     connection_bytes_per_second=50 * MB,
     memory_bytes=500 * MB,
@@ -54,7 +55,13 @@ def test_what_cannot_be_held_ahead_is_read_after_computing():
 
 
 def test_requests_beyond_the_objects_of_the_scans_in_hand_gain_nothing():
-    few = replace(COST, fetch_requests=4, compute_cpu_seconds=0.01, first_byte_seconds=1.0)
+    few = replace(
+        COST,
+        fetch_requests=4,
+        compute_cpu_seconds=0.01,
+        first_byte_seconds=1.0,
+        store_turns=1,
+    )
     one_scan = worker_seconds(few, setting(requests=4))
     assert worker_seconds(few, setting(requests=64)) == one_scan
     assert worker_seconds(few, setting(requests=64, ahead_bytes=200 * MB)) < one_scan
@@ -102,7 +109,7 @@ def test_threads_help_the_part_that_they_share():
 
 def test_more_workers_than_processors_where_reading_cannot_overlap():
     # One small object a scan: 2 s of waiting that no number of requests shortens.
-    slow = replace(COST, fetch_requests=1, first_byte_seconds=2.0, fetch_bytes=MB, store_requests=1)
+    slow = replace(COST, fetch_requests=1, first_byte_seconds=2.0, fetch_bytes=MB, store_turns=1)
     chosen = best_setting(slow, ROOMY, most_workers=100)
     assert chosen.workers > 8
     assert predict(slow, ROOMY, chosen).binds == "cpu"
@@ -141,7 +148,8 @@ COSTS = st.builds(
     fetch_bytes=st.floats(1e4, 1e10),
     store_bytes=st.floats(1e4, 1e10),
     fetch_requests=st.integers(1, 5000),
-    store_requests=st.integers(1, 50),
+    store_turns=st.integers(1, 50),
+    store_at_once=st.floats(1, 20),
     first_byte_seconds=st.floats(0, 2),
     connection_bytes_per_second=st.floats(1e5, 1e9),
     memory_bytes=st.floats(1e8, 1e11),

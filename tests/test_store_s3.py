@@ -18,10 +18,10 @@ from fastlung.errors import (
 )
 from fastlung.io import s3_patience
 from fastlung.io.objects import ObjectInfo
+from fastlung.io.parts import part_bytes, parts_of, turns_of
 from fastlung.io.s3_listing import by_folder
 from fastlung.io.s3_read import PLAIN_KEY
 from fastlung.io.store import open_store
-from fastlung.io.store_s3 import part_bytes
 
 
 @pytest.fixture(autouse=True)
@@ -69,8 +69,8 @@ class TestS3Store(StoreTests):
         assert keys(store) == [f"a/{number:02d}" for number in range(25)]
 
     def test_large_objects_go_up_in_parts_and_come_back_whole(self, store, monkeypatch):
-        monkeypatch.setattr("fastlung.io.store_s3.SINGLE_PUT_BYTES", 1000)
-        monkeypatch.setattr("fastlung.io.store_s3.PART_BYTES", 5 * 2**20)
+        monkeypatch.setattr("fastlung.io.parts.SINGLE_PUT_BYTES", 1000)
+        monkeypatch.setattr("fastlung.io.parts.PART_BYTES", 5 * 2**20)
         data = bytes(range(251)) * 60_000
         store.put("large", [data])
         (listed,) = store.list()
@@ -287,11 +287,18 @@ def test_reading_is_tried_again_until_it_is_whole(key):
 
 
 @pytest.mark.parametrize(
-    ("size_bytes", "part"), [(0, 2**25), (10_000 * 2**25, 2**25), (10_000 * 2**25 + 1, 33 * 2**20)]
+    ("size_bytes", "part"), [(0, 2**23), (10_000 * 2**23, 2**23), (10_000 * 2**23 + 1, 9 * 2**20)]
 )
 def test_parts_are_long_enough_for_ten_thousand_to_suffice(size_bytes, part):
     assert part_bytes(size_bytes) == part
     assert part * 10_000 >= size_bytes
+
+
+@pytest.mark.parametrize(
+    ("size_mib", "parts", "turns"), [(0, 1, 1), (16, 1, 1), (17, 3, 1), (64, 8, 1), (65, 9, 2)]
+)
+def test_an_object_goes_up_in_parts_and_those_in_turns(size_mib, parts, turns):
+    assert (parts_of(size_mib * 2**20), turns_of(size_mib * 2**20)) == (parts, turns)
 
 
 def test_a_store_that_ignores_the_condition_of_a_create_is_found_out(s3):

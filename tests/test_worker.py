@@ -166,6 +166,7 @@ def test_the_record_goes_first_and_comes_last(job, monkeypatch):
     run_chunk(job, [Task(group=group, leftovers=leftovers, committed=True)])
     scan, record = "scans/1.2.3.0", record_key(group.id)
     log = [entry for number, entry in enumerate(log) if entry not in log[:number]]
+    log[2:6] = sorted(log[2:6])  # side by side
     assert log == [
         ("delete", record),
         ("create", f"{scan}/group"),
@@ -369,6 +370,47 @@ def test_one_object_that_cannot_be_written_fails_its_scan(job, monkeypatch):
     assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
     assert (outcomes[1].error, outcomes[1].transient) == ("StoreError", True)
     assert outcomes[1].outputs == {}
+
+
+def test_files_of_a_scan_go_side_by_side_and_its_outcome_after_them(job, monkeypatch):
+    put, all_there = LocalStore.put, threading.Barrier(4)
+    written = []
+
+    def slow(store, key, buffers):
+        if not key.endswith("outcome.json"):
+            all_there.wait(timeout=60)  # breaks if one of them waits for another to end
+        put(store, key, buffers)
+        written.append(key.rpartition("/")[2])
+
+    monkeypatch.setattr(LocalStore, "put", slow)
+    (outcome,) = run_chunk(job, tasks(job)[:1])
+    assert outcome.status == "done"
+    assert len(outcome.outputs) == 4
+    assert sorted(written[:4]) == ["image.npy", "mask.npy", "metadata.json", "preview.png"]
+    assert written[4:] == ["outcome.json"]
+
+
+def test_no_file_of_a_failed_scan_is_on_its_way_when_the_next_one_begins(job, monkeypatch):
+    put, refused, log = LocalStore.put, threading.Event(), []
+
+    def slow(store, key, buffers):
+        if key.endswith("1.2.3.1/mask.npy"):
+            refused.set()
+            raise StoreError(f"object {key} cannot be written") from OSError(errno.EFBIG, "")
+        if key.endswith("1.2.3.1/image.npy"):
+            refused.wait(timeout=60)
+            time.sleep(0.2)
+        put(store, key, buffers)
+        log.append(key)
+
+    monkeypatch.setattr(LocalStore, "put", slow)
+    outcomes = run_chunk(job, tasks(job))
+    assert [outcome.status for outcome in outcomes] == ["done", "failed", "done"]
+    assert outcomes[1].outputs == {}
+    assert "scans/1.2.3.1/outcome.json" not in log
+    last = log.index("scans/1.2.3.1/image.npy")
+    assert all(key.startswith("scans/1.2.3.2/") for key in log[last + 1 :])
+    assert not [key for key in log[:last] if key.startswith("scans/1.2.3.2/")]
 
 
 def test_a_rival_with_the_same_result_counts_another_does_not(job):

@@ -11,6 +11,7 @@ from obstore.exceptions import AlreadyExistsError
 
 from fastlung.errors import AccessError, ConfigError, ObjectNotFoundError, StoreError
 from fastlung.io.objects import ObjectInfo, key_parts
+from fastlung.io.parts import PARTS_AT_ONCE, part_bytes, parts_of
 from fastlung.io.s3_access import ask, endpoint_of, limiter_of
 from fastlung.io.s3_answers import TornError, refusal_of
 from fastlung.io.s3_listing import Page, listed
@@ -31,12 +32,6 @@ __all__ = ["S3Store"]
 
 Result = TypeVar("Result")
 
-#: Above this an object goes up in parts, a few at a time. Most volumes are smaller: one request is
-#: cheaper than six, and uploads do not wait for each other's bytes anyway.
-SINGLE_PUT_BYTES = 2**27
-PARTS_AT_ONCE = 4
-#: Parts are at least so long, and at most so many: S3's limit.
-PART_BYTES, MOST_PARTS = 2**25, 10_000
 KEYS_A_PAGE = 1000
 CONFLICT = 409
 
@@ -310,7 +305,7 @@ class S3Store:
                 at.mover(size_bytes),
                 full,
                 pieces,
-                use_multipart=size_bytes > SINGLE_PUT_BYTES,
+                use_multipart=parts_of(size_bytes) > 1,
                 chunk_size=part_bytes(size_bytes),
                 max_concurrency=PARTS_AT_ONCE,
             )
@@ -417,11 +412,6 @@ def _whole_page(answer: dict[str, Any]) -> Page:
     if page is None:
         raise TornError  # a proxy's page of apologies, or XML cut short
     return page
-
-
-def part_bytes(size_bytes: int) -> int:
-    """Length of the parts in which so many bytes go up: a whole number of MiB."""
-    return max(PART_BYTES, -(-size_bytes // MOST_PARTS // 2**20) * 2**20)
 
 
 def _is_hidden(key: str) -> bool:

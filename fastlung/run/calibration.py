@@ -11,8 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastlung.io.parts import parts_of, turns_of
 from fastlung.run.model import ScanCost, mean_cost
-from fastlung.run.need import computing_bytes, output_bytes
+from fastlung.run.need import VOXEL_BYTES, computing_bytes, output_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -21,7 +22,16 @@ if TYPE_CHECKING:
     from fastlung.run.model import Route
     from fastlung.run.need import ScanSize
 
-__all__ = ["ASSUMED", "LOCAL", "Calibration", "Routes", "route_of", "scan_cost", "usual_cost"]
+__all__ = [
+    "ASSUMED",
+    "LOCAL",
+    "Calibration",
+    "Routes",
+    "route_of",
+    "scan_cost",
+    "store_requests",
+    "usual_cost",
+]
 
 #: Processor seconds of a voxel, acquired and output voxels together: 0.45 s for a chest of 47
 #: million that become 39 million, decoding, resampling, mask and encoding to npy included, on an
@@ -34,8 +44,12 @@ DEFLATED = 0.6
 #: Processor seconds of the client for each byte. Over TLS 159 MB took 0.22 s; from the page cache
 #: a fifth of that, and writing a file costs what reading it does.
 CLIENT_SECONDS_PER_BYTE: dict[Route, float] = {"network": 1.4e-9, "disk": 0.3e-9}
-#: Requests that writing a scan takes: image, mask, outcome and record.
-STORE_REQUESTS = 4
+#: Objects that writing a scan takes: name claimed, image, mask, metadata, outcome and record.
+STORE_OBJECTS = 6
+#: Those of them that wait for others: name, all files, outcome, record.
+STORE_TURNS = 4
+#: Requests around the parts of an object: one begins, one ends.
+AROUND_PARTS = 2
 #: What an S3 bucket in the same region is assumed to be like until it was measured: seconds to the
 #: first byte, and bytes a second of one connection after it.
 FIRST_BYTE_SECONDS = 0.05
@@ -127,6 +141,7 @@ def scan_cost(
         compute += DEFLATE_SECONDS_PER_VOXEL * size.output_voxels
         written = int(DEFLATED * written)
     stored = calibration.stored * written
+    largest = int(_image_share(config) * stored)
     fetch_cpu = CLIENT_SECONDS_PER_BYTE[routes.source] * size.group_bytes
     store_cpu = CLIENT_SECONDS_PER_BYTE[routes.sink] * stored
     return ScanCost(
@@ -136,13 +151,21 @@ def scan_cost(
         fetch_bytes=size.group_bytes,
         store_bytes=stored,
         fetch_requests=size.objects,
-        store_requests=STORE_REQUESTS,
+        store_turns=_store_turns(largest),
+        store_at_once=_store_at_once(stored, largest),
         first_byte_seconds=calibration.requests * FIRST_BYTE_SECONDS,
         connection_bytes_per_second=CONNECTION_BYTES_PER_SECOND / calibration.requests,
         memory_bytes=computing_bytes(size, config),
         source=routes.source,
         sink=routes.sink,
     )
+
+
+def store_requests(stored_bytes: float, config: Config) -> int:
+    """Count the requests that writing a scan of so many bytes takes, parts and all."""
+    image = int(_image_share(config) * stored_bytes)
+    parts = [parts_of(size_bytes) for size_bytes in (image, int(stored_bytes) - image)]
+    return STORE_OBJECTS + sum(number - 1 + AROUND_PARTS for number in parts if number > 1)
 
 
 def usual_cost(
@@ -169,3 +192,21 @@ def usual_cost(
     alike = Counter(replace(one, label="") for one in sizes)
     costs = [scan_cost(one, config, routes, calibration) for one in alike]
     return mean_cost(costs, list(alike.values()))
+
+
+def _image_share(config: Config) -> float:
+    """Part of what is written that is the image, the largest file."""
+    image = VOXEL_BYTES[config.dtype]
+    return 1.0 if config.mask == "none" else image / (image + 1)
+
+
+def _store_turns(largest_bytes: int) -> int:
+    """Requests one after another, where so many bytes are the largest file."""
+    around = AROUND_PARTS if parts_of(largest_bytes) > 1 else 0
+    return STORE_TURNS + around + turns_of(largest_bytes) - 1
+
+
+def _store_at_once(stored_bytes: float, largest_bytes: int) -> float:
+    """How many connections' speed all bytes have together; the largest file ends last."""
+    each = parts_of(largest_bytes) / turns_of(largest_bytes)
+    return each * max(1.0, stored_bytes / largest_bytes) if largest_bytes else 1.0

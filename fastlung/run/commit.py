@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import errno
 import time
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING
@@ -55,6 +55,8 @@ SINK_IS_UNUSABLE = {
     errno.ENOTCONN,
     errno.ESTALE,
 }
+#: Files of a scan that are written side by side: image, mask, metadata, picture.
+PAYLOADS_AT_ONCE = 4
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,7 +145,8 @@ class Storer:
     """
     Writes scans and records in a thread of its own, in the order they are given.
 
-    At most one scan is being written while the next one is computed: `put` waits for the last.
+    At most one scan is being written while the next one is computed: `put` waits for the last. Its
+    files go side by side, and all of them are there before its outcome is.
 
     Parameters
     ----------
@@ -157,6 +160,7 @@ class Storer:
         self._job = job
         self._sink = sink
         self._thread = ThreadPoolExecutor(1, "fastlung-storer")
+        self._payloads = ThreadPoolExecutor(PAYLOADS_AT_ONCE, "fastlung-payload")
         self._last: Future[Outcome] | None = None
         #: Wall seconds of writing and of waiting for it, and payload bytes written.
         self.seconds = 0.0
@@ -173,6 +177,7 @@ class Storer:
         trace: TracebackType | None,
     ) -> None:
         self._thread.shutdown(cancel_futures=error is not None)
+        self._payloads.shutdown()
 
     def drain(self) -> None:
         """Wait until all that was given so far is written."""
@@ -244,12 +249,9 @@ class Storer:
         try:
             self._uncommit(task)
             name = claim_name(self._sink, outcome.name, task.group.id)
-            outputs = {}
-            for file, buffers in files.items():
-                key = f"scans/{name}/{file}"
-                self._sink.put(key, buffers)
-                outputs[key] = _facts(buffers)
-                self.stored_bytes += outputs[key][0]
+            outputs = self._write_payloads(
+                {f"scans/{name}/{file}": buffers for file, buffers in files.items()}
+            )
             seconds = {**outcome.seconds, "store": time.perf_counter() - started}
             outcome = replace(outcome, name=name, outputs=outputs, seconds=seconds)
             self._sink.put(outcome_key(name), [to_json(outcome)])
@@ -258,6 +260,22 @@ class Storer:
         finally:
             self.seconds += time.perf_counter() - started
         return outcome
+
+    def _write_payloads(
+        self, payloads: Mapping[str, Sequence[Buffer]]
+    ) -> dict[str, tuple[int, int]]:
+        """Write all files of a scan; none is being written any more when this ends, or raises."""
+        going = [
+            self._payloads.submit(self._sink.put, key, buffers) for key, buffers in payloads.items()
+        ]
+        try:
+            outputs = {key: _facts(buffers) for key, buffers in payloads.items()}
+        finally:
+            wait(going)
+        for one in going:
+            one.result()
+        self.stored_bytes += sum(size_bytes for size_bytes, _ in outputs.values())
+        return outputs
 
     def _commit(
         self,

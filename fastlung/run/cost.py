@@ -21,6 +21,7 @@ from fastlung.run.calibration import (
     Calibration,
     Routes,
     scan_cost,
+    store_requests,
     usual_cost,
 )
 from fastlung.run.forecast import machine_of
@@ -220,7 +221,12 @@ def offers(
         source_bytes=sum(size.group_bytes for size in sizes),
         offers=tuple(sorted(found, key=lambda offer: offer.rank)),
         too_small=tuple(too_small),
-        s3=s3_cost(sizes, mean.store_bytes * len(sizes), catalogue.storage),
+        s3=s3_cost(
+            sizes,
+            mean.store_bytes * len(sizes),
+            store_requests(mean.store_bytes, config),
+            catalogue.storage,
+        ),
     )
 
 

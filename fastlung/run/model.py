@@ -62,8 +62,12 @@ class ScanCost:
         Processor seconds of the client while it reads and writes.
     fetch_bytes, store_bytes : float
         Bytes read from the source and written to the sink.
-    fetch_requests, store_requests : float
-        Requests they take.
+    fetch_requests : float
+        Requests that reading takes; any of them may be under way together.
+    store_turns : float
+        Requests that writing makes one after another, those side by side counting as one.
+    store_at_once : float
+        How many times as fast as over one connection its bytes go, side by side.
     first_byte_seconds : float
         Wall seconds of a request before its first byte; 0 for a local disk.
     connection_bytes_per_second : float
@@ -82,7 +86,8 @@ class ScanCost:
     fetch_bytes: float
     store_bytes: float
     fetch_requests: float
-    store_requests: float
+    store_turns: float
+    store_at_once: float
     first_byte_seconds: float
     connection_bytes_per_second: float
     memory_bytes: float
@@ -220,18 +225,19 @@ def worker_seconds(cost: ScanCost, setting: Setting, threads: int = 1) -> float:
     ``max(C, h F, S) + (1 - h) F``,  ``h = min(1, ahead_bytes / fetch_bytes)``:
 
     what may be held ahead is read while the scan before is computed, the rest only after it.
-    ``F`` and ``S`` are ``n (first byte + bytes / n / connection speed) / requests at once``, but
-    not less than the client's own processor seconds.
+    ``F`` is ``n (first byte + bytes / n / connection speed) / requests at once``, and ``S`` is
+    ``turns first byte + bytes / connection speed / connections at once``; neither is less than the
+    client's own processor seconds.
     """
     held = _share_ahead(cost, setting)
     fetch = _fetch_seconds(cost, setting)
     compute = _compute_seconds(cost, threads)
-    return max(compute, held * fetch, _store_seconds(cost, setting)) + (1 - held) * fetch
+    return max(compute, held * fetch, _store_seconds(cost)) + (1 - held) * fetch
 
 
 def request_seconds(cost: ScanCost, way: Literal["fetch", "store"]) -> float:
     """
-    Time that the requests of a scan take one after another.
+    Time that the requests of a scan take: reading, one after another; writing, as they are made.
 
     Parameters
     ----------
@@ -248,7 +254,8 @@ def request_seconds(cost: ScanCost, way: Literal["fetch", "store"]) -> float:
     if way == "fetch":
         requests, count, route = cost.fetch_requests, cost.fetch_bytes, cost.source
     else:
-        requests, count, route = cost.store_requests, cost.store_bytes, cost.sink
+        requests, route = cost.store_turns, cost.sink
+        count = cost.store_bytes / cost.store_at_once
     if route == "disk":
         return 0.0
     return requests * cost.first_byte_seconds + count / cost.connection_bytes_per_second
@@ -372,9 +379,8 @@ def _fetch_seconds(cost: ScanCost, setting: Setting) -> float:
     return max(cost.fetch_cpu_seconds, request_seconds(cost, "fetch") / at_once)
 
 
-def _store_seconds(cost: ScanCost, setting: Setting) -> float:
-    at_once = max(1.0, min(setting.requests, cost.store_requests))
-    return max(cost.store_cpu_seconds, request_seconds(cost, "store") / at_once)
+def _store_seconds(cost: ScanCost) -> float:
+    return max(cost.store_cpu_seconds, request_seconds(cost, "store"))
 
 
 def _demands(cost: ScanCost, resources: Resources) -> Iterator[tuple[Binding, str, float, float]]:

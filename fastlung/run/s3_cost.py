@@ -10,8 +10,6 @@ import math
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastlung.run.calibration import STORE_REQUESTS
-
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
@@ -49,7 +47,9 @@ class S3Cost:
     storage_usd_per_month: float
 
 
-def s3_cost(sizes: Sequence[ScanSize], stored_bytes: float, prices: StoragePrices) -> S3Cost:
+def s3_cost(
+    sizes: Sequence[ScanSize], stored_bytes: float, puts_each: int, prices: StoragePrices
+) -> S3Cost:
     """
     Price what S3 asks for.
 
@@ -59,11 +59,13 @@ def s3_cost(sizes: Sequence[ScanSize], stored_bytes: float, prices: StoragePrice
         What is to do.
     stored_bytes : float
         Bytes of all results.
+    puts_each : int
+        Requests that write one scan.
     prices : StoragePrices
         Of the region.
     """
     gets = sum(size.objects for size in sizes)
-    puts = STORE_REQUESTS * len(sizes) + math.ceil(gets / LISTED_AT_ONCE)
+    puts = puts_each * len(sizes) + math.ceil(gets / LISTED_AT_ONCE)
     left, start, month = stored_bytes / GB, 0.0, 0.0
     for end, usd in prices.tiers:
         part = left if end is None else min(left, end - start)

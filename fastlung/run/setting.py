@@ -45,9 +45,10 @@ class Progress:
     fetch_wait_seconds, store_wait_seconds : float
         Wall seconds in which a worker had nothing to compute because bytes were still to come, or
         still to go.
-    fetch_seconds, store_seconds : float
-        Wall seconds of all requests that read, and of all that write, added up: with 16 under way,
-        16 in each second.
+    fetch_seconds : float
+        Wall seconds of all requests that read, added up: with 16 under way, 16 in each second.
+    store_seconds : float
+        Wall seconds in which workers wrote, each counted once however many requests were under way.
     fetched_bytes, stored_bytes : int
         Bytes read from the source and written to the sink.
     committed_bytes : int

@@ -260,13 +260,13 @@ class Simulation:
     def _store(self, worker: Worker, handed) -> None:
         worker.storing = handed
         cost = handed.task.cost
-        at_once = max(1.0, min(self.setting.requests, cost.store_requests))
         requests = 0.0
         if cost.sink == "network":
-            requests = cost.store_requests * cost.first_byte_seconds
-            requests += cost.store_bytes / cost.connection_bytes_per_second
-        seconds = max(cost.store_cpu_seconds, requests / at_once, 1e-6)
-        flow = self._flow("out", cost.store_bytes, cost.store_cpu_seconds, seconds, at_once)
+            speed = cost.store_at_once * cost.connection_bytes_per_second
+            requests = cost.store_turns * cost.first_byte_seconds + cost.store_bytes / speed
+        seconds = max(cost.store_cpu_seconds, requests, 1e-6)
+        # A worker tells the wall seconds of writing, however many parts are under way.
+        flow = self._flow("out", cost.store_bytes, cost.store_cpu_seconds, seconds, 1.0)
         self.going.push(seconds, next(self.numbers), (self._stored, worker, flow))
 
     def _stored(self, worker: Worker, flow) -> None:
