@@ -8,8 +8,9 @@ from hypothesis import strategies as st
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import InsufficientMemoryError
-from fastlung.run.calibration import Calibration, Routes
+from fastlung.run.calibration import Calibration, Routes, scan_cost, store_requests
 from fastlung.run.machine import Machine
+from fastlung.run.model import request_seconds
 from fastlung.run.need import (
     ScanSize,
     computing_bytes,
@@ -230,3 +231,16 @@ def test_a_quota_of_half_a_processor_more_counts_as_such():
     assert plan.scans_per_second == pytest.approx(
         planned([scan()] * 99, cpus=7).scans_per_second / 2
     )
+
+
+def test_writing_a_chest_to_s3_is_counted_in_parts_side_by_side():
+    chest = ScanSize(
+        label="chest", group_bytes=65_000_000, acquired_voxels=32_000_000, output_voxels=31_000_000
+    )
+    cost = scan_cost(chest, CONFIG, OVER_S3)
+    # Image of 62 MB in eight parts at once, mask of 31 MB beside it in four; name, beginning of
+    # the parts, parts, their end, outcome and record follow each other.
+    alone = 6 * cost.first_byte_seconds + 62e6 / 8 / cost.connection_bytes_per_second
+    assert request_seconds(cost, "store") == pytest.approx(alone)
+    assert store_requests(93e6, CONFIG) == 4 + (8 + 2) + (4 + 2)
+    assert store_requests(20e6, CONFIG) == 6
