@@ -105,8 +105,9 @@ def test_tuning_is_as_good_as_the_best_fixed_setting(case):
 
 def test_what_a_first_run_learned_a_second_one_begins_with():
     # Requests that take six times as long as assumed: a short first run cannot make up for its
-    # beginning.
-    first = Prepared(case(4, 8, 25, truth=replace(TRUE, requests=6.0), each=60))
+    # beginning. Of 70, 100 and 150 scans a CPU the second one reaches 0.99; of 60 only 0.925, as
+    # it asks for 16 at once, which begins more slowly than 32.
+    first = Prepared(case(4, 8, 25, truth=replace(TRUE, requests=6.0), each=100))
     tuner = first.tuner()
     learning = simulate(first, tuner)
     assert tuner.calibration.requests == pytest.approx(6.0, rel=0.15)
