@@ -15,7 +15,7 @@ from fastlung.run.calibration import STORE_REQUESTS
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastlung.run.instances import StoragePrices
+    from fastlung.instances.catalogue import StoragePrices
     from fastlung.run.need import ScanSize
 
 __all__ = ["GB", "S3Cost", "s3_cost"]
