@@ -14,19 +14,19 @@ from typing import TYPE_CHECKING
 
 from fastlung.cli.renting import best_of_families
 from fastlung.config import Config, RunOptions
+from fastlung.instances.catalogue import read_catalogue
+from fastlung.profiling.cost import calibration_of, offers
+from fastlung.profiling.profile import read_profile
+from fastlung.profiling.report import profile_svg, size_name
 from fastlung.run.calibration import Routes
-from fastlung.run.cost import calibration_of, offers
-from fastlung.run.instances import read_catalogue
 from fastlung.run.machine import probe
 from fastlung.run.need import ScanSize
 from fastlung.run.plan import plan_run
-from fastlung.run.profile_file import read_profile
-from fastlung.run.profile_report import profile_svg, size_name
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fastlung.run.profile_file import ProfileFile, SizeMeasured
+    from fastlung.profiling.profile import ProfileFile, SizeMeasured
 
 DOCS = Path(__file__).parent
 PROFILE = DOCS / "profiles" / "two-cpus.json"

@@ -59,6 +59,9 @@ def seaweed(weed: str, folder: Path) -> Iterator[str]:
         "-ip.bind=127.0.0.1", f"-s3.port={ports['s3']}", f"-master.port={ports['master']}",
         f"-volume.port={ports['volume']}", f"-filer.port={ports['filer']}",
         f"-admin.port={ports['admin']}", "-webdav=false", "-admin.ui=false",
+        # Each bucket takes seven volumes, and there are only as many as the free space of the disk
+        # has room for full ones, unless told: 400 for 50 GB, and the sixtieth bucket had none left.
+        "-volume.max=5000",
         "-master.telemetry=false", "-s3.port.iceberg=0", "-s3.port.lance=0",
     ]  # fmt: skip
     environment = {

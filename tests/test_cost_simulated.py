@@ -9,10 +9,10 @@ from simulation.cohorts import OVER_S3, size_of
 from simulation.simulator import SimulatedMachine, SimulatedScan, Simulation
 
 from fastlung.config import Config, RunOptions
+from fastlung.instances.catalogue import load_catalogue, read_catalogue
+from fastlung.profiling.cost import calibration_of, offers, representative
 from fastlung.run.calibration import scan_cost
-from fastlung.run.cost import calibration_of, offers, representative
 from fastlung.run.forecast import machine_of
-from fastlung.run.instances import load_catalogue, read_catalogue
 from fastlung.run.machine import probe
 from fastlung.run.need import computing_bytes
 from fastlung.run.plan import memory_budget, plan_run

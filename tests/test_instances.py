@@ -6,7 +6,7 @@ from importlib import resources
 import pytest
 
 from fastlung.errors import ConfigError
-from fastlung.run.instances import (
+from fastlung.instances.catalogue import (
     cached_catalogue,
     find_instance,
     load_catalogue,
@@ -32,7 +32,7 @@ def no_cache_of_mine(tmp_path, monkeypatch):
 
 
 def shipped():
-    return json.loads(resources.files("fastlung.run").joinpath("instances.json").read_text())
+    return json.loads(resources.files("fastlung.instances").joinpath("catalogue.json").read_text())
 
 
 def write(folder, document):

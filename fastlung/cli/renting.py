@@ -9,24 +9,24 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.cli.commands import asked_for, say
 from fastlung.errors import ConfigError
+from fastlung.instances.catalogue import read_catalogue
 from fastlung.io.locate import open_source, store_of
 from fastlung.limits import limited
+from fastlung.profiling.cost import offers
+from fastlung.profiling.profile import read_profile
+from fastlung.profiling.series_table import TABLE_SUFFIX, read_series_table
 from fastlung.report.summary import byte_size, count
 from fastlung.report.tables import text_table
 from fastlung.run.calibration import Routes, route_of
-from fastlung.run.cost import offers
 from fastlung.run.estimate import estimate_sizes
-from fastlung.run.instances import read_catalogue
-from fastlung.run.profile_file import read_profile
-from fastlung.run.series_table import TABLE_SUFFIX, read_series_table
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Sequence
 
     from fastlung.config import Config, RunOptions
-    from fastlung.run.cost import Fleet, Offer, Offers
-    from fastlung.run.instances import Catalogue
+    from fastlung.instances.catalogue import Catalogue
+    from fastlung.profiling.cost import Fleet, Offer, Offers
     from fastlung.run.need import ScanSize
 
 __all__ = ["answer_compare_instances"]
@@ -70,7 +70,7 @@ def answer_compare_instances(args: Namespace) -> int:
     profiles = [read_profile(file) for file in args.measured]
     if args.refresh:
         # Imported here: boto3 costs 0.2 s that nobody else need wait for.
-        from fastlung.run.catalogue_refresh import refresh  # noqa: PLC0415
+        from fastlung.instances.refresh import refresh  # noqa: PLC0415
 
         refresh(args.region, args.profile)
     catalogue = read_catalogue(args.catalogue)

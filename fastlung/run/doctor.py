@@ -177,7 +177,7 @@ def _network(machine: Machine) -> Iterator[Fact]:
     few = machine.open_files is not None and machine.open_files < FEW_OPEN_FILES
     yield Fact(
         topic=topic,
-        name="open files and connections a process",
+        name="files and connections a process",
         value="no limit" if machine.open_files is None else machine.open_files,
         origin="resource limit (ulimit -n)",
         problem=f"a worker wants {FEW_OPEN_FILES}; raise it: ulimit -n 1024" if few else "",

@@ -10,13 +10,13 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError
+from fastlung.instances.catalogue import find_instance, load_catalogue
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import load_names_key
 from fastlung.io.store import open_store
 from fastlung.limits import limited
 from fastlung.run.calibration import ASSUMED, Routes, route_of
 from fastlung.run.estimate import estimate_sizes
-from fastlung.run.instances import find_instance, load_catalogue
 from fastlung.run.machine import probe
 from fastlung.run.plan import plan_run
 from fastlung.run.remember import recall
@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.config import Config, RunOptions
+    from fastlung.instances.catalogue import Instance
     from fastlung.io.locate import Source
     from fastlung.io.source import SourceGroup
-    from fastlung.run.instances import Instance
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
 

@@ -3,7 +3,7 @@ Measure this machine at several sizes, through the same pipeline that a run uses
 
 Covers the order of things: a bounded sample, a child process for each size, rounds in which all
 sizes take turns, so that whatever else the machine does meets all of them alike. What a size does
-is `fastlung.run.profile_child`'s, how it is written `fastlung.run.profile_file`'s.
+is `fastlung.profiling.child`'s, how it is written `fastlung.profiling.profile`'s.
 """
 
 from __future__ import annotations
@@ -25,11 +25,9 @@ from fastlung.config import Config, StoreOptions
 from fastlung.errors import ConfigError, ResourceError
 from fastlung.io.store import open_store
 from fastlung.kernels import warm_up
-from fastlung.report.summary import byte_size
-from fastlung.run.hardware import cores_of, cpu_order, look_at_hardware, package_versions
-from fastlung.run.machine import probe
-from fastlung.run.profile_child import ChildJob, ask
-from fastlung.run.profile_file import (
+from fastlung.profiling.child import ChildJob, ask
+from fastlung.profiling.hardware import cores_of, cpu_order, look_at_hardware, package_versions
+from fastlung.profiling.profile import (
     FORMAT,
     VERSION,
     ProfileFile,
@@ -38,7 +36,15 @@ from fastlung.run.profile_file import (
     SizeMeasured,
     config_facts,
 )
-from fastlung.run.sample import SYNTHETIC_SHAPE, Sample, sample_of, synthetic_sample, write_list
+from fastlung.profiling.sample import (
+    SYNTHETIC_SHAPE,
+    Sample,
+    sample_of,
+    synthetic_sample,
+    write_list,
+)
+from fastlung.report.summary import byte_size
+from fastlung.run.machine import probe
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -102,7 +108,7 @@ class _Child:
 
     def __init__(self, job: ChildJob) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fastlung.run.profile_child"],
+            [sys.executable, "-m", "fastlung.profiling.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -26,9 +26,9 @@ from botocore.exceptions import (
 )
 
 from fastlung.errors import AccessError, ConfigError, StoreError
-from fastlung.run.catalogue_file import FORMAT, VERSION, CatalogueFile
-from fastlung.run.documents import parse_document
-from fastlung.run.instances import cached_catalogue, read_catalogue
+from fastlung.instances.catalogue import cached_catalogue, read_catalogue
+from fastlung.instances.documents import parse_document
+from fastlung.instances.file import FORMAT, VERSION, CatalogueFile
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

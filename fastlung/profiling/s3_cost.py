@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastlung.run.instances import StoragePrices
+    from fastlung.instances.catalogue import StoragePrices
     from fastlung.run.need import ScanSize
 
 __all__ = ["GB", "S3Cost", "s3_cost"]

@@ -2,7 +2,7 @@
 How a catalogue of EC2 instances is written: families, sizes, prices, and where each was found.
 
 Covers the shape of the file and that no figure stands without a source. What the figures mean is
-`fastlung.run.instances`' business.
+`fastlung.instances.catalogue`' business.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fastlung.run.documents import Part
+from fastlung.instances.documents import Part
 
 if TYPE_CHECKING:
     from typing import Self

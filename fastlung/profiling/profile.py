@@ -2,7 +2,7 @@
 How a profile is written: what was measured, of which sample, on which machine.
 
 Covers the shape of the JSON and the figures that follow from it alone. Holds no name of a host, a
-user, a path, a bucket or a scan. Measuring is `fastlung.run.profile`'s.
+user, a path, a bucket or a scan. Measuring is `fastlung.profiling.measure`'s.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fastlung.run.documents import Part, read_document
+from fastlung.instances.documents import Part, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

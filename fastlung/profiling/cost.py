@@ -3,8 +3,8 @@ Which instance to rent, how many, for how long, and what it costs: arithmetic on
 
 Covers every instance of a catalogue. Nothing here is measured on the instances themselves: each
 answer says whose processor its speed was measured on. What one machine can do is
-`fastlung.run.model`'s, what an instance has `fastlung.run.instances`', what S3 asks for
-`fastlung.run.s3_cost`'s.
+`fastlung.run.model`'s, what an instance has `fastlung.instances.catalogue`', what S3 asks for
+`fastlung.profiling.s3_cost`'s.
 """
 
 from __future__ import annotations
@@ -16,6 +16,8 @@ from typing import TYPE_CHECKING
 
 from fastlung.config import RunOptions
 from fastlung.errors import ConfigError, InsufficientMemoryError
+from fastlung.profiling.profile import config_facts, first_difference
+from fastlung.profiling.s3_cost import S3Cost, s3_cost
 from fastlung.run.calibration import (
     ASSUMED,
     Calibration,
@@ -28,16 +30,14 @@ from fastlung.run.forecast import machine_of
 from fastlung.run.machine import probe
 from fastlung.run.need import ScanSize, computing_bytes
 from fastlung.run.plan import memory_budget, plan_run
-from fastlung.run.profile_file import config_facts, first_difference
-from fastlung.run.s3_cost import S3Cost, s3_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fastlung.config import Config
-    from fastlung.run.instances import Catalogue, Instance
+    from fastlung.instances.catalogue import Catalogue, Instance
+    from fastlung.profiling.profile import ProfileFile, SizeMeasured
     from fastlung.run.machine import Machine
-    from fastlung.run.profile_file import ProfileFile, SizeMeasured
 
 __all__ = [
     "Fleet",

@@ -1,8 +1,8 @@
 """
 One size of the machine, in a process of its own: held to some processors, it runs when told.
 
-Covers the talk with `fastlung.run.profile`: a job as one line of JSON on standard input, then a
-line for each run; an answer as one line on standard output. Started as ``python -m``.
+Covers the talk with `fastlung.profiling.measure`: a job as one line of JSON on standard input, then
+a line for each run; an answer as one line on standard output. Started as ``python -m``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastlung.errors import FastlungError
-from fastlung.run.profile_file import STAGES
+from fastlung.profiling.profile import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

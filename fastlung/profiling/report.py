@@ -1,22 +1,22 @@
 """
 A profile in words and as a picture: where a scan's time goes, and what more processors bring.
 
-Covers one profile; several beside each other are `fastlung.run.compare`'s.
+Covers one profile; several beside each other are `fastlung.profiling.compare`'s.
 """
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from fastlung.profiling.profile import STAGES
 from fastlung.report.bars import Bar, Panel, draw_bars
 from fastlung.report.summary import byte_size, count
 from fastlung.report.tables import text_table
-from fastlung.run.profile_file import STAGES
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastlung.run.profile_file import ProfileFile, SizeMeasured
+    from fastlung.profiling.profile import ProfileFile, SizeMeasured
 
 __all__ = ["profile_svg", "profile_text", "size_name", "stage_bytes"]
 

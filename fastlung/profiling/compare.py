@@ -1,7 +1,8 @@
 """
 Several profiles beside each other: rates, prices, what binds, and which differences are noise.
 
-Covers measured machines only. What machines that nobody measured may do is `fastlung.run.cost`'s.
+Covers measured machines only. What machines that nobody measured may do is
+`fastlung.profiling.cost`'s.
 """
 
 from __future__ import annotations
@@ -10,15 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError
+from fastlung.profiling.profile import first_difference
 from fastlung.report.bars import Bar, Panel, draw_bars
 from fastlung.report.tables import text_table
-from fastlung.run.profile_file import first_difference
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastlung.run.instances import Instance
-    from fastlung.run.profile_file import ProfileFile, SizeMeasured
+    from fastlung.instances.catalogue import Instance
+    from fastlung.profiling.profile import ProfileFile, SizeMeasured
 
 __all__ = ["NOISE_RULE", "Compared", "compare", "compare_svg", "compare_text", "within_noise"]
 

@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastlung.profiling.profile import MachineFacts
 from fastlung.run.machine import probe
-from fastlung.run.profile_file import MachineFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -2,7 +2,7 @@
 What EC2 instances there are: processors, memory, network and price, each figure with its source.
 
 Covers reading a catalogue: the one that comes along, one that was fetched from AWS, or a file of
-yours. Fetching is `fastlung.run.catalogue_refresh`'s, arithmetic on it `fastlung.run.cost`'s.
+yours. Fetching is `fastlung.instances.refresh`'s, arithmetic on it `fastlung.profiling.cost`'s.
 """
 
 from __future__ import annotations
@@ -15,13 +15,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastlung.errors import ConfigError
-from fastlung.run.catalogue_file import FORMAT, VERSION, CatalogueFile
-from fastlung.run.documents import parse_document, read_document
+from fastlung.instances.documents import parse_document, read_document
+from fastlung.instances.file import FORMAT, VERSION, CatalogueFile
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastlung.run.catalogue_file import FamilyEntry
+    from fastlung.instances.file import FamilyEntry
 
 __all__ = [
     "Catalogue",
@@ -34,6 +34,8 @@ __all__ = [
     "read_catalogue",
 ]
 
+#: The catalogue that comes along, in this package.
+SHIPPED = "catalogue.json"
 GIB = 2**30
 BYTES_PER_GBIT = 125_000_000
 
@@ -242,8 +244,8 @@ def cached_catalogue() -> Path:
 
 
 def _shipped() -> CatalogueFile:
-    text = resources.files("fastlung.run").joinpath("instances.json").read_text("utf-8")
-    return parse_document(text, "instances.json", CatalogueFile, form=FORMAT, version=VERSION)
+    text = resources.files("fastlung.instances").joinpath(SHIPPED).read_text("utf-8")
+    return parse_document(text, SHIPPED, CatalogueFile, form=FORMAT, version=VERSION)
 
 
 def _catalogue(found: CatalogueFile, origin: str) -> Catalogue:

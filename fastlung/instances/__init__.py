@@ -1,0 +1,1 @@
+"""Instances that can be rented: what each has and costs, every figure with source and date."""
