@@ -38,12 +38,15 @@ Voxels = Annotated[int, Field(ge=1, le=4096)]
 #: Left around what a volume is cropped to, in millimetres: room for a mask that is a little short.
 DEFAULT_MARGIN_MM = 5.0
 
+#: Where an S3 is, as a pattern.
+ENDPOINT = r"^https?://[^\s/]+/?$"
 #: How pydantic says what is wrong -> how we do.
 PLAINER = {
     "Input should be greater than or equal to": "expected at least",
     "Input should be greater than": "expected more than",
     "Input should be less than or equal to": "expected at most",
     "Input should be": "expected",
+    f"String should match pattern '{ENDPOINT}'": "expected http:// or https:// and a host",
 }
 
 
@@ -263,7 +266,7 @@ class StoreOptions(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    endpoint_url: Annotated[str, Field(pattern=r"^https?://[^\s/]+/?$")] | None = None
+    endpoint_url: Annotated[str, Field(pattern=ENDPOINT)] | None = None
     profile: Annotated[str, Field(min_length=1)] | None = None
     region: Annotated[str, Field(pattern=r"^[a-z0-9-]+$")] | None = None
     no_sign_request: bool = False

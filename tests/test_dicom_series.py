@@ -390,6 +390,15 @@ def test_what_is_no_ct_slice_is_skipped_with_the_reason(edit, reason):
     np.testing.assert_array_equal(load_series(index.series[0], files).stored, WORDS)
 
 
+def test_an_empty_file_that_is_named_as_a_slice_is_a_lost_slice():
+    files = {f"{name}.dcm": blob for name, blob in ct_series(WORDS).items()}
+    lost = max(files)
+    index = index_series({**files, lost: b""})
+    assert index.broken == (lost,)
+    assert "the file is empty" in index.skipped[lost]
+    assert index_series({"only.DCM": b""}).broken == ("only.DCM",)
+
+
 def test_what_is_not_dicom_is_skipped():
     junk = {
         "empty": b"",

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from s3_server import FaultyServer
 from store_tests import StoreTests, keys
 
-from fastlung.config import StoreOptions
+from fastlung.config import StoreOptions, build_store_options
 from fastlung.errors import (
     AccessError,
     ConfigError,
@@ -247,6 +247,16 @@ def test_the_endpoint_may_come_from_the_environment(s3, monkeypatch):
     store = open_store(f"s3://{s3.bucket}/x")
     store.put("1", [b"one"])
     assert store.get("1") == b"one"
+
+
+def test_an_endpoint_that_is_no_url_is_one_sentence(monkeypatch):
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "x")
+    monkeypatch.setenv("AWS_ENDPOINT_URL", "127.0.0.1:9")
+    with pytest.raises(ConfigError, match=r"AWS_ENDPOINT_URL: 127\.0\.0\.1:9: no URL"):
+        open_store("s3://bucket/x").check_source()
+    with pytest.raises(ConfigError, match="endpoint_url: expected http:// or https:// and a host"):
+        build_store_options(endpoint_url="localhost:8333")
 
 
 # What may pass is tried again, and nothing torn is taken for whole.

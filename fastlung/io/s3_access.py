@@ -265,9 +265,15 @@ def _client(session: Any, region: str, options: StoreOptions) -> Any:
         read_timeout=READ_SECONDS,
         max_pool_connections=32,
     )
-    client = session.client(
-        "s3", region_name=region, endpoint_url=options.endpoint_url, config=config
-    )
+    try:
+        client = session.client(
+            "s3", region_name=region, endpoint_url=options.endpoint_url, config=config
+        )
+    except ValueError as error:  # the option was checked; the environment was not
+        raise ConfigError(
+            f"AWS_ENDPOINT_URL: {endpoint_of(options)}: no URL; expected http:// or https:// and a "
+            "host"
+        ) from error
     client.meta.events.register("before-parse.s3.ListObjectsV2", _read_page)
     return client
 

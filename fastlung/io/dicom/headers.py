@@ -57,6 +57,8 @@ _OTHER_KINDS = {
 _EMPTY, _FOREIGN, _NIFTI = "an empty file", "not DICOM", "NIfTI, not DICOM"
 #: Reasons to skip a file that say it is no DICOM at all.
 NOT_DICOM = {_EMPTY, _FOREIGN, _NIFTI}
+#: Names that only slices have: an empty file of such a name is one that was lost on its way.
+SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 _MODALITY = re.compile(r"[A-Z0-9]{1,16}")
 
 
@@ -136,7 +138,7 @@ def slices_of(
 ) -> list[SliceHeader] | Skipped | Broken:
     """Make the headers of the slices in one file of its elements; parameters as `read_headers`."""
     if not size_bytes:
-        return Skipped(key=key, reason=_EMPTY)
+        return _empty(key)
     if elements is None:
         nifti = key.lower().endswith((".nii", ".nii.gz"))
         return Skipped(key=key, reason=_NIFTI if nifti else _FOREIGN)
@@ -156,6 +158,13 @@ def slices_of(
         ]
     except ScanError as error:
         return Broken(key=key, series_uid=series_uid, error=error)
+
+
+def _empty(key: str) -> Skipped | Broken:
+    if key.lower().endswith(SLICE_SUFFIXES):
+        error = TruncatedError("the file is empty, as a download that broke off leaves it")
+        return Broken(key=key, series_uid=None, error=error)
+    return Skipped(key=key, reason=_EMPTY)
 
 
 def _pixels_of(elements: Elements, size_bytes: int, *, force: bool) -> PixelElement:
