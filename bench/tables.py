@@ -3,7 +3,7 @@
 import json
 from pathlib import Path
 
-from targets import CORES_AT_LEAST, LIMITS, TARGETS
+from targets import CORES_AT_LEAST, CORES_LIMIT, LIMITS, TARGETS
 
 __all__ = ["missed", "page"]
 
@@ -124,14 +124,16 @@ def _costs(costs) -> str:
     if "cores" in costs:
         cores = costs["cores"]
         busy = cores["load"] > 0.5
-        verdict = "met" if cores["speedup"] >= CORES_AT_LEAST else "**missed**"
+        met = cores["speedup"] >= CORES_AT_LEAST
+        verdict = "met" if met else "**missed**"
         parts.append(
             "### Two cores, many scans\n\n"
             f"Two workers do {cores['speedup']:.2f} times the scans a second of one "
             f"({cores['low']:.2f} to {cores['high']:.2f}; target {CORES_AT_LEAST:g}, {verdict}), "
             "by the wall clock, start-up apart. Before it began, "
             f"{cores['load']:.1f} other processes wanted a core on average"
-            + ("; on a machine as busy as that the number says little.\n" if busy else ".\n")
+            + ("; on a machine as busy as that the number says little." if busy else ".")
+            + ("\n" if met else f" {CORES_LIMIT}\n")
         )
     return "\n".join(parts)
 
