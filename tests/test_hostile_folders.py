@@ -28,7 +28,7 @@ def odd(tmp_path, monkeypatch):
     (folder / "outside").symlink_to("/")
     (folder / "itself").symlink_to("itself")
     (folder / "up").symlink_to("..")
-    (folder / "empty.dcm").touch()
+    (folder / "empty").touch()
     monkeypatch.chdir(folder)  # the path of a socket may have 108 bytes at most
     with socket.socket(socket.AF_UNIX) as server:
         server.bind("socket.dcm")
