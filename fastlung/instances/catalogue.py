@@ -106,11 +106,6 @@ class Instance:
     price_usd_per_hour: float | None
     sources: Mapping[str, Source]
 
-    @property
-    def threads_per_core(self) -> int | None:
-        """Hardware threads of a core."""
-        return None if self.cores is None else self.vcpu // self.cores
-
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StoragePrices:

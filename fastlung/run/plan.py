@@ -86,8 +86,6 @@ class Plan:
         Threads that compute one scan.
     chunk_size : int
         Source groups handed to a worker at once, at most.
-    in_flight : int
-        Chunks that are with workers at once.
     ahead_bytes : int
         Source bytes that one worker may hold beside those of the scan it computes.
     requests : int
@@ -114,7 +112,6 @@ class Plan:
     workers: int
     threads: int = 1
     chunk_size: int
-    in_flight: int
     ahead_bytes: int = 0
     requests: int = 1
     upload_bytes: int = 0
@@ -208,7 +205,6 @@ def plan_run(
         workers=0 if options.workers == 0 else chosen.workers,
         threads=threads,
         chunk_size=chunk_size,
-        in_flight=chosen.workers,
         ahead_bytes=chosen.ahead_bytes,
         requests=chosen.requests,
         upload_bytes=max(output_bytes(size, config) for size in fitting),
@@ -290,7 +286,6 @@ def _nothing_to_do(budget: int) -> Plan:
     return Plan(
         workers=0,
         chunk_size=1,
-        in_flight=0,
         worker_bytes=0,
         share_bytes=budget,
         memory_budget_bytes=budget,
