@@ -6,23 +6,25 @@ null server with the latency of S3, and processed with ``auto_tune``. What count
 
     processors / (CPU seconds of client and server for a scan, measured in the run)
 
-so that neither a slow machine nor a slow server flatters or hurts. The rival is the notebook that
-people copy: a static share of the scans for each process, one GET after another, cubic zoom in
-float64, `np.save`, upload.
+so that neither a slow machine nor a slow server flatters or hurts; against a server with a narrow
+link, the rate over what the link carries. The rival is the notebook that people copy: a static
+share of the scans for each process, one GET after another, cubic zoom in float64, `np.save`,
+upload.
 
-    python bench/s3_to_s3.py FOLDER [--scans 24] [--server weed] [--server null] [--notebook 2]
+    python bench/s3_to_s3.py FOLDER [--scans 24] [--server weed|null|narrow] [--notebook 2]
 """
 
 import argparse
 import io
 import json
+import math
 import multiprocessing
 import os
 import sys
 import tempfile
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +33,7 @@ import numpy as np
 import psutil
 import pydicom
 import s3_server
-from null_s3 import null_s3_process
+from null_s3 import DEFAULT_PACE, Pace, null_s3_process
 from reference import tutorial_hounsfield, tutorial_mask
 from scipy import ndimage
 
@@ -40,17 +42,19 @@ from fastlung.kernels import warm_up
 from fastlung.run.events import KernelsReady, RunProgressed, ScanEnded
 
 WORKERS_OF_NOTEBOOK = 2
+NARROW = Pace(total_bytes_per_second=100e6)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Server:
-    """A bucket with scans, and whose processor time it costs."""
+    """A bucket with scans, whose processor time it costs, and what its link carries each way."""
 
     name: str
     url: str
     source: str
     sink: str
     pid: int
+    link_bytes_per_second: float = math.inf
 
     def cpu_seconds(self) -> float:
         """Processor seconds of the server and its children so far."""
@@ -79,10 +83,22 @@ def weed(folder: Path, scans: int) -> Iterator[Server]:
 
 
 @contextmanager
-def null(folder: Path, scans: int) -> Iterator[Server]:
-    """Thirty milliseconds to the first byte, 60 MB/s a connection, and next to no processor."""
-    with null_s3_process(folder, copies=scans) as (url, pid):
-        yield Server(name="null", url=url, source="s3://bucket", sink="s3://bucket/sink", pid=pid)
+def null(folder: Path, scans: int, pace: Pace = DEFAULT_PACE) -> Iterator[Server]:
+    """As slow to answer as S3, and next to no processor."""
+    with null_s3_process(folder, copies=scans, pace=pace) as (url, pid):
+        yield Server(
+            name="null",
+            url=url,
+            source="s3://bucket",
+            sink="s3://bucket/sink",
+            pid=pid,
+            link_bytes_per_second=pace.total_bytes_per_second,
+        )
+
+
+def narrow(folder: Path, scans: int) -> AbstractContextManager[Server]:
+    """The same over a link of 100 MB/s each way, which two processors fill four times."""
+    return null(folder, scans, NARROW)
 
 
 def use(server: Server) -> None:
@@ -96,7 +112,9 @@ def use(server: Server) -> None:
     }
 
 
-def measure(server: Server) -> dict[str, float | str]:
+def measure(
+    server: Server, *, auto_tune: bool = True, remember: bool = False
+) -> dict[str, float | str]:
     """One run of fastlung, with what it costs and how near it comes."""
     use(server)
     moments: list[float] = []
@@ -110,7 +128,7 @@ def measure(server: Server) -> dict[str, float | str]:
             progress.append(event)
 
     summary = fastlung.process(
-        server.source, server.sink, auto_tune=True, remember=False, on_event=tell
+        server.source, server.sink, auto_tune=auto_tune, remember=remember, on_event=tell
     )
     parent, served = time.process_time() - parent, server.cpu_seconds() - served
     failed = [outcome for outcome in summary.outcomes if outcome.status != "done"]
@@ -119,6 +137,7 @@ def measure(server: Server) -> dict[str, float | str]:
     scans = len(summary.outcomes)
     workers = sum(outcome.cpu_seconds["process"] for outcome in summary.outcomes)
     each = (parent + workers + served) / scans
+    written = sum(size for one in summary.outcomes for size, _ in one.outputs.values())
     seconds = moments[-1] - moments[0]
     now = progress[-1].report.progress
     return {
@@ -131,6 +150,7 @@ def measure(server: Server) -> dict[str, float | str]:
         "of_that_parent": parent / scans,
         "of_that_server": served / scans,
         "part_of_the_bound": (scans / seconds) / (summary.machine.cpus / each),
+        "part_of_the_link": written / seconds / server.link_bytes_per_second,
         "workers": now.workers,
         "peak_worker_bytes": now.peak_worker_bytes,
         "planned_worker_bytes": summary.plan.worker_bytes,
@@ -201,11 +221,11 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="one chest, a file a slice")
     parser.add_argument("--scans", type=int, default=24)
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--server", choices=("weed", "null"), action="append")
+    parser.add_argument("--server", choices=("weed", "null", "narrow"), action="append")
     parser.add_argument("--notebook", type=int, default=0, metavar="SCANS")
     args = parser.parse_args()
     warm_up()
-    makers = {"weed": weed, "null": null}
+    makers = {"weed": weed, "null": null, "narrow": narrow}
     for _ in range(args.rounds):
         for name in args.server or list(makers):
             with makers[name](args.folder, args.scans) as server:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import hashlib
+import math
 import re
 import socket
 import subprocess
@@ -22,13 +23,14 @@ import threading
 from bisect import bisect_left, bisect_right
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from heapq import heappop, heappush
 from pathlib import Path
 from typing import TYPE_CHECKING, Self
 from urllib.parse import parse_qs, quote, unquote, urlsplit
 from xml.sax.saxutils import unescape
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
 DATE = "Sun, 22 Nov 2026 14:25:43 GMT"
 REASONS = {200: "OK", 204: "No Content", 206: "Partial Content"}
@@ -76,6 +78,58 @@ class Stored:
     size: int
     etag: str
     data: bytes | None
+
+
+class Link:
+    """
+    One way of a link that all connections share alike, as queues in routers are fair to flows.
+
+    First come first served instead would hold every record up behind the volumes that were sent
+    before it.
+    """
+
+    def __init__(self, bytes_per_second: float) -> None:
+        self._bytes_per_second = bytes_per_second
+        self._under_way: list[tuple[float, int, Callable[[], None]]] = []
+        self._served = 0.0  # bytes that each transfer has got which was always there
+        self._looked = 0.0
+        self._numbers = 0
+        self._timer: asyncio.TimerHandle | None = None
+
+    def carry(self, size: int, then: Callable[[], None]) -> None:
+        """Call back when so many bytes are through."""
+        if not size or math.isinf(self._bytes_per_second):
+            then()
+            return
+        self._catch_up()
+        self._numbers += 1
+        heappush(self._under_way, (self._served + size, self._numbers, then))
+        self._wait()
+
+    def _catch_up(self) -> None:
+        now = asyncio.get_running_loop().time()
+        if self._under_way:
+            each = self._bytes_per_second / len(self._under_way)
+            self._served += (now - self._looked) * each
+        self._looked = now
+
+    def _wait(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        left = self._under_way[0][0] - self._served
+        seconds = max(0.0, left * len(self._under_way) / self._bytes_per_second)
+        self._timer = asyncio.get_running_loop().call_later(seconds, self._end)
+
+    def _end(self) -> None:
+        self._timer = None
+        self._catch_up()
+        done = []
+        while self._under_way and self._under_way[0][0] <= self._served + 1:
+            done.append(heappop(self._under_way)[2])
+        if self._under_way:
+            self._wait()
+        for then in done:
+            then()
 
 
 class Bucket:
@@ -202,11 +256,7 @@ class Connection(asyncio.BufferedProtocol):
         lines = {"Content-Length": str(len(content)), **more}
         text = "".join(f"{name}: {value}\r\n" for name, value in lines.items())
         reply = f"HTTP/1.1 {status} {REASONS.get(status, 'Error')}\r\n{text}\r\n".encode("latin-1")
-        seconds = self._server.seconds_of(len(sent), self._length)
-        if seconds:
-            asyncio.get_running_loop().call_later(seconds, self._send, reply, sent)
-        else:
-            self._send(reply, sent)
+        self._server.after(len(sent), self._length, lambda: self._send(reply, sent))
 
     def _send(self, reply: bytes, content: bytes | memoryview) -> None:
         if not self._transport.is_closing():
@@ -231,18 +281,26 @@ class NullS3:
         self.counts = Counts()
         self.url = ""
         self.open: set[asyncio.BaseTransport] = set()
-        self._free = {"in": 0.0, "out": 0.0}
+        self._links = [Link(pace.total_bytes_per_second) for _ in ("out", "in")]
 
-    def seconds_of(self, sent: int, received: int) -> float:
-        """When an answer of so many bytes, to so many, is through, in seconds from now."""
+    def after(self, sent: int, received: int, then: Callable[[], None]) -> None:
+        """Call back when a request of so many bytes, and its answer of so many, are through."""
         pace = self.pace
         seconds = pace.first_byte_seconds + (sent + received) / pace.connection_bytes_per_second
-        now = asyncio.get_running_loop().time()
-        for way, size in (("out", sent), ("in", received)):
-            start = max(now, self._free[way])
-            self._free[way] = start + size / pace.total_bytes_per_second
-            seconds = max(seconds, self._free[way] - now)
-        return seconds
+        left = 3
+
+        def through() -> None:
+            nonlocal left
+            left -= 1
+            if not left:
+                then()
+
+        for link, size in zip(self._links, (sent, received), strict=True):
+            link.carry(size, through)
+        if seconds:
+            asyncio.get_running_loop().call_later(seconds, through)
+        else:
+            through()
 
     def answer(
         self, method: str, target: str, headers: dict[str, str], length: int, body: bytes | None

@@ -18,9 +18,11 @@ from fastlung.io.records import load_record, record_key
 from fastlung.io.source import discover
 from fastlung.io.store import LocalStore
 from fastlung.kernels import warm_up
+from fastlung.run import warming as warming_module
 from fastlung.run.commit import Job, Task
 from fastlung.run.drive import Driver
 from fastlung.run.setting import Setting
+from fastlung.run.warming import ready_kernels
 
 pytestmark = pytest.mark.compiled
 
@@ -314,3 +316,33 @@ def test_scarce_memory_stops_admission_and_what_is_left_goes_on_one_by_one(job, 
     ends = held.index(min(held))
     assert held[: ends + 1] == sorted(held[: ends + 1], reverse=True)
     assert max(held[ends:]) == 1
+
+
+def test_kernels_are_made_ready_by_one_process_at_a_time(tmp_path, monkeypatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    inside, most = 0, 0
+
+    def warming():
+        nonlocal inside, most
+        inside += 1
+        most = max(most, inside)
+        time.sleep(0.05)
+        inside -= 1
+
+    monkeypatch.setattr(warming_module, "warm_up", warming)
+    # A lock belongs to an open file: threads that open it each for themselves are as processes.
+    threads = [threading.Thread(target=ready_kernels) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert most == 1
+
+
+def test_kernels_are_made_ready_where_no_lock_can_be_had(tmp_path, monkeypatch):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    called = []
+    monkeypatch.setattr(warming_module, "warm_up", lambda: called.append(1))
+    ready_kernels()
+    assert called == [1]

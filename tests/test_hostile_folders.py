@@ -106,7 +106,7 @@ def test_a_file_that_changes_after_the_listing_fails_its_folder_for_now(
         write_group(tmp_path / "source" / label, seed)
     moving = sorted((tmp_path / "source" / "moving").iterdir())[3]
     # Kernels are made ready between the listing and the work.
-    monkeypatch.setattr("fastlung.run.engine.warm_up", lambda: change(moving))
+    monkeypatch.setattr("fastlung.run.engine.ready_kernels", lambda: change(moving))
     summary = fastlung.process(tmp_path / "source", tmp_path / "sink", workers=0, spacing_mm=4.0)
     status = {outcome.status: outcome for outcome in summary.outcomes}
     assert status.keys() == {"done", "failed"}

@@ -1,5 +1,8 @@
 """The server that costs nothing behaves like a bucket where fastlung looks."""
 
+import asyncio
+from functools import partial
+
 import pytest
 from null_s3 import KEEP_BYTES, NullS3, Pace, null_s3_process
 from store_tests import keys
@@ -46,6 +49,35 @@ def test_what_it_serves_is_listed_and_read_and_what_is_small_is_kept():
         assert keys(sink) == ["scans/x/image.npy"]
         with pytest.raises(StoreError, match="changed since it was listed"):
             source.get("a/0001.dcm", etag='1-"other"')
+
+
+def test_a_link_is_shared_alike_and_each_way_for_itself():
+    ended = []
+
+    async def measure():
+        loop = asyncio.get_running_loop()
+        began, over = loop.time(), asyncio.Event()
+        server = NullS3({}, Pace(first_byte_seconds=0.0, total_bytes_per_second=1e6))
+
+        def through(name):
+            ended.append((name, loop.time() - began))
+            if len(ended) == 3:
+                over.set()
+
+        for name, sent, received in (
+            ("large", 0, 200_000),
+            ("small", 0, 20_000),
+            ("other way", 50_000, 0),
+        ):
+            server.after(sent, received, partial(through, name))
+        await over.wait()
+
+    asyncio.run(measure())
+    assert [name for name, _ in ended] == ["small", "other way", "large"]
+    # The small one has half of the link; none is through before its bytes can be.
+    assert [round(seconds, 2) >= least for (_, seconds), least in zip(
+        ended, (0.04, 0.05, 0.22), strict=True
+    )] == [True] * 3  # fmt: skip
 
 
 def test_a_folder_is_served_many_times_from_a_process_of_its_own(tmp_path):

@@ -51,8 +51,8 @@ def test_it_never_grows_without_bound(cache):
 
 @pytest.mark.parametrize(
     "text",
-    ["", "{", "[]", "null", '{"version": 2, "calibrations": {}}', '{"version": 1}', "\0\xff",
-     '{"version": 1, "calibrations": 7}', "[" * 100_000],
+    ["", "{", "[]", "null", '{"version": 1, "calibrations": {}}', '{"version": 2}', "\0\xff",
+     '{"version": 2, "calibrations": 7}', "[" * 100_000],
 )  # fmt: skip
 def test_a_damaged_file_is_none_and_is_replaced(cache, text):
     cache.parent.mkdir()

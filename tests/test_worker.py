@@ -295,6 +295,26 @@ def test_what_is_not_begun_can_be_dropped(job, monkeypatch):
     assert [message.number for message in news if isinstance(message, Ended)] == [0]
 
 
+def test_records_of_a_scan_hold_up_no_files_of_the_next(job, monkeypatch):
+    written = threading.Event()
+    put, create = LocalStore.put, LocalStore.create
+
+    def putting(store, key, buffers):
+        if key == "scans/1.2.3.1/image.npy":
+            written.set()
+        put(store, key, buffers)
+
+    def creating(store, key, data):
+        if key.startswith("records/") and load_record(data).outcomes[0].name == "1.2.3.0":
+            assert written.wait(30)
+        return create(store, key, data)
+
+    monkeypatch.setattr(LocalStore, "put", putting)
+    monkeypatch.setattr(LocalStore, "create", creating)
+    outcomes = run_chunk(job, tasks(job))
+    assert [outcome.status for outcome in outcomes] == ["done"] * 3
+
+
 def test_a_scan_that_needs_more_than_it_is_allowed_is_given_back_untouched(job, monkeypatch):
     monkeypatch.setattr(one_group, "load_series", pytest.fail)
     first, *_ = tasks(job)

@@ -24,7 +24,6 @@ from typing import TYPE_CHECKING, Any, Literal
 from fastlung.config import Config, StoreOptions
 from fastlung.errors import ConfigError, ResourceError
 from fastlung.io.store import open_store
-from fastlung.kernels import warm_up
 from fastlung.profiling.child import ChildJob, ask
 from fastlung.profiling.hardware import cores_of, cpu_order, look_at_hardware, package_versions
 from fastlung.profiling.profile import (
@@ -45,6 +44,7 @@ from fastlung.profiling.sample import (
 )
 from fastlung.report.summary import byte_size
 from fastlung.run.machine import probe
+from fastlung.run.warming import ready_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -190,7 +190,7 @@ def measure(
     """
     sizes = _sizes(options)
     most = options.scans_per_cpu * max(size.cpus for size in sizes)
-    warm_up()  # several children compiling into one cache is not safe
+    ready_kernels()  # so that no child compiles
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastlung-profile-")))
         sink = options.sink or str(folder / "sink")

@@ -46,8 +46,8 @@ DEFLATED = 0.6
 CLIENT_SECONDS_PER_BYTE: dict[Route, float] = {"network": 1.4e-9, "disk": 0.3e-9}
 #: Objects that writing a scan takes: name claimed, image, mask, metadata, outcome and record.
 STORE_OBJECTS = 6
-#: Those of them that wait for others: name, all files, outcome, record.
-STORE_TURNS = 4
+#: Those of them that the next scan waits for: all files together. Names and records go beside them.
+STORE_TURNS = 1
 #: Requests around the parts of an object: one begins, one ends.
 AROUND_PARTS = 2
 #: What an S3 bucket in the same region is assumed to be like until it was measured: seconds to the

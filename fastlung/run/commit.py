@@ -55,8 +55,8 @@ SINK_IS_UNUSABLE = {
     errno.ENOTCONN,
     errno.ESTALE,
 }
-#: Files of a scan that are written side by side: image, mask, metadata, picture.
-PAYLOADS_AT_ONCE = 4
+#: What is written side by side: image, mask, metadata and picture, and the claim of the next scan.
+FILES_AT_ONCE = 5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -143,10 +143,12 @@ def failed(name: str, group_id: str, error: Exception, *, transient: bool) -> Ou
 
 class Storer:
     """
-    Writes scans and records in a thread of its own, in the order they are given.
+    Writes scans and records beside computing, in the order they are given.
 
-    At most one scan is being written while the next one is computed: `put` waits for the last. Its
-    files go side by side, and all of them are there before its outcome is.
+    At most one scan's files are being written while the next one is computed: `put` waits for the
+    last. They go side by side, and all of them are there before the outcome is. Names are claimed
+    and records written beside them, too: with 30 ms to an answer, these alone would leave a link of
+    100 MB/s idle for a tenth of the time that a chest takes on it.
 
     Parameters
     ----------
@@ -160,7 +162,8 @@ class Storer:
         self._job = job
         self._sink = sink
         self._thread = ThreadPoolExecutor(1, "fastlung-storer")
-        self._payloads = ThreadPoolExecutor(PAYLOADS_AT_ONCE, "fastlung-payload")
+        self._records = ThreadPoolExecutor(1, "fastlung-records")
+        self._payloads = ThreadPoolExecutor(FILES_AT_ONCE, "fastlung-payload")
         self._last: Future[Outcome] | None = None
         #: Wall seconds of writing and of waiting for it, and payload bytes written.
         self.seconds = 0.0
@@ -176,18 +179,21 @@ class Storer:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._thread.shutdown(cancel_futures=error is not None)
+        # A record waits for the files before it, never the other way round.
+        for threads in (self._thread, self._records):
+            threads.shutdown(cancel_futures=error is not None)
         self._payloads.shutdown()
 
     def drain(self) -> None:
         """Wait until all that was given so far is written."""
-        self._thread.submit(int).result()
+        for threads in (self._thread, self._records):
+            threads.submit(int).result()
 
     def put(
         self, task: Task, outcome: Outcome, files: Mapping[str, Sequence[Buffer]]
     ) -> Future[Outcome]:
         """
-        Write one scan, once the scan before is written.
+        Write one scan, once the files of the scan before are written.
 
         Parameters
         ----------
@@ -208,14 +214,15 @@ class Storer:
         StoreError
             If the sink takes no more writes at all.
         """
+        claimed = self._payloads.submit(self._claim, task, outcome.name)
         started = time.perf_counter()
         if self._last is not None:
             self._last.result()
         waited = time.perf_counter() - started
         self.waited_seconds += waited
         outcome = replace(outcome, seconds={**outcome.seconds, "wait": waited})
-        self._last = self._thread.submit(self._write, task, outcome, files)
-        return self._last
+        self._last = self._thread.submit(self._write, outcome, claimed, files)
+        return self._records.submit(self._note, self._last)
 
     def commit(
         self,
@@ -240,25 +247,38 @@ class Storer:
         Future of tuple of Outcome
             The final outcomes. Raises StoreError if the sink takes no more writes at all.
         """
-        return self._thread.submit(self._commit, task, tuple(outcomes), skipped_files)
+        return self._records.submit(self._commit, task, tuple(outcomes), skipped_files)
+
+    def _claim(self, task: Task, name: str) -> str:
+        self._uncommit(task)
+        return claim_name(self._sink, name, task.group.id)
 
     def _write(
-        self, task: Task, outcome: Outcome, files: Mapping[str, Sequence[Buffer]]
+        self, outcome: Outcome, claimed: Future[str], files: Mapping[str, Sequence[Buffer]]
     ) -> Outcome:
         started = time.perf_counter()
         try:
-            self._uncommit(task)
-            name = claim_name(self._sink, outcome.name, task.group.id)
+            name = claimed.result()
             outputs = self._write_payloads(
                 {f"scans/{name}/{file}": buffers for file, buffers in files.items()}
             )
-            seconds = {**outcome.seconds, "store": time.perf_counter() - started}
-            outcome = replace(outcome, name=name, outputs=outputs, seconds=seconds)
-            self._sink.put(outcome_key(name), [to_json(outcome)])
         except StoreError as error:
             return self._unwritten(outcome, error)
         finally:
-            self.seconds += time.perf_counter() - started
+            elapsed = time.perf_counter() - started
+            self.seconds += elapsed
+        return replace(
+            outcome, name=name, outputs=outputs, seconds={**outcome.seconds, "store": elapsed}
+        )
+
+    def _note(self, written: Future[Outcome]) -> Outcome:
+        """Write the outcome of a scan whose files are written."""
+        outcome = written.result()
+        try:
+            if outcome.outputs:
+                self._sink.put(outcome_key(outcome.name), [to_json(outcome)])
+        except StoreError as error:
+            return self._unwritten(outcome, error)
         return outcome
 
     def _write_payloads(

@@ -16,7 +16,6 @@ from typing import TYPE_CHECKING, Any
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, StoreError
 from fastlung.io.records import read_records
-from fastlung.kernels import warm_up
 from fastlung.report.summary import duration, nothing_found
 from fastlung.run.commit import Job
 from fastlung.run.drive import Driver
@@ -29,12 +28,14 @@ from fastlung.run.events import (
     ScanEnded,
     SinkUnguarded,
 )
+from fastlung.run.executors import start_server
 from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.notice import SpotNotice
 from fastlung.run.outside import reference_to
-from fastlung.run.prepare import prepare
+from fastlung.run.prepare import look_at_places, prepare
 from fastlung.run.remember import remember as keep
 from fastlung.run.resume import write_run_file
+from fastlung.run.warming import ready_kernels
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -119,7 +120,10 @@ def run(
     """
     tell = on_event or (lambda _event: None)
     started = time.perf_counter()
-    prepared = prepare(source, sink, config, options)
+    places = look_at_places(source, sink, config, options)
+    if options.workers != 0:
+        start_server()  # it gets ready while we do
+    prepared = prepare(places, config, options)
     contents, search = prepared.contents, prepared.search
     tell(
         RunPlanned(
@@ -262,7 +266,8 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
     FastlungError
         As `run` does before it starts.
     """
-    prepared = prepare(source, sink, config, options, all_of_them=True)
+    places = look_at_places(source, sink, config, options)
+    prepared = prepare(places, config, options, all_of_them=True)
     return DryRun(
         machine=prepared.machine,
         plan=prepared.plan,
@@ -342,10 +347,9 @@ def _claim_sink(prepared: Prepared) -> None:
 
 
 def _ready_kernels() -> float:
-    # Here, before any worker starts: it fills the cache that workers load from, and several
-    # processes compiling into one cache is not safe.
+    # Before any worker starts: it fills the cache that they load from.
     started = time.perf_counter()
-    warm_up()
+    ready_kernels()
     return time.perf_counter() - started
 
 

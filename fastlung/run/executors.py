@@ -16,6 +16,7 @@ import struct
 import sys
 import types
 from contextlib import contextmanager, suppress
+from multiprocessing import forkserver
 from typing import TYPE_CHECKING
 
 import psutil
@@ -31,12 +32,23 @@ if TYPE_CHECKING:
     from fastlung.run.commit import Job
     from fastlung.run.messages import ForWorker, FromWorker
 
-__all__ = ["PATIENCE_SECONDS", "ProcessWorker", "SerialWorker"]
+__all__ = ["PATIENCE_SECONDS", "ProcessWorker", "SerialWorker", "start_server"]
 
 #: Seconds a worker is given to end by itself before it is killed.
 PATIENCE_SECONDS = 5.0
 
 PRELOAD = "fastlung.run.preload"
+
+
+def start_server() -> None:
+    """
+    Begin the process that workers are forked from, and do not wait for it.
+
+    It imports and loads for 1.5 s, in which a run can list its source and load kernels itself.
+    """
+    forkserver.set_forkserver_preload([PRELOAD])
+    with _blank_main(), _safe_path():
+        forkserver.ensure_running()
 
 
 class SerialWorker:
@@ -114,14 +126,14 @@ class ProcessWorker:
     """
 
     def __init__(self, job: Job, memory_bytes: int) -> None:
+        start_server()
         context = multiprocessing.get_context("forkserver")
-        context.set_forkserver_preload([PRELOAD])
         self.connection, there = context.Pipe()
         _limit_sending(self.connection)
         self._process = context.Process(
             target=work, args=(there, job, memory_bytes, aws_variables()), daemon=True
         )
-        with _blank_main(), _safe_path():
+        with _blank_main():
             self._process.start()
         there.close()  # or the end of the process would not be the end of the connection
         self._seen_bytes = 0

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.config import Config, RunOptions
+    from fastlung.io.locate import Source
     from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
     from fastlung.run.calibration import Calibration
@@ -30,7 +31,27 @@ if TYPE_CHECKING:
     from fastlung.run.need import ScanSize
     from fastlung.run.plan import Plan
 
-__all__ = ["Prepared", "prepare"]
+__all__ = ["Places", "Prepared", "look_at_places", "prepare"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Places:
+    """
+    From where to where, and usable.
+
+    Attributes
+    ----------
+    source : Source
+        What is processed.
+    sink : Store
+        Where results go.
+    names_key : bytes
+        Key of hashed names; empty where names are not hashed.
+    """
+
+    source: Source
+    sink: Store
+    names_key: bytes
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,16 +101,43 @@ class Prepared:
         return self.search.found - self.contents.already_done
 
 
-def prepare(
-    source: str, sink: str, config: Config, options: RunOptions, *, all_of_them: bool = False
-) -> Prepared:
+def look_at_places(source: str, sink: str, config: Config, options: RunOptions) -> Places:
     """
-    Look at source, sink and machine, and plan.
+    See that source and sink can be used at all, before anything takes long.
 
     Parameters
     ----------
     source, sink : str
         As typed.
+    config : Config
+        What is to be done to each scan.
+    options : RunOptions
+        How.
+
+    Raises
+    ------
+    FastlungError
+        As `fastlung.run.engine.run` does before it starts.
+    """
+    found, sink_store = open_source(source, options.storage), open_store(sink, options.storage)
+    found.check()
+    segmenter_of(config)  # refused here, not once a scan
+    sink_store.check_sink()
+    names_key = load_names_key() if config.names == "hash" else b""
+    check_sink(sink_store, config, names_key, options)
+    return Places(source=found, sink=sink_store, names_key=names_key)
+
+
+def prepare(
+    places: Places, config: Config, options: RunOptions, *, all_of_them: bool = False
+) -> Prepared:
+    """
+    List, look at the machine, and plan.
+
+    Parameters
+    ----------
+    places : Places
+        From where to where.
     config : Config
         What is to be done to each scan.
     options : RunOptions
@@ -102,28 +150,23 @@ def prepare(
     FastlungError
         As `fastlung.run.engine.run` does before it starts.
     """
-    places, sink_store = open_source(source, options.storage), open_store(sink, options.storage)
-    places.check()
-    segmenter_of(config)  # refused here, not once a scan
-    sink_store.check_sink()
-    names_key = load_names_key() if config.names == "hash" else b""
-    check_sink(sink_store, config, names_key, options)
+    source, sink = places.source, places.sink
 
     def opened(group: SourceGroup) -> Store:
-        return store_of(group, places.store, options.storage)
+        return store_of(group, source.store, options.storage)
 
     groups = source_groups(
-        places,
-        sink_store,
+        source,
+        sink,
         group_by=config.group_by,
-        names_key=names_key,
+        names_key=places.names_key,
         storage=options.storage,
     )
-    contents = SinkContents(sink_store, config, options)
+    contents = SinkContents(sink, config, options)
     search = Search(groups, contents, Estimator(config, opened), config, options.limits)
     search.look_around(all_of_them=all_of_them)
     machine = with_known_network(probe())
-    routes = Routes(source=route_of(places.store.url), sink=route_of(sink_store.url))
+    routes = Routes(source=route_of(source.store.url), sink=route_of(sink.url))
     calibration = recall(machine, config, routes) or ASSUMED
     plan = plan_run(
         search.sizes,
@@ -135,11 +178,11 @@ def prepare(
         more_to_come=not search.listed,
     )
     return Prepared(
-        source=places.store,
-        sink=sink_store,
+        source=source.store,
+        sink=sink,
         config=config,
         options=options,
-        names_key=names_key,
+        names_key=places.names_key,
         contents=contents,
         search=search,
         machine=machine,

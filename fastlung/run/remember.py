@@ -24,15 +24,23 @@ if TYPE_CHECKING:
     from fastlung.run.calibration import Routes
     from fastlung.run.machine import Machine
 
-__all__ = ["forget_all", "machine_kind", "recall", "remember"]
+__all__ = ["cache_folder", "forget_all", "machine_kind", "recall", "remember"]
 
 #: Of the file's layout and of what `fastlung.run.calibration` assumes: a calibration is a ratio to
 #: that, and means nothing once it changes.
-VERSION = 1
+VERSION = 2
 #: Entries kept; the one used longest ago goes first.
 MOST_ENTRIES = 100
 #: What is beyond a factor of this was no measurement.
 FAR = 1000.0
+
+
+def cache_folder() -> Path:
+    """Where this user's caches are; it need not exist."""
+    home = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification says that a relative path is to be ignored.
+    folder = Path(home) if home.startswith("/") else Path("~/.cache").expanduser()
+    return folder / "fastlung"
 
 
 def recall(machine: Machine, config: Config, routes: Routes) -> Calibration | None:
@@ -106,10 +114,7 @@ def _key(machine: Machine, config: Config, routes: Routes) -> str:
 
 
 def _path() -> Path:
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says that a relative path is to be ignored.
-    folder = Path(home) if home.startswith("/") else Path("~/.cache").expanduser()
-    return folder / "fastlung" / "calibration.json"
+    return cache_folder() / "calibration.json"
 
 
 def _entries() -> dict[str, Any]:
