@@ -22,7 +22,7 @@ from typing import Any
 from unittest import mock
 
 from null_s3 import INSTANT, Pace
-from s3_to_s3 import NARROW, measure, null, say
+from s3_to_s3 import measure, null, say
 
 from fastlung.kernels import warm_up
 from fastlung.run import prepare
@@ -30,8 +30,8 @@ from fastlung.run.plan import Plan, plan_run
 
 PROFILES = {
     "compute": INSTANT,
-    "latency": Pace(first_byte_seconds=0.2),
-    "bandwidth": NARROW,
+    "latency": Pace(first_byte_seconds=0.1),
+    "bandwidth": Pace(total_bytes_per_second=200e6),
 }
 #: Workers and requests of each; all hold one scan ahead.
 FIXED = [(workers, requests) for workers in (1, 2, 3, 4, 6, 8) for requests in (8, 32)]

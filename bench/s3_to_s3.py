@@ -27,6 +27,7 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
@@ -41,7 +42,8 @@ import fastlung
 from fastlung.kernels import warm_up
 from fastlung.run.events import KernelsReady, RunProgressed, ScanEnded
 
-WORKERS_OF_NOTEBOOK = 2
+#: Processes that the notebook is run with, to find its best.
+PROCESSES_OF_NOTEBOOK = 1, 2, 3, 4
 NARROW = Pace(total_bytes_per_second=100e6)
 
 
@@ -140,6 +142,7 @@ def measure(
     written = sum(size for one in summary.outcomes for size, _ in one.outputs.values())
     seconds = moments[-1] - moments[0]
     now = progress[-1].report.progress
+    most_ahead = max(one.report.setting.ahead_bytes for one in progress)
     return {
         "server": server.name,
         "scans": scans,
@@ -153,7 +156,7 @@ def measure(
         "part_of_the_link": written / seconds / server.link_bytes_per_second,
         "workers": now.workers,
         "peak_worker_bytes": now.peak_worker_bytes,
-        "planned_worker_bytes": summary.plan.worker_bytes,
+        "planned_worker_bytes": summary.plan.worker_bytes + most_ahead - summary.plan.ahead_bytes,
         "waiting": (now.fetch_wait_seconds + now.store_wait_seconds)
         / max(1e-9, now.fetch_wait_seconds + now.store_wait_seconds + now.compute_seconds),
         "why": progress[-1].why,
@@ -171,11 +174,12 @@ def notebook_scan(bucket: str, keys: list[str], out: str) -> None:
     positions = [float(one.ImagePositionPatient[2]) for one in slices]
     spacing = np.array([positions[1] - positions[0], *map(float, slices[0].PixelSpacing)])
     stored = np.stack([one.pixel_array for one in slices]).astype(np.int16)
-    slope, intercept = float(slices[0].RescaleSlope), float(slices[0].RescaleIntercept)
-    image = tutorial_hounsfield(stored, slope, intercept)
+    slopes = [float(one.RescaleSlope) for one in slices]
+    image = tutorial_hounsfield(stored, slopes, [float(one.RescaleIntercept) for one in slices])
     shape = np.round(np.array(image.shape) * spacing)
     image = ndimage.zoom(image.astype(np.float64), shape / image.shape, order=3, mode="nearest")
     mask = tutorial_mask(image)
+    image = np.clip((image + 1000.0) / 1400.0, 0.0, 1.0) - 0.25
     with tempfile.TemporaryDirectory() as place:
         for name, array in (("image", image), ("mask", mask)):
             path = f"{place}/{name}.npy"
@@ -189,8 +193,8 @@ def notebook_share(share: list[tuple[str, list[str], str]]) -> None:
         notebook_scan(*one)
 
 
-def notebook(server: Server, scans: int) -> float:
-    """Scans a second of the notebook, from some of the scans."""
+def notebook(server: Server, scans: int, processes: int) -> float:
+    """Scans a second of the notebook in so many processes, from some of the scans."""
     use(server)
     bucket, _, prefix = server.source.removeprefix("s3://").partition("/")
     pages = boto3.client("s3").get_paginator("list_objects_v2")
@@ -202,14 +206,14 @@ def notebook(server: Server, scans: int) -> float:
         (bucket, keys, f"notebook/{number}")
         for number, keys in enumerate(list(groups.values())[:scans])
     ]
-    shares = [work[number::WORKERS_OF_NOTEBOOK] for number in range(WORKERS_OF_NOTEBOOK)]
+    shares = [work[number::processes] for number in range(processes)]
     started = time.perf_counter()
-    with multiprocessing.get_context("spawn").Pool(WORKERS_OF_NOTEBOOK) as pool:
+    with multiprocessing.get_context("spawn").Pool(processes) as pool:
         pool.map(notebook_share, shares, chunksize=1)
     return len(work) / (time.perf_counter() - started)
 
 
-def say(found: dict[str, float | str]) -> None:
+def say(found: dict[str, Any]) -> None:
     """One line."""
     sys.stdout.write(json.dumps(found) + "\n")
     sys.stdout.flush()
@@ -229,10 +233,13 @@ def main() -> None:
     for _ in range(args.rounds):
         for name in args.server or list(makers):
             with makers[name](args.folder, args.scans) as server:
-                say(measure(server))
-                if args.notebook and name == "weed":
-                    rate = notebook(server, args.notebook)
-                    say({"notebook": name, "scans_per_second": rate})
+                found = measure(server)
+                say(found)
+                if not args.notebook:
+                    continue
+                rates = {n: notebook(server, args.notebook, n) for n in PROCESSES_OF_NOTEBOOK}
+                times = float(found["scans_per_second"]) / max(rates.values())
+                say({"server": name, "notebook": rates, "times_notebook": times})
 
 
 if __name__ == "__main__":
