@@ -20,7 +20,8 @@ Everything fastlung raises on purpose, one class per cause.
     │   └── SegmenterError             an outside segmenter gave no labels that can be used
     ├── StoreError                     source or sink                          exit 4
     │   ├── ObjectNotFoundError        (also a FileNotFoundError)
-    │   └── AccessError                no credentials, or not allowed with them
+    │   └── AccessError                not allowed
+    │       └── CredentialsError       with none, expired or unknown ones: ends the whole run
     └── ResourceError                  this machine; a later run may succeed
         ├── InsufficientMemoryError
         ├── WorkerDiedError
@@ -103,7 +104,15 @@ class ObjectNotFoundError(StoreError, FileNotFoundError):
 
 
 class AccessError(StoreError):
-    """There are no credentials, or what is asked for is not allowed with them."""
+    """What is asked for is not allowed."""
+
+
+class CredentialsError(AccessError):
+    """
+    Credentials are absent, expired or refused, or the clock that signs is wrong.
+
+    Every other scan would meet it too, so that it ends the run instead of failing each of them.
+    """
 
 
 class ResourceError(FastlungError):

@@ -11,15 +11,16 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from functools import partial
 
 import pytest
 from fault_proxy import PASSING, Fault, FaultProxy, refuse, seeded
-from null_s3 import NullS3
+from null_s3 import NullS3, copies_of
 from tiny_series import payloads, write_group
 
 import fastlung
 from fastlung.config import StoreOptions
-from fastlung.errors import AccessError, StoreError
+from fastlung.errors import AccessError, CredentialsError, StoreError
 from fastlung.io import s3_access, s3_patience
 from fastlung.io.prefetch import Fetcher
 from fastlung.io.s3_access import limiter_of
@@ -373,6 +374,29 @@ def test_credentials_that_stay_expired_are_one_clear_sentence(aws_environment, r
         with pytest.raises(AccessError, match=r"1\.dcm.*refused \(ExpiredToken\); renew them"):
             store.get("1.dcm")
         assert len(proxy.keys("GET")) == 2
+
+
+def test_a_run_ends_early_when_credentials_are_good_no_more(aws_environment, renew, tmp_path):  # noqa: ARG001
+    slices = copies_of(scans(tmp_path / "scans", 3), 1)
+    read = []
+
+    def later(asked):
+        if asked.method == "GET" and asked.key.endswith(".dcm"):
+            read.append(asked.key)
+        return expired(asked) if len(read) > len(slices) / 2 else None
+
+    sink = tmp_path / "sink"
+    with NullS3(slices) as server, FaultProxy(server.url, later) as proxy:
+        options = StoreOptions(endpoint_url=proxy.url)
+        run = partial(process, "s3://bucket", sink, storage=options)
+        with pytest.raises(CredentialsError, match=r"refused \(ExpiredToken\); renew them"):
+            run()
+        committed = [path.name for path in (sink / "records").iterdir()]
+        renew("new")
+        summary = run()
+    # What was read before is committed, nothing else counts as failed.
+    assert len(committed) == 1
+    assert [outcome.status for outcome in summary.outcomes] == ["done"] * 2
 
 
 def test_nemesis(s3, tmp_path_factory):

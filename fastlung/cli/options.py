@@ -347,8 +347,8 @@ def add_limit(group: argparse._ActionsContainer) -> None:
         help="take larger input, or only smaller one: object_bytes (default: 1GiB), group_objects "
         "(50000), rows_columns (4096), frames (5000), slices (5000), scan_bytes (8GiB), "
         "header_bytes (8MiB), sequence_depth (32), inflate_ratio (4), inflate_spare_bytes (16MiB), "
-        "output_voxels (4e9); may be given several times; --retry-failed tries again what an "
-        "earlier limit refused",
+        "output_voxels (4e9); may be given several times; `process --retry-failed` tries again "
+        "what an earlier limit refused",
     )
 
 

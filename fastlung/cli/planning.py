@@ -46,6 +46,11 @@ def answer_plan(args: Namespace) -> int:
     for option in ("deadline", "measured", "all", "catalogue", "refresh"):
         if getattr(args, option):
             raise ConfigError(f"--{option}: goes with --compare-instances")
+    if args.source.lower().endswith(".csv"):
+        raise ConfigError(
+            f"{args.source}: a table of series has no pixels to plan a run for; what processing it "
+            "would cost is said with --compare-instances"
+        )
     config, options = asked_for(args)
     machine = imagined(
         instance=args.instance,

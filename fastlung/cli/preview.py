@@ -40,7 +40,7 @@ def draw(args: Namespace) -> int:
         drawn = preview(
             args.scan,
             number=args.number,
-            preset=args.preset or "hu",
+            preset=args.preset,
             storage=build_store_options(**storage_typed(args)),
             **asked,
         )

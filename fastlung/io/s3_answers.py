@@ -16,7 +16,12 @@ from botocore.exceptions import (
 )
 from obstore.exceptions import BaseError
 
-from fastlung.errors import AccessError, ObjectNotFoundError, StoreError
+from fastlung.errors import (
+    AccessError,
+    CredentialsError,
+    ObjectNotFoundError,
+    StoreError,
+)
 
 __all__ = [
     "EXPIRED",
@@ -157,16 +162,19 @@ def explain(error: Exception, request: Request, *, tries: int = 1) -> StoreError
     not_done, permission = ACTIONS[request.action]
     kind: type[StoreError] = AccessError
     if isinstance(error, NO_CREDENTIALS):
+        kind = CredentialsError
         text = (
             "no credentials found; run 'aws configure', set AWS_PROFILE or give --profile, or for "
             "a public bucket give --no-sign-request"
         )
     elif code in REFUSED_CREDENTIALS:
+        kind = CredentialsError
         text = (
             f"the credentials are refused ({code}); renew them ('aws sso login' or "
             "'aws configure'), or give another --profile"
         )
     elif code == "RequestTimeTooSkewed":
+        kind = CredentialsError
         text = (
             "this machine's clock is wrong, and S3 forgives 15 minutes; set the clock "
             "('timedatectl set-ntp true'), then run again"

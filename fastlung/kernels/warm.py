@@ -27,9 +27,9 @@ def warm_up() -> None:
     """
     Make every kernel ready in this process.
 
-    The first call on a machine compiles for some seconds and writes Numba's cache; later ones load
-    it in about a second. Call it once in the parent before workers start: several processes
-    compiling into one cache is reported unsafe (numba #4807), and each would pay for it again.
+    The first call on a machine compiles for about 40 s and writes Numba's cache; later ones load
+    it in about a second. Only one process at a time should: several compiling into one cache is
+    reported unsafe (numba #4807), and each would pay for it again.
     """
     _warm_intensities()
     _warm_resampling()

@@ -184,7 +184,7 @@ def flag_lines(outcomes: Sequence[Outcome]) -> list[str]:
     if not flagged:
         return []
     lines = [f"{count(len(flagged), 'scan')} to look at twice:"]
-    lines += [f"  {o.name}: {' '.join(flag.text for flag in o.flags)}" for o in flagged[:LISTED]]
+    lines += [f"  {o.name}: {'; '.join(flag.text for flag in o.flags)}" for o in flagged[:LISTED]]
     return lines + _left_out(flagged)
 
 

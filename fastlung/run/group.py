@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlung.errors import (
+    CredentialsError,
     FastlungError,
     FormatError,
     InsufficientMemoryError,
@@ -214,7 +215,7 @@ class GroupRun:
         MoreMemoryError
             If it must be given back; nothing is being written any more.
         StoreError
-            If the sink takes no more writes at all.
+            If the sink takes no more writes at all, or credentials are good no more.
         """
         with limited(self.job.limits):
             return self._run(clock, fetched)
@@ -228,7 +229,7 @@ class GroupRun:
             with clock("read"):
                 index = _indexed(self.job, group, blobs)
             _refuse_broken(index, len(blobs))
-        except (KeyboardInterrupt, SystemExit, MoreMemoryError):
+        except (KeyboardInterrupt, SystemExit, MoreMemoryError, CredentialsError):
             raise
         except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)
             self._give_back_if_short(error)

@@ -92,7 +92,7 @@ def preview(
     slice_number: int | None = None,
     slice_mm: float | None = None,
     number: int | None = None,
-    preset: str = "hu",
+    preset: str | None = None,
     storage: StoreOptions | None = None,
     **options: Any,
 ) -> Picture:
@@ -111,8 +111,8 @@ def preview(
         Axial slice nearest to this height in the patient (LPS z), in millimetres.
     number : int, optional
         Which of several series, counted from 1 as `inspect` does; by default there must be one.
-    preset : str
-        A key of `fastlung.config.PRESETS`, for what is processed first.
+    preset : str, optional
+        A key of `fastlung.config.PRESETS`, for what is processed first; by default ``hu``.
     storage : StoreOptions, optional
         How s3:// is reached.
     **options
@@ -126,7 +126,8 @@ def preview(
     Raises
     ------
     ConfigError
-        For a slice that is not there, or a path that is not one scan.
+        For a slice that is not there, a path that is not one scan, or options for a scan that is
+        drawn as it was written.
     NothingFoundError
         Where there is no CT series.
     SeveralSeriesError
@@ -138,10 +139,15 @@ def preview(
     --------
     >>> fastlung.preview("volumes/scans/1.2.3").save("one.png")  # doctest: +SKIP
     """
-    config = build_config(preset, **options)
+    config = build_config(preset or "hu", **options)
     storage = storage or StoreOptions()
     try:
         result = _as_written(open_scan(path, storage=storage))
+        if preset is not None or options:
+            raise ConfigError(
+                f"{path} is a scan of a sink, which is drawn as it was written; a preset and other "
+                "options are for what is processed first"
+            )
     except ObjectNotFoundError:
         raw = _read(str(path), number, config, storage)
         result = process_scan(raw, config, segment=segmenter_of(config))
@@ -210,11 +216,13 @@ def _chosen(path: str, index: SeriesIndex, number: int | None) -> Any:
             f"{path} holds {len(index.series)} CT series; choose one by its number, from 1, as "
             "`fastlung inspect` lists them"
         )
-    if not 1 <= (number or 1) <= len(index.series):
+    wanted = 1 if number is None else number
+    if not 1 <= wanted <= len(index.series):
         raise SeveralSeriesError(
-            f"{path} holds {len(index.series)} CT series, and number {number} was asked for"
+            f"{path} holds {len(index.series)} CT series, and number {wanted} was asked for; they "
+            "are counted from 1"
         )
-    return index.series[(number or 1) - 1]
+    return index.series[wanted - 1]
 
 
 def _slice(grid: Grid, number: int | None, height_mm: float | None) -> int | None:
