@@ -131,7 +131,7 @@ def test_no_command_prints_the_help_and_counts_as_wrong_usage(capsys):
         ("process a b --crop lung", "did you mean 'lungs'"),
         ("process a b --crop lungs --no-mask", "needs a mask"),
         ("process a b --margin 3", "needs a crop"),
-        ("process a b --workers many", "whole number or auto"),
+        ("process a b --workers many", "whole number up to 999,999, or auto"),
         ("process a b --workers -1", "expected"),
         ("process a b --chunk-size 0", "at least 1"),
         ("process a b --memory-limit 8", "such as 8GiB"),

@@ -6,10 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastlung.run.choice import best_setting
 from fastlung.run.model import (
     Resources,
     ScanCost,
-    best_setting,
     mean_cost,
     predict,
     worker_bytes,

@@ -36,7 +36,7 @@ examples:
   fastlung plan scans/ volumes/ --cpus 16 --memory 32GiB --network 10Gbps
 
 Lists SOURCE and reads some headers, no pixels, and writes nothing. Without SINK, all scans count as
-new. Costs are assumed until a run on such a machine has measured them; a line of the plan says which.
+new. Costs are assumed until a run on such a machine has measured them; the plan says which.
 """,
     "verify": """\
 examples:

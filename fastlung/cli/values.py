@@ -131,7 +131,7 @@ def voxels(text: str) -> tuple[int, int, int]:
     """A shape, in voxels along (z, y, x)."""
     if re.fullmatch(r"[0-9]{1,4}(,[0-9]{1,4}){2}", text) is None:
         raise argparse.ArgumentTypeError(
-            f"expected three whole numbers up to 9999 as Z,Y,X, such as 200,256,256, and found {text!r}"
+            f"expected whole numbers up to 9999 as Z,Y,X, such as 200,256,256, and found {text!r}"
         )
     z, y, x = map(int, text.split(","))
     return z, y, x
@@ -151,7 +151,9 @@ def number_or_auto(text: str) -> int | str:
 def count(text: str) -> int:
     """A whole number."""
     if re.fullmatch(r"[0-9]{1,6}", text) is None:
-        raise argparse.ArgumentTypeError(f"expected a whole number up to 999,999, and found {text!r}")
+        raise argparse.ArgumentTypeError(
+            f"expected a whole number up to 999,999, and found {text!r}"
+        )
     return int(text)
 
 

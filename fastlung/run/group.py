@@ -10,11 +10,9 @@ from __future__ import annotations
 import logging
 import math
 import resource
-import time
 import traceback
 from collections import Counter
 from concurrent.futures import Future, wait
-from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -44,7 +42,7 @@ from fastlung.run.outside import segmenter_of
 from fastlung.scan import Outcome
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Buffer
 
@@ -52,12 +50,13 @@ if TYPE_CHECKING:
     from fastlung.io.source import SourceGroup
     from fastlung.run.commit import Job, Storer, Task
     from fastlung.run.dispatch import Handed
+    from fastlung.run.stopwatch import Stopwatch
     from fastlung.scan import Grid
 
     Blobs = dict[str, bytes | memoryview]
     Files = Mapping[str, Sequence[Buffer]]
 
-__all__ = ["GroupRun", "MoreMemoryError", "Stopwatch", "check_group"]
+__all__ = ["GroupRun", "MoreMemoryError", "check_group"]
 
 logger = logging.getLogger(__name__)
 
@@ -77,54 +76,6 @@ class MoreMemoryError(BaseException):
     def __init__(self, need_bytes: int) -> None:
         super().__init__(need_bytes)
         self.need_bytes = need_bytes
-
-
-class Stopwatch:
-    """
-    Wall and processor seconds of each step; entered around it by name.
-
-    Attributes
-    ----------
-    seconds : dict of str to float
-        Step -> wall seconds of this series.
-    cpu_seconds : dict of str to float
-        Step -> processor seconds of the thread that entered it, for this series.
-    total : dict of str to float
-        Step -> wall seconds of all series.
-    stage : str
-        The step entered last.
-    """
-
-    def __init__(self) -> None:
-        self.total: dict[str, float] = {}
-        self.stage = "fetch"
-        self.restart()
-
-    def restart(self) -> None:
-        """Begin another series: its own seconds start at nothing, the totals go on."""
-        self.seconds: dict[str, float] = {}
-        self.cpu_seconds: dict[str, float] = {}
-        self._process_started = time.process_time()
-
-    @contextmanager
-    def __call__(self, stage: str) -> Iterator[None]:
-        """Time one step."""
-        started, cpu_started = time.perf_counter(), time.thread_time()
-        self.stage = stage
-        try:
-            yield
-        finally:
-            elapsed = time.perf_counter() - started
-            cpu = time.thread_time() - cpu_started
-            self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
-            self.total[stage] = self.total.get(stage, 0.0) + elapsed
-            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + cpu
-
-    def all_cpu_seconds(self) -> dict[str, float]:
-        """Processor seconds of the steps, and of the whole process since this series began."""
-        # Clients of stores have threads of their own, which no clock of ours can be entered around.
-        process = time.process_time() - self._process_started
-        return {**self.cpu_seconds, "process": process}
 
 
 def check_group(job: Job, group: SourceGroup, allowed_bytes: int) -> None:

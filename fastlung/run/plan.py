@@ -14,11 +14,10 @@ from typing import TYPE_CHECKING
 from fastlung.errors import InsufficientMemoryError
 from fastlung.report.summary import byte_size, count
 from fastlung.run.calibration import ASSUMED, LOCAL, Calibration, Routes, usual_cost
+from fastlung.run.choice import REQUESTS, best_setting
 from fastlung.run.model import (
-    REQUESTS,
     Binding,
     Resources,
-    best_setting,
     predict,
     worker_bytes,
 )

@@ -8,14 +8,16 @@ measured and answers with a setting, so that a simulation drives the very same d
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from fastlung.report.summary import byte_size
 from fastlung.run.calibration import ASSUMED, Calibration, usual_cost
-from fastlung.run.model import best_setting, predict, request_seconds, worker_bytes
+from fastlung.run.choice import best_setting
+from fastlung.run.model import predict, request_seconds, worker_bytes
 from fastlung.run.need import computing_bytes
 from fastlung.run.plan import most_requests, most_workers, resources_of
+from fastlung.run.window import Window
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
@@ -51,51 +53,12 @@ MUCH_SLOWER, EARLY_GROWTH = 1.5, 2.0
 SHRINK = 0.8
 #: Part of the processors from which on they count as busy: more workers gain nothing.
 BUSY = 0.92
-#: Computing for longer than this many times all processor seconds means waiting for processors:
-#: more workers than processors, or other programs beside them, such as the store itself.
-CROWDED = 1.15
 #: What a network is taken to carry beyond what it was seen to carry when it bound.
 MARGIN = 1.05
 #: Memory that stays free whatever happens, as a part of the budget.
 SPARE_MEMORY = 0.03
 #: How much the last window counts beside what was known before.
 FRESH = 0.5
-
-
-@dataclass(frozen=True, slots=True)
-class _Window:
-    """What a run did between two looks at it."""
-
-    begin: Progress
-    end: Progress
-
-    def grown(self, name: str) -> float:
-        """How much one of the sums of `Progress` has grown."""
-        return float(getattr(self.end, name) - getattr(self.begin, name))
-
-    def gain(self, before: _Window) -> float:
-        """
-        How much faster than another window it was.
-
-        Scans are not alike, and the large ones come first: what is done for each byte drifts. A
-        setting that is faster commits, writes and computes more in a second, all three.
-        """
-        ratios = [
-            self.grown(name) / self.grown("seconds") * before.grown("seconds") / before.grown(name)
-            for name in ("committed_bytes", "stored_bytes", "cpu_seconds")
-            if before.grown(name) > 0 and self.grown("seconds") > 0
-        ]
-        return min(ratios, default=1.0)
-
-    @property
-    def is_crowded(self) -> bool:
-        """Whether workers waited for processors, which nothing that is tried would change."""
-        return self.grown("compute_seconds") > CROWDED * self.grown("cpu_seconds")
-
-    def ratio(self, above: str, below: str) -> float | None:
-        """One sum for each unit of another; None if there is nothing to tell it from."""
-        divisor = self.grown(below)
-        return self.grown(above) / divisor if divisor > 0 else None
 
 
 class Tuner:
@@ -163,7 +126,7 @@ class Tuner:
         self._settled = True  # nothing was begun before
         self._windows = 0
         self._looked = cost.source != "network"
-        self._before: tuple[Setting, _Window] | None = None
+        self._before: tuple[Setting, Window] | None = None
         self._promised = 1.0
         self._patience, self._wait = PATIENCE_WINDOWS, 0
         self._probes = -1
@@ -236,7 +199,7 @@ class Tuner:
         short = not self._windows or (self._before is not None and self._promised > PLAIN)
         each = 1 if short else WINDOW_GROUPS_EACH
         if groups >= max(WINDOW_GROUPS, each * self.setting.workers):
-            window = _Window(self._begun, progress)
+            window = Window(self._begun, progress)
             self._begun = progress
             self._measure(window)
             self._decide(window)
@@ -248,7 +211,7 @@ class Tuner:
         if progress.fetched_bytes < self.setting.workers * planned.fetch_bytes:
             return
         self._looked = True
-        if self._begun is not None and _Window(self._begun, progress).is_crowded:
+        if self._begun is not None and Window(self._begun, progress).is_crowded:
             return
         each = progress.fetch_seconds / progress.fetched_bytes
         slower = _over(each, request_seconds(planned, "fetch") / planned.fetch_bytes)
@@ -271,7 +234,7 @@ class Tuner:
             most_requests=self._most_requests,
         )
 
-    def _decide(self, window: _Window) -> None:
+    def _decide(self, window: Window) -> None:
         if self._before is not None:
             self._judge(window, self._before)
         elif window.grown("throttled") >= window.grown("groups"):
@@ -285,7 +248,7 @@ class Tuner:
         else:
             self._try(window)
 
-    def _measure(self, window: _Window) -> None:
+    def _measure(self, window: Window) -> None:
         """Correct what a scan costs."""
         planned, known = self._planned, self._known
         cpu = window.ratio("cpu_seconds", "committed_bytes")
@@ -333,7 +296,7 @@ class Tuner:
             connection_bytes_per_second=planned.connection_bytes_per_second / requests,
         )
 
-    def _try(self, window: _Window) -> None:
+    def _try(self, window: Window) -> None:
         """Change something, if the model or an idle processor gives reason to."""
         now, why = self.expected, ""
         best = self._best(window.end, GROWTH)
@@ -351,7 +314,7 @@ class Tuner:
             self._before, self._promised = (self.setting, window), gain
             self._go(best, why)
 
-    def _probe(self, window: _Window) -> Setting:
+    def _probe(self, window: Window) -> Setting:
         """More of something: of requests and what is held ahead, and of workers, in turn."""
         setting = self.setting
         wider = replace(setting, requests=min(2 * setting.requests, self._most_requests))
@@ -364,7 +327,7 @@ class Tuner:
         self._probes += 1
         return choices[self._probes % len(choices)]
 
-    def _judge(self, window: _Window, before: tuple[Setting, _Window]) -> None:
+    def _judge(self, window: Window, before: tuple[Setting, Window]) -> None:
         """Keep what was tried, or go back."""
         (setting, slower), self._before = before, None
         gain = window.gain(slower)
@@ -379,7 +342,7 @@ class Tuner:
         cpu = self._cpu_used(window)
         self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {cpu:.0%} used")
 
-    def _learn_network(self, window: _Window) -> None:
+    def _learn_network(self, window: Window) -> None:
         """More was asked of it than it carries, or of the store behind it."""
         seconds = window.grown("seconds")
         coming, going = (
@@ -423,11 +386,11 @@ class Tuner:
         more = max(0, int((progress.memory_available_bytes - spare) // each))
         return max(1, min(self._most_workers, self.setting.workers + more))
 
-    def _is_busy(self, window: _Window) -> bool:
+    def _is_busy(self, window: Window) -> bool:
         """Whether no processor is idle, be it others that use some of them."""
         return window.is_crowded or self._cpu_used(window) >= BUSY
 
-    def _cpu_used(self, window: _Window) -> float:
+    def _cpu_used(self, window: Window) -> float:
         seconds = max(1e-9, window.grown("seconds"))
         return window.grown("cpu_seconds") / seconds / self._resources.cpus
 

@@ -21,9 +21,10 @@ from fastlung.io.locate import store_of
 from fastlung.io.prefetch import Fetcher
 from fastlung.io.store import open_store
 from fastlung.run.commit import Storer
-from fastlung.run.group import GroupRun, MoreMemoryError, Stopwatch, check_group
+from fastlung.run.group import GroupRun, MoreMemoryError, check_group
 from fastlung.run.messages import Began, Broke, Ended, GaveBack, Tally
 from fastlung.run.parcel import unpacked
+from fastlung.run.stopwatch import Stopwatch
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
