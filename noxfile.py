@@ -80,8 +80,14 @@ def bench_torch(session):
 def bench_s3(session):
     """Bucket to bucket against the bound of the processors; ``-- FOLDER --notebook 4`` and more."""
     session.install(".", *group("bench"))
-    paths = {"PYTHONPATH": "tests", "PYTHONSAFEPATH": "1"}
-    session.run("python", "bench/s3_to_s3.py", *session.posargs, env=paths)
+    session.run("python", "bench/s3_to_s3.py", *session.posargs, env=BENCH_PATHS)
+
+
+@nox.session(name="bench-settings", default=False)
+def bench_settings(session):
+    """Twelve fixed settings against --auto-tune in three profiles, an hour; ``-- FOLDER``."""
+    session.install(".", *group("bench"))
+    session.run("python", "bench/fixed_settings.py", *session.posargs, env=BENCH_PATHS)
 
 
 @nox.session(default=False)

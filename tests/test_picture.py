@@ -126,6 +126,12 @@ def test_flags_are_words_in_a_colour_of_their_own():
     np.testing.assert_array_equal(second[: first.shape[0]], first)
 
 
+def test_where_no_lung_was_found_the_brightest_of_all_are_shown():
+    found = replace(ball(), figures={})
+    nothing = replace(found, mask=np.zeros_like(found.mask))
+    assert picture(nothing) == picture(replace(found, mask=None)) != picture(found)
+
+
 @pytest.mark.parametrize(
     "options",
     [

@@ -181,7 +181,7 @@ def _projection(
     """Brightest voxels from the front: of the lungs, as ribs outshine any vessel; or of all."""
     low, high = _window(result)
     title, counts = "MIP of lungs", result.mask
-    if counts is None:
+    if counts is None or not counts.any():  # no lung was found: show what there is
         title, counts = "MIP", np.ones(result.grid.shape, np.uint8)
         if result.window_hu is None:
             low, high = BONE_WINDOW_HU
@@ -247,7 +247,7 @@ def _draw(canvas: npt.NDArray[np.uint8], view: _View, levels: int) -> None:
     corners = (
         (middle_y, 2),
         (middle_y, canvas.shape[1] - ADVANCE),
-        (2 if len(view.title) * ADVANCE < middle_x else HEIGHT + 4, middle_x),
+        (2 if 2 + len(view.title) * ADVANCE < middle_x - 1 else HEIGHT + 4, middle_x),
         (canvas.shape[0] - HEIGHT, middle_x),
     )
     for letter, (y, x) in zip(view.sides, corners, strict=True):
