@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from fastlung.io.store import open_store
 from fastlung.run.dispatch import Dispatcher
 from fastlung.run.finder import Finder
+from fastlung.run.idle import IdleClock
 from fastlung.run.interrupt import Bell, Interruptions
 from fastlung.run.losses import after_loss, died, record_failure
 from fastlung.run.machine import available_memory
@@ -133,6 +134,7 @@ class Driver:
         self._started: float | None = None
         self._looked = self._reported = time.monotonic()
         self._idle_losses = 0
+        self._idle = IdleClock()
         self._groups = self._committed_bytes = self._peak_bytes = self._waiting_bytes = 0
 
     def run(self, tasks: Iterable[Task]) -> None:
@@ -257,6 +259,7 @@ class Driver:
             case Began():
                 self._idle_losses = 0
                 member.begun.setdefault(message.number, time.monotonic())
+                member.tally = message.tally or member.tally
                 self._dispatch.began(member.number, message.number, message.need_bytes)
                 self._curious[member.number] = None
             case Ended():
@@ -365,6 +368,7 @@ class Driver:
                 committed_bytes=self._committed_bytes,
                 workers=len(self._staff.members),
                 peak_worker_bytes=self._peak_bytes,
+                idle_cpu_seconds=self._idle(),
                 memory_available_bytes=available,
                 **{one.name: getattr(tally, one.name) for one in fields(tally)},
             ),

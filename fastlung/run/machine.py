@@ -20,7 +20,7 @@ from fastlung.run.ec2 import instance_type, is_amazon
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Machine", "available_memory", "probe"]
+__all__ = ["Machine", "Quota", "available_memory", "probe", "quotas"]
 
 CGROUP_ROOT = Path("sys/fs/cgroup")
 #: Version 1 says "no limit" with the largest number of pages; nobody owns a quarter of that.
@@ -156,6 +156,45 @@ def available_memory(root: Path = Path("/")) -> int:
         As for `probe`; this costs much less.
     """
     return max(0, min(bound.available_bytes for bound in _memory_bounds(tuple(_groups(root)))))
+
+
+@dataclass(frozen=True, slots=True)
+class Quota:
+    """
+    Processors that a control group allows.
+
+    Attributes
+    ----------
+    cpus : float
+        How many at once.
+    group : Path
+        Its folder.
+    """
+
+    cpus: float
+    group: Path
+
+    def used_seconds(self) -> float:
+        """Processor seconds that everything in the group has used."""
+        for line in _read(self.group / "cpu.stat").splitlines():
+            name, _, value = line.partition(" ")
+            if name == "usage_usec" and value.isdecimal():
+                return int(value) / 1e6
+        used = _read(self.group / "cpuacct.usage").strip()  # version 1
+        return int(used) / 1e9 if used.isdecimal() else 0.0
+
+
+def quotas(root: Path = Path("/")) -> list[Quota]:
+    """
+    Find the processor quotas of all control groups above this process.
+
+    Parameters
+    ----------
+    root : Path
+        As for `probe`.
+    """
+    found = ((group, _cpu_quota(group)) for group in _groups(root))
+    return [Quota(cpus, group) for group, cpus in found if cpus is not None]
 
 
 def _memory_bounds(groups: tuple[Path, ...]) -> list[MemoryBound]:

@@ -94,11 +94,14 @@ class Began:
     number : int
         `Handed.number` of it.
     need_bytes : int
-        What it needs by its own headers; 0 before they are read.
+        What it needs by its own headers; 0 before they are read, or if it is what was expected.
+    tally : Tally or None
+        All that the worker has measured so far, once the bytes of the group are there.
     """
 
     number: int
     need_bytes: int = 0
+    tally: Tally | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

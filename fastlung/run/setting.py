@@ -40,6 +40,8 @@ class Progress:
         Source groups that are committed.
     cpu_seconds : float
         Processor seconds of all workers, every thread of theirs.
+    idle_cpu_seconds : float
+        Processor seconds that nobody used, of those that this run may use.
     compute_seconds : float
         Wall seconds in which workers computed.
     fetch_wait_seconds, store_wait_seconds : float
@@ -66,6 +68,7 @@ class Progress:
     seconds: float
     groups: int
     cpu_seconds: float
+    idle_cpu_seconds: float
     compute_seconds: float
     fetch_wait_seconds: float
     store_wait_seconds: float

@@ -46,9 +46,9 @@ PATIENCE_WINDOWS, LONGEST_PATIENCE = 2, 64
 #: Workers are multiplied by this at once, at most; and by that where the model knows no reason why
 #: processors are idle.
 GROWTH, PROBE = 4.0, 1.5
-#: Reading is much slower than planned from this factor on; then workers may grow by that before
-#: anything else is known.
-MUCH_SLOWER, EARLY_GROWTH = 1.5, 2.0
+#: Reading is much slower than planned from this factor on, told from this part of the first scans:
+#: the largest come first, and not even one of them need have ended.
+MUCH_SLOWER, EARLY_PART = 1.5, 0.5
 #: What is left of the workers where memory gets scarce.
 SHRINK = 0.8
 #: Part of the processors from which on they count as busy: more workers gain nothing.
@@ -57,8 +57,9 @@ BUSY = 0.92
 MARGIN = 1.05
 #: Memory that stays free whatever happens, as a part of the budget.
 SPARE_MEMORY = 0.03
-#: How much the last window counts beside what was known before.
-FRESH = 0.5
+#: How much the last window counts beside all before, at least; by default as its groups do. More,
+#: and the end of a run, when what was computed before is committed, made scans a quarter too cheap.
+FRESH = 0.1
 
 
 class Tuner:
@@ -208,29 +209,29 @@ class Tuner:
     def _look_early(self, progress: Progress) -> None:
         """Do not wait for the first scans to end, if reading them is much slower than planned."""
         planned = self._planned
-        if progress.fetched_bytes < self.setting.workers * planned.fetch_bytes:
+        if progress.fetched_bytes < EARLY_PART * self.setting.workers * planned.fetch_bytes:
             return
         self._looked = True
-        if self._begun is not None and Window(self._begun, progress).is_crowded:
+        if self._begun is not None and self._is_busy(Window(self._begun, progress)):
             return
         each = progress.fetch_seconds / progress.fetched_bytes
         slower = _over(each, request_seconds(planned, "fetch") / planned.fetch_bytes)
         if slower is None or slower < MUCH_SLOWER or self._windows:
             return
-        self.calibration = replace(self._known, requests=slower * self._known.requests)
+        self.calibration = replace(self._known, requests=slower * self._known.requests, scans=0)
         self._cost = self._corrected()
-        best = self._best(progress, EARLY_GROWTH)
+        best = self._best(progress)
         if best.workers >= self.setting.workers and best != self.setting:
             words = _words(best, self.setting)
             self._begun = progress
             self._go(best, f"{words}: reading takes {slower:.1f} times as long as planned")
 
-    def _best(self, progress: Progress, growth: float) -> Setting:
+    def _best(self, progress: Progress) -> Setting:
         """What the model would choose, not too far from what holds."""
         return best_setting(
             self._cost,
             self._resources,
-            most_workers=min(self._room(progress), math.ceil(growth * self.setting.workers)),
+            most_workers=min(self._room(progress), math.ceil(GROWTH * self.setting.workers)),
             most_requests=self._most_requests,
         )
 
@@ -262,20 +263,19 @@ class Tuner:
             "stored": _over(stored, planned.store_bytes / planned.fetch_bytes),
             "requests": _over(each, requests),
         }
+        scans = self.calibration.scans if self.calibration is not known else 0
+        groups = int(window.grown("groups"))
         # The first window holds work that is not committed yet: it only shows the way.
-        fresh = FRESH if self._windows > 1 else 1.0
+        fresh = max(FRESH, groups / (scans + groups)) if self._windows > 1 else 1.0
         self._windows += 1
         mixed = {
             name: fresh * getattr(known, name) * value
             + (1 - fresh) * getattr(self.calibration, name)
             for name, value in now.items()
             # Requests that wait for a processor say nothing of the store.
-            if value is not None and not (name == "requests" and window.is_crowded)
+            if value is not None and not (name == "requests" and self._is_busy(window))
         }
-        scans = self.calibration.scans if self.calibration is not known else 0
-        self.calibration = replace(
-            self.calibration, **mixed, scans=scans + int(window.grown("groups"))
-        )
+        self.calibration = replace(self.calibration, **mixed, scans=scans + groups)
         self._cost = self._corrected()
 
     def _corrected(self) -> ScanCost:
@@ -299,14 +299,14 @@ class Tuner:
     def _try(self, window: Window) -> None:
         """Change something, if the model or an idle processor gives reason to."""
         now, why = self.expected, ""
-        best = self._best(window.end, GROWTH)
+        best = self._best(window.end)
         promised = predict(self._cost, self._resources, best).scans_per_second
         gain = promised / now.scans_per_second
-        if window.is_crowded:
+        if self._is_busy(window):
             self.why = "as before: processors are busy, be it with other programs"
         elif gain >= WORTH_TRYING:
             why = f"trying {_words(best, self.setting)}: {now.sentence}"
-        elif not self._is_busy(window):
+        else:
             # Processors are idle and the model does not know why: scans differ, after all.
             best = self._probe(window)
             why = f"trying {_words(best, self.setting)}: processors are idle"
@@ -339,8 +339,8 @@ class Tuner:
         self._wait, self._patience = self._patience, min(2 * self._patience, LONGEST_PATIENCE)
         if not self._is_busy(window):
             self._learn_network(window)
-        cpu = self._cpu_used(window)
-        self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {cpu:.0%} used")
+        idle = window.idle_share(self._resources.cpus)
+        self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {idle:.0%} idle")
 
     def _learn_network(self, window: Window) -> None:
         """More was asked of it than it carries, or of the store behind it."""
@@ -388,11 +388,7 @@ class Tuner:
 
     def _is_busy(self, window: Window) -> bool:
         """Whether no processor is idle, be it others that use some of them."""
-        return window.is_crowded or self._cpu_used(window) >= BUSY
-
-    def _cpu_used(self, window: Window) -> float:
-        seconds = max(1e-9, window.grown("seconds"))
-        return window.grown("cpu_seconds") / seconds / self._resources.cpus
+        return window.idle_share(self._resources.cpus) <= 1 - BUSY
 
     def _go(self, setting: Setting, why: str) -> None:
         self.setting, self.why = setting, why

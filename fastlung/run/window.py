@@ -10,10 +10,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Window"]
 
-#: Computing for longer than this many times all processor seconds means waiting for processors:
-#: more workers than processors, or other programs beside them, such as the store itself.
-CROWDED = 1.15
-
 
 @dataclass(frozen=True, slots=True)
 class Window:
@@ -40,10 +36,10 @@ class Window:
         ]
         return min(ratios, default=1.0)
 
-    @property
-    def is_crowded(self) -> bool:
-        """Whether workers waited for processors, which nothing that is tried would change."""
-        return self.grown("compute_seconds") > CROWDED * self.grown("cpu_seconds")
+    def idle_share(self, cpus: float) -> float:
+        """Part of so many processors that nobody used, 0 to 1."""
+        seconds = self.grown("seconds")
+        return min(1.0, self.grown("idle_cpu_seconds") / seconds / cpus) if seconds > 0 else 1.0
 
     def ratio(self, above: str, below: str) -> float | None:
         """One sum for each unit of another; None if there is nothing to tell it from."""

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Workbench"]
 
-#: A need by headers that differs less from the expected one is not worth a message.
+#: A need by headers that differs less from the expected one is not worth telling.
 WORTH_TELLING = 0.05
 
 
@@ -256,8 +256,9 @@ class Workbench:
 
     def _tell_need(self, handed: Handed[Task], need_bytes: int) -> None:
         expected = handed.task.need_bytes
-        if abs(need_bytes - expected) > WORTH_TELLING * expected:
-            self._post(Began(number=handed.number, need_bytes=need_bytes))
+        other = abs(need_bytes - expected) > WORTH_TELLING * expected
+        need_bytes = need_bytes if other else 0
+        self._post(Began(number=handed.number, need_bytes=need_bytes, tally=self.tally()))
 
     def _tell_end(
         self, number: int, committed: Future[tuple[Outcome, ...]], peak_bytes: int

@@ -20,6 +20,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastlung.run.dispatch import Dispatcher
+from fastlung.run.drive import REPORT_SECONDS
 from fastlung.run.setting import Progress, Setting
 
 if TYPE_CHECKING:
@@ -113,7 +114,7 @@ class Simulation:
         self.dispatcher.add(scans)
         self.dispatcher.close()
         self.count = len(scans)
-        self.now = 0.0
+        self.now = self.looked = 0.0
         self.numbers = itertools.count()
         self.cpu, self.coming, self.going = Clock(), Clock(), Clock()
         self.wanted = {"in": 0.0, "out": 0.0}  # bytes a second, if nothing were in the way
@@ -121,6 +122,7 @@ class Simulation:
         self.connections = {"in": 0.0, "out": 0.0}
         self.workers: dict[int, Worker] = {}
         self.sums = dict.fromkeys(Progress.__slots__, 0.0)
+        self.told = dict(self.sums)
         self.memory = self.peak = 0.0
         self.out_of_work_at: float | None = None
         self.settings = [(0.0, setting, "")]
@@ -137,6 +139,9 @@ class Simulation:
             self._advance(seconds)
             _, _, (what, worker, *rest) = heapq.heappop(clock.ends)
             what(worker, *rest)
+            if self.now - self.looked >= REPORT_SECONDS:
+                self.looked = self.now
+                self._tune()
             self._share()
         assert self.dispatcher.over
         return Ended(
@@ -155,6 +160,8 @@ class Simulation:
         computing = len(self.cpu.ends)
         clients = self.coming.rate * self.clients["in"] + self.going.rate * self.clients["out"]
         self.sums["cpu_seconds"] += seconds * (self.cpu.rate * computing + clients)
+        idle = self.machine.cpus - self.cpu.rate * computing - clients
+        self.sums["idle_cpu_seconds"] += seconds * max(0.0, idle)
         self.sums["compute_seconds"] += seconds * computing
         self.sums["fetched_bytes"] += seconds * self.coming.rate * self.wanted["in"]
         self.sums["stored_bytes"] += seconds * self.going.rate * self.wanted["out"]
@@ -192,6 +199,7 @@ class Simulation:
             self.dispatcher.began(worker.number, handed.number, handed.task.need_bytes)
             work = handed.task.cost.compute_cpu_seconds
             self.cpu.push(work, next(self.numbers), (self._computed, worker))
+            self.told |= self.sums
             if not worker.leaving:
                 worker.queue.extend(self.dispatcher.take(worker.number))
         self._fetch(worker)
@@ -276,6 +284,7 @@ class Simulation:
         worker.peak_bytes = worker.memory_bytes
         self.sums["groups"] += 1
         self.committed_at.append(self.now)
+        self.told |= self.sums
         self.sums["committed_bytes"] += handed.task.source_bytes
         if worker.blocked is not None:
             self._store(worker, worker.blocked)
@@ -283,7 +292,6 @@ class Simulation:
         self._pump(worker)
         if worker.leaving and worker.is_empty:
             self.dispatcher.lost(worker.number)
-        self._tune()
         for other in self.workers.values():
             if other.is_empty and not other.leaving:
                 self._pump(other)
@@ -311,7 +319,9 @@ class Simulation:
 
     def progress(self) -> Progress:
         whole = {"groups", "fetched_bytes", "stored_bytes", "committed_bytes", "throttled"}
-        sums = {name: int(x) if name in whole else x for name, x in self.sums.items()}
+        # Workers tell when they begin to compute, and when a group is committed.
+        now = {name: self.sums[name] for name in ("groups", "committed_bytes", "idle_cpu_seconds")}
+        sums = {name: int(x) if name in whole else x for name, x in (self.told | now).items()}
         sums |= {
             "seconds": self.now,
             "workers": self.setting.workers,
