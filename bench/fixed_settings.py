@@ -51,8 +51,14 @@ def fixed(workers: int, requests: int) -> Iterator[None]:
 def one_run(folder: Path, scans: int, pace: Pace, setting: str) -> dict[str, float | str]:
     """What a setting reaches, by name."""
     with null(folder, scans, pace) as server:
-        if setting.startswith("auto"):
-            return measure(server, auto_tune=True, remember=setting == "auto again")
+        if setting == "auto again":
+            return measure(server, remember=True)
+        if setting == "auto":
+            with (
+                tempfile.TemporaryDirectory() as home,
+                mock.patch.dict(os.environ, {"XDG_CACHE_HOME": home}),
+            ):
+                return measure(server)
         workers, requests = map(int, setting.split(" x "))
         with fixed(workers, requests):
             return measure(server, auto_tune=False)

@@ -175,9 +175,11 @@ def test_functions_are_found_by_name():
     assert segmenter_of(config).__name__ == "by_threshold"
     with pytest.raises(ConfigError, match="top of a module"):
         reference_to(lambda hu, _grid: hu)
-    for wrong in ("no_such_module:f", "test_outside:nothing", "test_outside:CANARY"):
-        with pytest.raises(ConfigError, match="can be"):
-            segmenter_of(build_config(mask_function=wrong))
+    with pytest.raises(ConfigError, match=r"no module 'no_such_module' can.*PYTHONPATH"):
+        segmenter_of(build_config(mask_function="no_such_module:f"))
+    for wrong in ("nothing", "CANARY", "reference_to.nothing"):
+        with pytest.raises(ConfigError, match=f"test_outside has no function '{wrong}'"):
+            segmenter_of(build_config(mask_function=f"test_outside:{wrong}"))
 
 
 @pytest.mark.parametrize(

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from fastlung.errors import StoreError
+from fastlung.io.ahead import map_ahead
 from fastlung.scan import Flag, Grid, Outcome, Verdict
 
 if TYPE_CHECKING:
@@ -226,8 +227,8 @@ def read_records(sink: Store) -> Iterator[Record]:
     StoreError
         If the sink cannot be listed.
     """
-    for info in sink.list(RECORDS):
-        record = read_record(sink, info.key)
+    keys = (info.key for info in sink.list(RECORDS))
+    for record in map_ahead(lambda key: read_record(sink, key), keys):
         if record is not None:
             yield record
 

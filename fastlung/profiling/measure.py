@@ -42,7 +42,7 @@ from fastlung.profiling.sample import (
     synthetic_sample,
     write_list,
 )
-from fastlung.report.summary import byte_size
+from fastlung.report.summary import byte_size, count
 from fastlung.run.machine import probe
 from fastlung.run.warming import ready_kernels
 
@@ -194,7 +194,7 @@ def measure(
     with ExitStack() as stack:
         folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fastlung-profile-")))
         sink = options.sink or str(folder / "sink")
-        tell(f"Sample: {most} scans, {options.source or 'drawn'}")
+        tell(f"Sample: {count(most, 'scan')}, {options.source or 'drawn'}")
         sample = (
             synthetic_sample(folder / "source", most, options.shape)
             if options.source is None

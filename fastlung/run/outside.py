@@ -110,14 +110,18 @@ def _found(reference: str) -> Segmenter:
     module, _, name = reference.partition(":")
     try:
         function: Any = importlib.import_module(module)
-        for part in name.split("."):
-            function = getattr(function, part)
-    except (ImportError, AttributeError, ValueError):
-        function = None
+    except (ImportError, ValueError):
+        raise ConfigError(
+            f"mask_function {reference}: expected package.module:name, and no module {module!r} "
+            "can be imported; install it, or name its folder in PYTHONPATH (the current one is not "
+            "searched)"
+        ) from None
+    for part in name.split("."):
+        function = getattr(function, part, None)
     if not callable(function):
         raise ConfigError(
-            f"mask_function {reference}: expected package.module:name of a function that can be "
-            "imported here"
+            f"mask_function {reference}: expected package.module:name, and {module} has no "
+            f"function {name!r}"
         )
     segmenter: Segmenter = function
     return segmenter

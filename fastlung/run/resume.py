@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import platform
 from collections import defaultdict
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from importlib.metadata import version
@@ -22,6 +21,7 @@ from fastlung.errors import (
     SinkConflictError,
     StoreError,
 )
+from fastlung.io.ahead import map_ahead
 from fastlung.io.crawl import join_series
 from fastlung.io.locate import store_of
 from fastlung.io.names import claim_key, pseudonym
@@ -51,8 +51,6 @@ __all__ = [
 ]
 
 RUN_FILE = "run.json"
-#: Records read at once: 30 ms each from a bucket.
-READ_AT_ONCE = 16
 #: Packages whose version may change a voxel or a byte.
 RECORDED_PACKAGES = ("numpy", "numba", "scipy", "pydicom", "imagecodecs", "nibabel", "isal")
 
@@ -262,9 +260,8 @@ class SinkContents:
         self._sizes = {info.key: info.size_bytes for info in sink.list("scans")}
         listed = [info.key for info in sink.list(RECORDS)]
         self._committed = set(listed)  # damaged ones included
-        with ThreadPoolExecutor(READ_AT_ONCE, "fastlung-resume") as pool:
-            found = pool.map(lambda key: read_record(sink, key), listed)
-            self._records = {one.group: _slim(one) for one in found if one is not None}
+        found = map_ahead(lambda key: read_record(sink, key), listed)
+        self._records = {one.group: _slim(one) for one in found if one is not None}
         self._under: dict[str, list[str]] = defaultdict(list)
         for key in self._sizes:
             self._under[key.split("/")[1]].append(key)
@@ -312,9 +309,9 @@ class SinkContents:
                 return name, sink.get(claim_key(name)).decode("ascii", "replace")
             return name, ""  # no claim: not ours to remove
 
-        with ThreadPoolExecutor(READ_AT_ONCE, "fastlung-resume") as pool:
-            for name, group in pool.map(claim, [name for name in self._under if name not in owned]):
-                claimed[group] += self._under[name]
+        unowned = [name for name in self._under if name not in owned]
+        for name, group in map_ahead(claim, unowned):
+            claimed[group] += self._under[name]
         claimed.pop("", None)
         return claimed
 
