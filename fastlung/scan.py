@@ -10,7 +10,7 @@ in DICOM's LPS: x grows to the patient's left, y to the back, z to the head.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -374,3 +374,16 @@ class Outcome:
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_rss_bytes: int = 0
     transient: bool = False
+
+    def in_short(self) -> Outcome:
+        """Return it without geometry, tags, figures and seconds, which its record has."""
+        return replace(
+            self,
+            verdict=None,
+            acquired=None,
+            grid=None,
+            acquisition={},
+            figures={},
+            seconds={},
+            cpu_seconds={},
+        )

@@ -443,3 +443,17 @@ def test_ctrl_c_ends_the_run_and_its_workers(source, calm, script, tmp_path):
     assert psutil.wait_procs(children, timeout=20)[1] == []
     assert process(source, tmp_path / "sink").exit_code == 0
     assert payloads(tmp_path / "sink") == calm
+
+
+def test_outcomes_beyond_the_first_are_kept_in_short(tmp_path, monkeypatch):
+    monkeypatch.setattr(engine, "KEPT_WHOLE", 2)
+    write_source(tmp_path / "source", 3)
+    told = []
+    summary = fastlung.process(
+        tmp_path / "source", tmp_path / "sink", workers=0, spacing_mm=6.0, on_event=told.append
+    )
+    assert [bool(outcome.figures) for outcome in summary.outcomes] == [True, True, False]
+    assert all(outcome.outputs for outcome in summary.outcomes)
+    whole = [event.outcome for event in told if isinstance(event, ScanEnded)]
+    assert [outcome.in_short() for outcome in whole[2:]] == list(summary.outcomes[2:])
+    assert all(outcome.figures for outcome in whole)

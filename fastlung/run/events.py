@@ -33,9 +33,9 @@ class RunSummary:
     Attributes
     ----------
     outcomes : sequence of Outcome
-        What this run did, in the order it ended.
+        What this run did, in the order it ended; beyond the first 10,000 in short.
     earlier : sequence of Outcome
-        What earlier runs did and this one left alone.
+        What earlier runs did and this one left alone, in short.
     groups_total, groups_already_done : int
         Source groups found, and how many of them were left alone.
     seconds : float

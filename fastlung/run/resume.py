@@ -322,10 +322,7 @@ def _owned(record: Record) -> tuple[str, ...]:
 
 def _slim(record: Record) -> Record:
     """Record without what nobody asks for before the end of a run: a tenth of the memory."""
-    outcomes = tuple(
-        replace(one, verdict=None, acquired=None, grid=None, acquisition={}, figures={}, seconds={})
-        for one in record.outcomes
-    )
+    outcomes = tuple(one.in_short() for one in record.outcomes)
     return replace(record, outcomes=outcomes, skipped_files={})
 
 
