@@ -259,6 +259,7 @@ def test_a_folder_is_priced_too(tmp_path, capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
+        ([], "is said with --compare-instances"),
         (["--deadline", "6h"], "--deadline: goes with --compare-instances"),
         (["--compare-instances", "--cpus", "4"], "--cpus: left out with --compare-instances"),
         (["--compare-instances", "--deadline", "soon"], "such as 6h, 90min or 2d"),

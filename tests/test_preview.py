@@ -53,6 +53,13 @@ def test_a_scan_of_a_sink_is_drawn_as_it_was_written(places):
         assert fastlung.preview(first / file).png == found.png
 
 
+def test_options_for_a_scan_that_is_drawn_as_it_was_written_are_refused(places):
+    (first, *_) = sorted((places / "sink" / "scans").iterdir())
+    for options in ({"preset": "tutorial"}, {"spacing_mm": 2.0}):
+        with pytest.raises(ConfigError, match="drawn as it was written"):
+            fastlung.preview(first, **options)
+
+
 def test_a_series_is_processed_first(places):
     folder = places / "scans" / "patient-00" / "ct"
 
@@ -97,6 +104,8 @@ def test_one_of_several_series_is_chosen_by_number(tmp_path):
     assert first.png != second.png
     with pytest.raises(SeveralSeriesError, match="number 3"):
         fastlung.preview(tmp_path, number=3, spacing_mm=5.0)
+    with pytest.raises(SeveralSeriesError, match="counted from 1"):
+        fastlung.preview(tmp_path, number=0, spacing_mm=5.0)
 
 
 def test_what_cannot_be_drawn_is_said_in_a_sentence(places, tmp_path):
