@@ -50,9 +50,9 @@ def client(endpoint_url: str) -> Any:
 
 
 @contextmanager
-def seaweed(weed: str, folder: Path) -> Iterator[str]:
-    """Run the server as long as the context lasts; gives its endpoint URL."""
-    ports = dict(zip(PORTS, _free_ports(len(PORTS)), strict=True))
+def seaweed(weed: str, folder: Path, numbers: list[int] | None = None) -> Iterator[str]:
+    """Run the server as long as the context lasts; gives its endpoint URL. Same ports, same URL."""
+    ports = dict(zip(PORTS, numbers or free_ports(), strict=True))
     # `-ip.bind`: without it the server would listen on every network of this machine.
     command = [
         weed, "-logtostderr=true", "mini", f"-dir={folder}", "-ip=127.0.0.1",
@@ -84,10 +84,10 @@ def seaweed(weed: str, folder: Path) -> Iterator[str]:
                 process.wait()
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports nobody uses; SeaweedFS also takes each of them plus 10000."""
+def free_ports() -> list[int]:
+    """As many ports as `PORTS` that nobody uses; SeaweedFS also takes each of them plus 10000."""
     ports: list[int] = []
-    while len(ports) < count:
+    while len(ports) < len(PORTS):
         with socket.socket() as one, socket.socket() as other:
             one.bind(("127.0.0.1", 0))
             port = one.getsockname()[1] - 10_000
@@ -102,7 +102,8 @@ def _wait_until_it_works(url: str, process: subprocess.Popen[bytes]) -> None:
     s3 = client(url)
     while True:
         try:
-            s3.create_bucket(Bucket="ready")
+            with suppress(ClientError):  # it is there, after a restart
+                s3.create_bucket(Bucket="ready")
             s3.put_object(Bucket="ready", Key="ready", Body=b"ready")
         except (BotoCoreError, ClientError):
             if process.poll() is not None or time.monotonic() > deadline:

