@@ -457,3 +457,40 @@ def test_outcomes_beyond_the_first_are_kept_in_short(tmp_path, monkeypatch):
     whole = [event.outcome for event in told if isinstance(event, ScanEnded)]
     assert [outcome.in_short() for outcome in whole[2:]] == list(summary.outcomes[2:])
     assert all(outcome.figures for outcome in whole)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """A disk, and what sets its size in bytes; only root may mount one."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options):
+        command = ["/bin/mount", "-t", "tmpfs", "-o", options, "fastlung-test", str(place)]
+        done = subprocess.run(command, capture_output=True, check=False)  # noqa: S603 - our own
+        return done.returncode == 0
+
+    if not Path("/bin/mount").exists() or not mount("size=1m"):
+        pytest.skip("no right to mount a small disk here")
+    yield place, lambda size_bytes: mount(f"remount,size={size_bytes}")
+    subprocess.run(["/bin/umount", str(place)], check=True)  # noqa: S603 - our own
+
+
+def test_a_disk_that_fills_up_ends_the_run_and_leaves_nothing_half_written(tmp_path, disk):
+    place, resize = disk
+    source, calm, sink = write_source(tmp_path / "source", 5), tmp_path / "calm", place / "sink"
+    options = {"workers": 1, "spacing_mm": 4.0}
+    fastlung.process(source, calm, **options)
+    whole = payloads(calm)
+    total = sum(map(len, whole.values()))
+    assert resize(total // 2)
+    with pytest.raises(StoreError, match="No space left"):
+        fastlung.process(source, sink, **options)
+    # Whatever bears its final name is what a calm run writes.
+    assert all(whole[key] == data for key, data in payloads(sink).items())
+    done = len(list(sink.glob("records/*")))
+    assert 0 < done < 5
+    assert resize(4 * total)
+    summary = fastlung.process(source, sink, **options)
+    assert (summary.exit_code, len(summary.outcomes)) == (0, 5 - done)
+    assert payloads(sink) == whole
