@@ -203,6 +203,9 @@ def test_more_workers_than_processors_where_reading_is_slow_and_cannot_be_split(
     assert plan.workers > 3 * 8
     assert any("measured on 50 scans" in reason for reason in plan.reasons)
     assert planned([scan()] * 1000, routes=OVER_S3).requests > 1
+    # Few scans: with more workers all would read at first and all write at last.
+    assert planned([scan()] * 40, routes=OVER_S3, calibration=slow).workers == 10
+    assert planned([scan()] * 9, routes=OVER_S3, calibration=slow).workers == 8
 
 
 def test_a_network_that_was_found_narrow_binds():

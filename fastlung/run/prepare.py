@@ -20,15 +20,12 @@ from fastlung.run.search import Search
 from fastlung.run.tune import Tuner
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from fastlung.config import Config, RunOptions
     from fastlung.io.locate import Source
     from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
     from fastlung.run.calibration import Calibration
     from fastlung.run.machine import Machine
-    from fastlung.run.need import ScanSize
     from fastlung.run.plan import Plan
 
 __all__ = ["Places", "Prepared", "look_at_places", "prepare"]
@@ -187,13 +184,13 @@ def prepare(
         search=search,
         machine=machine,
         plan=plan,
-        tuner=_tuner(search.sizes, machine, config, options, plan, routes, calibration),
+        tuner=_tuner(search, machine, config, options, plan, routes, calibration),
         routes=routes,
     )
 
 
 def _tuner(
-    sizes: Sequence[ScanSize],
+    search: Search,
     machine: Machine,
     config: Config,
     options: RunOptions,
@@ -203,4 +200,5 @@ def _tuner(
 ) -> Tuner | None:
     if not options.auto_tune or not plan.workers:
         return None
-    return Tuner.of_plan(plan, sizes, machine, config, routes, calibration)
+    groups = len(search.sizes) if search.listed else None
+    return Tuner.of_plan(plan, search.sizes, machine, config, routes, calibration, groups)

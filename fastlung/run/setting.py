@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from typing import Self
 
 __all__ = ["Progress", "Setting"]
 
@@ -81,3 +85,8 @@ class Progress:
     workers: int
     peak_worker_bytes: int
     memory_available_bytes: int
+
+    @classmethod
+    def nothing(cls) -> Self:
+        """At the very start."""
+        return cls(**dict.fromkeys((one.name for one in fields(cls)), 0))

@@ -61,6 +61,8 @@ SPARE_MEMORY = 0.03
 #: How much the last window counts beside all before, at least; by default as its groups do. More,
 #: and the end of a run, when what was computed before is committed, made scans a quarter too cheap.
 FRESH = 0.1
+#: How much a window counts, at least, if requests had waited for one another in all before.
+AFRESH = 0.5
 
 
 class Tuner:
@@ -129,6 +131,7 @@ class Tuner:
         self._windows = 0
         # What was measured in a whole run is not put right by a first look.
         self._looked = cost.source != "network" or calibration.scans > 0
+        self._lightest: Window | None = None
         self._before: tuple[Setting, Window] | None = None
         self._promised = 1.0
         self._patience, self._wait = PATIENCE_WINDOWS, 0
@@ -144,6 +147,7 @@ class Tuner:
         config: Config,
         routes: Routes,
         calibration: Calibration = ASSUMED,
+        groups: int | None = None,
     ) -> Self:
         """
         Take over from a plan.
@@ -154,6 +158,8 @@ class Tuner:
             What the run begins with.
         sizes, machine, config, routes, calibration
             What it was made of; `sizes` may be those that are known so far, at least one.
+        groups : int, optional
+            Source groups to do; None while they are still being found.
         """
         budget = plan.memory_budget_bytes
         resources = resources_of(machine, budget, calibration)
@@ -162,7 +168,7 @@ class Tuner:
             plan.setting,
             usual_cost(fitting, config, routes, calibration),
             resources,
-            most_workers=max(plan.workers, most_workers(resources)),
+            most_workers=max(plan.workers, most_workers(resources, groups)),
             most_requests=most_requests(machine),
             calibration=calibration,
         )
@@ -216,6 +222,7 @@ class Tuner:
         self._looked = True
         if self._begun is not None and self._is_busy(Window(self._begun, progress)):
             return
+        self._lightest = Window.since_the_start(progress)
         each = progress.fetch_seconds / progress.fetched_bytes
         slower = _over(each, request_seconds(planned, "fetch") / planned.fetch_bytes)
         if slower is None or slower < MUCH_SLOWER or self._windows:
@@ -270,15 +277,33 @@ class Tuner:
         # The first window holds work that is not committed yet: it only shows the way.
         fresh = max(FRESH, groups / (scans + groups)) if self._windows > 1 else 1.0
         self._windows += 1
+        weights = dict.fromkeys(now, fresh) | {
+            "requests": self._weight_of_requests(window, way, fresh)
+        }
         mixed = {
-            name: fresh * getattr(known, name) * value
-            + (1 - fresh) * getattr(self.calibration, name)
+            name: weights[name] * getattr(known, name) * value
+            + (1 - weights[name]) * getattr(self.calibration, name)
             for name, value in now.items()
-            # Requests that wait for a processor say nothing of the store.
-            if value is not None and not (name == "requests" and self._is_busy(window))
+            if value is not None
         }
         self.calibration = replace(self.calibration, **mixed, scans=scans + groups)
         self._cost = self._corrected()
+
+    def _weight_of_requests(
+        self, window: Window, way: Literal["fetch", "store"], fresh: float
+    ) -> float:
+        """How much a window tells of the store: nothing where requests waited for anything else."""
+        if self._is_busy(window):
+            return 0.0
+        lightest, self._lightest = self._lightest, self._lightest or window
+        if lightest is None:
+            return fresh
+        if window.queued_behind(lightest, way):
+            return 0.0
+        if lightest.queued_behind(window, way):
+            self._lightest = window
+            return max(fresh, AFRESH)
+        return fresh
 
     def _corrected(self) -> ScanCost:
         """

@@ -97,7 +97,9 @@ class Prepared:
         ]
 
     def tuner(self) -> Tuner:
-        return Tuner.of_plan(self.plan, self.sizes, self.machine, CONFIG, OVER_S3, self.calibration)
+        return Tuner.of_plan(
+            self.plan, self.sizes, self.machine, CONFIG, OVER_S3, self.calibration, len(self.sizes)
+        )
 
     def planned_again(self, calibration: Calibration) -> Prepared:
         """The same machine and scans, with what a run has measured."""

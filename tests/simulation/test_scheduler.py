@@ -23,6 +23,7 @@ from fastlung.config import build_run_options
 from fastlung.run.calibration import Calibration
 from fastlung.run.plan import plan_run
 from fastlung.run.setting import Progress, Setting
+from fastlung.run.window import Window
 
 WHOLE = "FASTLUNG_SIMULATE" in os.environ
 GBPS = 125e6
@@ -215,6 +216,30 @@ def test_on_a_machine_that_others_use_nothing_is_tried():
     assert tuner.setting == prepared.plan.setting
     assert tuner.calibration.requests == 1.0
     assert "other programs" in tuner.why
+
+
+def test_a_full_link_is_not_taken_for_a_store_that_becomes_slower_and_slower():
+    first = Prepared(case(4, 8, 1, "mixed", each=150))
+    tuner = first.tuner()
+    simulate(first, tuner)
+    # 38 before requests that wait for one another were told from slow ones, and then 24 workers.
+    assert tuner.calibration.requests < 12
+    assert first.planned_again(tuner.calibration).plan.workers <= 8
+
+
+def test_requests_wait_for_one_another_where_more_of_them_bring_no_more():
+    def window(at_once, fetched_bytes):
+        return Window(
+            Progress.nothing(),
+            progress(seconds=10, fetch_seconds=10 * at_once, fetched_bytes=fetched_bytes),
+        )
+
+    light = window(20, 10**9)
+    assert window(40, 1.1 * 10**9).queued_behind(light, "fetch")
+    assert window(21, 10**9).queued_behind(light, "fetch")
+    assert not window(40, 1.9 * 10**9).queued_behind(light, "fetch")
+    assert not light.queued_behind(window(40, 1.1 * 10**9), "fetch")
+    assert not light.queued_behind(window(0, 0), "fetch")
 
 
 def test_a_plan_for_such_a_machine_is_what_the_simulation_runs():
