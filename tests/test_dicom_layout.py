@@ -8,9 +8,9 @@ from pydicom.dataset import Dataset
 
 from fastlung.errors import ScanError
 from fastlung.io.dicom import header_reader
-from fastlung.io.dicom.elements import pydicom_silenced
 from fastlung.io.dicom.header_reader import MAX_LAYOUTS, HeaderReader
 from fastlung.io.dicom.headers import Broken, read_headers
+from fastlung.io.dicom.silence import pydicom_silenced
 
 WORDS = random_words((12, 6, 5))
 

@@ -1,6 +1,7 @@
 """Nothing of the patient leaves the package, whatever is wrong with a file and whoever looks."""
 
 import contextlib
+import logging
 import pickle
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from dicom_writer import EXPLICIT, IMPLICIT, ct_series, random_words
 
 from fastlung.errors import FastlungError
 from fastlung.io.dicom import index_series, load_series, read_series
+from fastlung.io.dicom.silence import pydicom_silenced
 
 CANARY = "CANARY"
 WORDS = random_words((4, 8, 10))
@@ -115,3 +117,26 @@ def test_no_warning_of_pydicom_gets_out_even_where_warnings_are_errors(tmp_path)
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout + done.stderr == ""
+
+
+def test_whoever_stops_reading_first_lets_no_warning_of_another_out():
+    # As threads do: the second enters before the first has left.
+    before = list(warnings.filters)
+    first, second = pydicom_silenced(), pydicom_silenced()
+    said = []
+    handler = logging.Handler()
+    handler.emit = said.append
+    logger = logging.getLogger("pydicom")
+    logger.addHandler(handler)
+    try:
+        first.__enter__()
+        second.__enter__()
+        first.__exit__(None, None, None)
+        warnings.warn("CANARY", stacklevel=1)  # an error, were it heard
+        logger.warning("CANARY")
+        second.__exit__(None, None, None)
+        logger.warning("heard again")
+    finally:
+        logger.removeHandler(handler)
+    assert [record.getMessage() for record in said] == ["heard again"]
+    assert warnings.filters == before

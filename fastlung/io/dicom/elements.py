@@ -10,14 +10,11 @@ and whether it is sane, is `headers`.
 from __future__ import annotations
 
 import io
-import logging
 import math
 import re
-import warnings
 import zlib
-from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydicom.filereader import data_element_generator
 
@@ -26,15 +23,11 @@ from fastlung.io.dicom.groups import Groups
 from fastlung.io.dicom.tags import FRAME_GROUPS, KEYWORDS, SHARED_GROUPS
 from fastlung.limits import beyond, limits_in_force
 
-if TYPE_CHECKING:
-    from collections.abc import Iterator
-
 __all__ = [
     "Elements",
     "Outline",
     "PixelElement",
     "inflate",
-    "pydicom_silenced",
     "read_elements",
 ]
 
@@ -187,23 +180,6 @@ class Elements:
         if not all(map(math.isfinite, numbers)):
             raise MetadataError(f"{keyword} holds something that is not a finite number")
         return numbers
-
-
-@contextmanager
-def pydicom_silenced() -> Iterator[None]:
-    """Keep pydicom's warnings and log records, which quote element values, from getting out."""
-
-    def drop(_record: logging.LogRecord) -> bool:
-        return False
-
-    logger = logging.getLogger("pydicom")
-    logger.addFilter(drop)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        logger.removeFilter(drop)
 
 
 def read_elements(data: bytes, size_bytes: int) -> Elements | None:

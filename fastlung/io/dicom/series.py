@@ -19,11 +19,12 @@ import numpy as np
 
 from fastlung.errors import ScanError
 from fastlung.geometry import Policy, Stack, stack_slices
-from fastlung.io.dicom.elements import PixelElement, pydicom_silenced
+from fastlung.io.dicom.elements import PixelElement
 from fastlung.io.dicom.grouping import Group, divide, group_slices
 from fastlung.io.dicom.header_reader import HeaderReader
 from fastlung.io.dicom.headers import Broken, Skipped
 from fastlung.io.dicom.pixels import Frames
+from fastlung.io.dicom.silence import pydicom_silenced
 from fastlung.io.dicom.slice_header import TELLS, SliceHeader
 from fastlung.io.source import printable
 from fastlung.limits import beyond, limits_in_force
