@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
     from concurrent.futures import Future
 
-__all__ = ["AT_ONCE", "map_ahead"]
+__all__ = ["map_ahead"]
 
 #: Requests under way: an answer takes 30 ms from a bucket, so that 200,000 records one after
 #: another would take 100 minutes.
