@@ -7,7 +7,6 @@ yours. Fetching is `fastlung.instances.refresh`'s, arithmetic on it `fastlung.pr
 
 from __future__ import annotations
 
-import os
 import re
 from dataclasses import dataclass
 from importlib import resources
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from fastlung.errors import ConfigError
 from fastlung.instances.documents import parse_document, read_document
 from fastlung.instances.file import FORMAT, VERSION, CatalogueFile
+from fastlung.io.user_folders import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -234,8 +234,7 @@ def find_instance(instances: Mapping[str, Instance], name: str) -> Instance:
 
 def cached_catalogue() -> Path:
     """Where ``--refresh`` keeps what it has fetched."""
-    home = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(home) / "fastlung" / "instances.json"
+    return cache_folder() / "instances.json"
 
 
 def _shipped() -> CatalogueFile:

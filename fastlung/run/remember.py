@@ -10,21 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import os
 import secrets
 from contextlib import suppress
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from fastlung.io.user_folders import cache_folder
 from fastlung.run.calibration import Calibration
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from fastlung.config import Config
     from fastlung.run.calibration import Routes
     from fastlung.run.machine import Machine
 
-__all__ = ["cache_folder", "forget_all", "machine_kind", "recall", "remember"]
+__all__ = ["forget_all", "machine_kind", "recall", "remember"]
 
 #: Of the file's layout and of what `fastlung.run.calibration` assumes: a calibration is a ratio to
 #: that, and means nothing once it changes.
@@ -33,14 +34,6 @@ VERSION = 2
 MOST_ENTRIES = 100
 #: What is beyond a factor of this was no measurement.
 FAR = 1000.0
-
-
-def cache_folder() -> Path:
-    """Where this user's caches are; it need not exist."""
-    home = os.environ.get("XDG_CACHE_HOME", "")
-    # The XDG specification says that a relative path is to be ignored.
-    folder = Path(home) if home.startswith("/") else Path("~/.cache").expanduser()
-    return folder / "fastlung"
 
 
 def recall(machine: Machine, config: Config, routes: Routes) -> Calibration | None:
