@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import FormatError, MetadataError, TruncatedError
+from fastlung.io.dicom.coding import check_excess
 from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
@@ -63,10 +64,7 @@ def _pixels_of(elements: Elements, pixels: PixelElement, count: int) -> list[Pix
             f"{count:,} frames take {total:,} bytes; Pixel Data claims {pixels.length:,} and the "
             f"file holds {pixels.available:,}"
         )
-    if pixels.length > total + total % 2:
-        raise FormatError(
-            f"Pixel Data claims {pixels.length:,} bytes; {count:,} frames take only {total:,}"
-        )
+    check_excess(pixels, total, size)
     return [
         replace(pixels, offset=pixels.offset + number * size, length=size, available=size)
         for number in range(count)

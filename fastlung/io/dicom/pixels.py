@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from fastlung.errors import FormatError, ScanError, TruncatedError
-from fastlung.io.dicom.codecs import CODECS, decode_frame
+from fastlung.errors import FormatError, MetadataError, ScanError, TruncatedError
+from fastlung.io.dicom.codecs import CODECS, MARKED_FRAMES, decode_frame, ends_with_marker
+from fastlung.io.dicom.coding import settled_shift
 from fastlung.io.dicom.elements import EXPLICIT_BIG_ENDIAN, inflate
 from fastlung.scan import RawScan, SliceScale
 
@@ -34,6 +35,9 @@ __all__ = ["Files", "Frames", "load_from", "load_series", "pixel_bytes", "read_w
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0"
+#: What stands where the end of the sequence should, in files of some scanners: the end of an item,
+#: zeros, or the data set's trailing padding.
+_OTHER_ENDS = (b"\xfe\xff\x0d\xe0", b"\0\0\0\0", b"\xfc\xff\xfc\xff")
 
 
 class Files(Protocol):
@@ -110,11 +114,11 @@ def load_from(series: SeriesHeaders, files: Files, *, threads: int = 1) -> RawSc
             ]
             for load in loads:
                 load.result()
-    codings = [header.coding for header in series.headers]
+    codings = [h.coding for h in series.headers if not isinstance(h.coding, ScanError)]
     return RawScan(
         series_uid=series.series_uid,
         stored=stored,
-        scale=_scale([coding for coding in codings if not isinstance(coding, ScanError)]),
+        scale=_scale(codings, _shifts(codings, stored)),
         grid=series.grid,
         slice_positions_mm=series.slice_positions_mm,
         verdict=series.verdict,
@@ -282,6 +286,8 @@ class Frames:
 def _by_frame(view: memoryview, count: int) -> list[list[memoryview]]:
     """Deal fragments out to frames: all to a single one, one to each, or by the offset table."""
     table, *fragments = _fragments(view)
+    while fragments and not fragments[-1]:  # writers that end with an empty item
+        fragments.pop()
     if not fragments:
         raise FormatError("Pixel Data holds no fragment")
     if count == 1:
@@ -318,20 +324,54 @@ def _fragments(view: memoryview) -> list[memoryview]:
         at += 8 + length
     end = bytes(view[at : at + 4])
     if end != _SEQUENCE_END:
-        if len(end) < len(_SEQUENCE_END):
-            raise TruncatedError("the file ends within the fragments of its frame")
-        raise FormatError("Pixel Data is not a sequence of fragments")
+        _check_end(end, fragments)
     if not fragments:
         raise FormatError("Pixel Data holds no fragment")
     return fragments
 
 
-def _scale(codings: list[Coding]) -> SliceScale:
+def _check_end(end: bytes, fragments: list[memoryview]) -> None:
+    """
+    Check fragments that no sequence delimiter closes: each is whole by its own length.
+
+    Some scanners leave the delimiter out. That the last frame is whole, too, must then show in its
+    own end marker, for those codings that have one; the others are decoded to the last byte.
+    """
+    if end.strip(b"\0") and end not in _OTHER_ENDS:
+        if len(end) < len(_SEQUENCE_END):
+            raise TruncatedError("the file ends within the fragments of its frame")
+        raise FormatError("Pixel Data is not a sequence of fragments")
+    frames = [fragment for fragment in fragments[1:] if fragment]
+    marked = bool(frames) and bytes(frames[0][:2]) in MARKED_FRAMES
+    if marked and not ends_with_marker(frames[-1]):
+        raise TruncatedError("the file ends within the fragments of its frame")
+
+
+def _shifts(codings: list[Coding], stored: npt.NDArray[np.uint16]) -> list[int]:
+    """By how many bits the words of each slice stand too high; slices of one coding agree."""
+    found: dict[tuple[int, int, bool], set[int]] = {}
+    kinds = [(c.high_bit, c.bits_stored, c.signed) for c in codings]
+    for kind, coding, words in zip(kinds, codings, stored, strict=True):
+        if coding.high_bit != coding.bits_stored - 1:
+            shift = settled_shift(coding, words)
+            found.setdefault(kind, set()).update(() if shift is None else (shift,))
+    for high_bit, bits_stored, _ in (kind for kind, shifts in found.items() if len(shifts) > 1):
+        raise MetadataError(
+            f"HighBit is {high_bit} and BitsStored {bits_stored}, which do not belong together; by "
+            "their words some slices follow the one and some the other"
+        )
+    return [
+        next(iter(found.get(kind, ())), max(0, coding.high_bit + 1 - coding.bits_stored))
+        for kind, coding in zip(kinds, codings, strict=True)
+    ]
+
+
+def _scale(codings: list[Coding], shifts: list[int]) -> SliceScale:
     def column(name: str) -> list[float]:
         return [getattr(coding, name) for coding in codings]
 
     return SliceScale(
-        shift=np.array([c.high_bit + 1 - c.bits_stored for c in codings], np.uint8),
+        shift=np.array(shifts, np.uint8),
         bits_stored=np.array(column("bits_stored"), np.uint8),
         signed=np.array(column("signed"), np.bool_),
         slope=np.array(column("slope"), np.float32),
