@@ -299,7 +299,7 @@ def test_acquisitions_that_share_positions_become_series(policy):
     parts = stacks(
         at(ARTERIAL_AND_VENOUS),
         on_duplicate=policy,
-        tells={"content time": range(8), "acquisition number": labels},
+        labels={"content time": range(8), "acquisition number": labels},
     )
     assert [part.kept for part in parts] == [(0, 1, 2, 3), (4, 5, 6, 7)]
     for part in parts:
@@ -310,7 +310,7 @@ def test_acquisitions_that_share_positions_become_series(policy):
 
 
 def test_times_that_differ_from_slice_to_slice_tell_nothing():
-    (found,) = stacks(at(ARTERIAL_AND_VENOUS), tells={"content time": range(8)})
+    (found,) = stacks(at(ARTERIAL_AND_VENOUS), labels={"content time": range(8)})
     assert "--on-duplicate split" in str(found.problem)
 
 

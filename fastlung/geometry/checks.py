@@ -18,14 +18,25 @@ from fastlung.errors import GeometryError
 from fastlung.scan import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     import numpy.typing as npt
 
     Floats = npt.NDArray[np.float64]
     Marks = Callable[[int], Iterable[Hashable]]
 
-__all__ = ["Findings", "Places", "Steps", "distinct", "mean_axes", "named", "shifts", "steps_of"]
+__all__ = [
+    "Findings",
+    "Places",
+    "Steps",
+    "counted",
+    "distinct",
+    "is_even_row",
+    "mean_axes",
+    "named",
+    "shifts",
+    "steps_of",
+]
 
 #: Largest distance of a slice from the straight line through all, relative to the step and in
 #: millimetres; both must hold for a regular series.
@@ -213,6 +224,35 @@ def steps_of(along: Floats, findings: Findings) -> Steps:
     return Steps("variable", median)
 
 
+def is_even_row(
+    positions_mm: Floats, orientation: Sequence[float], pixel_spacing_mm: tuple[float, float]
+) -> bool:
+    """
+    Whether slices make one row of even steps, some of them perhaps missing.
+
+    Parameters
+    ----------
+    positions_mm : ndarray of float64, shape (n, 3)
+        Where they lie, one at a position; NaN where that is not known.
+    orientation : sequence of float
+        Row cosines, then column cosines, of all of them.
+    pixel_spacing_mm : tuple of float
+        Distance between rows, and between columns, in millimetres.
+    """
+    if len(positions_mm) < 3 or not np.isfinite(positions_mm).all():  # noqa: PLR2004 -- a row
+        return False
+    findings = Findings()
+    axes = mean_axes(np.array([orientation], np.float64), findings)
+    placed = positions_mm @ axes
+    placed = placed[np.argsort(placed[:, 2])]
+    along = placed[:, 2] - placed[0, 2]
+    if np.diff(along).min() <= SAME_POSITION_MM:
+        return False
+    kind = steps_of(along, findings).kind
+    shifts(along, placed[:, :2], pixel_spacing_mm, findings)
+    return kind != "variable" and "shifted" not in findings.classes
+
+
 def shifts(
     along: Floats,
     across: Floats,
@@ -251,6 +291,14 @@ def shifts(
     displaced: Floats = (across - across[0])[:, ::-1]
     matters = np.abs(displaced).max(axis=0) > SAME_POSITION_MM
     return np.where(matters, displaced, 0.0) if matters.any() else None
+
+
+def counted(sizes: Sequence[int]) -> str:
+    """Write sizes as a sum; of many the largest ones, so that texts stay short."""
+    if len(sizes) <= NAMED_PLACES:
+        return " + ".join(map(str, sizes))
+    largest = sorted(sizes, reverse=True)[:NAMED_PLACES]
+    return f"{sum(sizes)} ({', '.join(map(str, largest))} and {len(sizes) - NAMED_PLACES} smaller)"
 
 
 def named(places: list[str]) -> str:

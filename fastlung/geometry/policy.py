@@ -19,6 +19,8 @@ CHOICES = {
     "on_tilt": ("shear", "keep", "fail"),
     "on_variable_spacing": ("true-positions", "fail"),
     "on_mixed_orientation": ("largest", "split", "fail"),
+    "on_frame_of_reference": ("join", "split"),
+    "on_series_uid": ("fail", "join"),
 }
 
 
@@ -34,10 +36,11 @@ class Policy:
         nearest slice up to the middle of the gap, nothing interpolated across it; ``split`` into
         series without gaps; ``fail``.
     on_duplicate : str
-        Several slices at one position. ``drop-identical``: repeats are left out, different
-        acquisitions become series of their own, anything else is refused; ``first``: the lowest
-        instance number is kept; ``split``: as ``drop-identical``, and what no acquisition tells
-        apart is dealt out by instance number; ``fail``: any repeat is refused.
+        Several slices at one position, or acquisitions whose slices lie between one another.
+        ``drop-identical``: repeats are left out, different acquisitions become series of their
+        own, anything else is refused; ``first``: the same, and of what no acquisition tells apart
+        the lowest instance number is kept; ``split``: that is dealt out by instance number;
+        ``fail``: any repeat is refused.
     on_tilt : str
         Slices displaced in their plane, by a tilted gantry or a moved centre. ``shear``: each slice
         counts where it lies; ``keep``: stacked as if straight above one another; ``fail``.
@@ -46,6 +49,12 @@ class Policy:
     on_mixed_orientation : str
         Slices of several orientations in one series. ``largest``: the most slices are kept, if it
         is clear which; ``split``: each orientation is a series; ``fail``.
+    on_frame_of_reference : str
+        FrameOfReferenceUID or StudyInstanceUID another in each file of one even row. ``join``: an
+        exporter has made them anew, and they are one series; ``split`` as they say.
+    on_series_uid : str
+        SeriesInstanceUID another in each file, where they make one even row. ``fail``: refused as
+        one, with the reason; ``join``: read as one series.
     min_slices : int
         Fewest slices that make a volume. A single slice takes its thickness for its step.
     force : bool
@@ -57,6 +66,8 @@ class Policy:
     on_tilt: str = "shear"
     on_variable_spacing: str = "true-positions"
     on_mixed_orientation: str = "largest"
+    on_frame_of_reference: str = "join"
+    on_series_uid: str = "fail"
     min_slices: int = 3
     force: bool = False
 

@@ -85,9 +85,7 @@ CODECS = {
         name="HTJ2K Lossless RPCL", family="j2k", decoders=("jpeg2k",)
     ),
     "1.2.840.10008.1.2.4.203": Codec(name="HTJ2K", family="j2k", decoders=("jpeg2k",)),
-    "1.2.840.10008.1.2.4.110": Codec(
-        name="JPEG XL Lossless", family="jxl", decoders=("jpegxl",)
-    ),
+    "1.2.840.10008.1.2.4.110": Codec(name="JPEG XL Lossless", family="jxl", decoders=("jpegxl",)),
     "1.2.840.10008.1.2.4.112": Codec(name="JPEG XL", family="jxl", decoders=("jpegxl",)),
     "1.2.840.10008.1.2.5": Codec(name="RLE Lossless", family="rle"),
     "1.2.840.10008.1.2.8.1": Codec(name="Deflated Image Frame", family="deflate"),
@@ -181,7 +179,9 @@ def decode_frame(
             f"decoded to {decoded.shape} of {decoded.dtype}"
         )
     if _is_nothing(decoded) and len(set(bytes(frame[len(frame) // 2 :]))) > _BYTES_OF_ZEROS:
-        raise DecodeError(f"{codec.name}: decoded to zeros only, and the frame holds more than that")
+        raise DecodeError(
+            f"{codec.name}: decoded to zeros only, and the frame holds more than that"
+        )
     if decoded.dtype == np.int8:
         decoded = decoded.astype(np.int16)
     out[:] = decoded.view(np.uint16) if decoded.dtype == np.int16 else decoded

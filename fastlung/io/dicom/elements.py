@@ -47,7 +47,7 @@ _SEQUENCE_MARKS = re.compile(
 _TAGS = (*KEYWORDS, SHARED_GROUPS, FRAME_GROUPS)
 _PIXEL_TAGS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: ""}
 
-#: What may stand around a text: writers end values with a NUL or a line feed though only spaces pad.
+#: What may stand around a text: writers end values with a NUL or a line feed, not spaces alone.
 _AROUND = " \0\t\r\n"
 # Python's own float() also takes "1_0", "nan" and "infinity", which no DS or IS may hold.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastlung.io.dicom.elements import Elements
-from fastlung.io.dicom.headers import HEAD_BYTES, Broken, Skipped, slices_of, walk
+from fastlung.io.dicom.headers import HEAD_BYTES, Broken, Lost, Skipped, slices_of, walk
 from fastlung.io.dicom.layout import Layout, has_layout
 from fastlung.io.dicom.slice_header import SliceHeader, next_slice
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
     from fastlung.io.dicom.layout import Recognised
 
-    Answer = list[SliceHeader] | Skipped | Broken
+    Answer = list[SliceHeader] | Skipped | Broken | Lost
 
 __all__ = ["HeaderReader"]
 
@@ -68,7 +68,7 @@ class HeaderReader:
                     self._kinds.insert(0, self._kinds.pop(number))
                 return self._recognised(kind, key, size_bytes, found)
         elements = walk(head, size_bytes, read)
-        answer = slices_of(key, size_bytes, elements, force=self._force)
+        answer = slices_of(key, size_bytes, elements, head, force=self._force)
         if elements is not None and has_layout(elements) and len(head) >= elements.outline[-1][2]:
             self._learn(head, elements, answer)
         return answer

@@ -31,7 +31,15 @@ if TYPE_CHECKING:
     from fastlung.io.dicom.series import SeriesHeaders
     from fastlung.io.dicom.slice_header import SliceHeader
 
-__all__ = ["Files", "Frames", "load_from", "load_series", "pixel_bytes", "read_words"]
+__all__ = [
+    "Files",
+    "Frames",
+    "decode_words",
+    "load_from",
+    "load_series",
+    "pixel_bytes",
+    "read_words",
+]
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0"
@@ -145,7 +153,7 @@ def _load(
             if header.key != opened or not opened:
                 opened, frames = header.key, Frames(files.whole(header.key))
             data = frames.of(header.coding.pixels)
-            _decode(header.coding, header.transfer_syntax, data, stored[number])
+            decode_words(header.coding, header.transfer_syntax, data, stored[number])
         except ScanError as error:
             raise type(error)(f"slice {number + 1} of {len(series.headers)}: {error}") from None
 
@@ -197,15 +205,16 @@ def read_words(
     ScanError
         Where the file holds fewer bytes than its header promised, or a frame does not decode.
     """
-    _decode(coding, transfer_syntax, pixel_bytes(coding, blob), out)
+    decode_words(coding, transfer_syntax, pixel_bytes(coding, blob), out)
 
 
-def _decode(
+def decode_words(
     coding: Coding,
     transfer_syntax: str,
     data: bytes | memoryview,
     out: npt.NDArray[np.uint16],
 ) -> None:
+    """Fill one slice with the words of one frame; as `read_words`."""
     codec = CODECS.get(transfer_syntax)
     if codec is not None:
         decode_frame(
