@@ -10,8 +10,9 @@ from hypothesis import strategies as st
 
 from fastlung.errors import ConfigError, StoreError
 from fastlung.io.names import claim_name, load_names_key, pseudonym, scan_names
-from fastlung.io.source import SourceGroup, stable_id
+from fastlung.io.source import SourceGroup
 from fastlung.io.store import LocalStore
+from fastlung.text import stable_id
 
 KEY = b"0123456789abcdef"
 SAFE = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,200}")

@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from fastlung.io.source import discover, printable
+from fastlung.io.source import discover
 from fastlung.io.store import LocalStore
+from fastlung.text import printable
 
 
 def make(root, *names):

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 
-from fastlung.io.source import stable_id
+from fastlung.text import stable_id
 
 DIE = "os.kill(os.getpid(), signal.SIGKILL)"
 CRASH = "os.kill(os.getpid(), signal.SIGSEGV)"

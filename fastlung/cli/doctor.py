@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING
 from fastlung.cli.commands import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import build_store_options
-from fastlung.report.summary import byte_size
 from fastlung.run.doctor import examine
+from fastlung.text import byte_size
 
 if TYPE_CHECKING:
     from argparse import Namespace

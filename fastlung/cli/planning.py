@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 from fastlung.cli.commands import asked_for, say
 from fastlung.cli.renting import answer_compare_instances
 from fastlung.errors import ConfigError
-from fastlung.report.summary import byte_size, count, duration
 from fastlung.run.forecast import forecast, imagined
+from fastlung.text import byte_size, count, duration
 
 if TYPE_CHECKING:
     from argparse import Namespace

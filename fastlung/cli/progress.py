@@ -18,7 +18,6 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-from fastlung.report.summary import byte_size, duration
 from fastlung.report.tables import shorten
 from fastlung.run.events import (
     KernelsReady,
@@ -27,6 +26,7 @@ from fastlung.run.events import (
     ScanEnded,
     SinkUnguarded,
 )
+from fastlung.text import byte_size, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

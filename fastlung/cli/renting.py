@@ -15,10 +15,10 @@ from fastlung.limits import limited
 from fastlung.profiling.cost import offers
 from fastlung.profiling.profile import read_profile
 from fastlung.profiling.series_table import TABLE_SUFFIX, read_series_table
-from fastlung.report.summary import byte_size, count
 from fastlung.report.tables import text_table
 from fastlung.run.calibration import Routes, route_of
 from fastlung.run.estimate import estimate_sizes
+from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:
     from argparse import Namespace

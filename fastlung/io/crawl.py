@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 from fastlung.errors import StoreError
 from fastlung.io.dicom.headers import HEAD_BYTES
 from fastlung.io.dicom.series import index_files
-from fastlung.io.source import SourceGroup, printable, stable_id
+from fastlung.io.source import SourceGroup
+from fastlung.text import printable, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator

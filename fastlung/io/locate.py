@@ -22,10 +22,9 @@ from fastlung.io.source import (
     SourceGroup,
     discover,
     group_objects,
-    printable,
-    stable_id,
 )
 from fastlung.io.store import Store, open_store
+from fastlung.text import printable, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError, StoreError
-from fastlung.io.source import stable_id
+from fastlung.text import stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -8,12 +8,12 @@ spread over several folders is several groups here; `crawl` joins them.
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from fastlung.io.archives import ARCHIVE_SUFFIXES
+from fastlung.text import printable, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -30,16 +30,18 @@ __all__ = [
     "SourceGroup",
     "discover",
     "group_objects",
-    "printable",
-    "stable_id",
 ]
+
 
 #: A folder with both holds what fastlung made of a scan. Taken for a source, the same patient would
 #: turn up twice in the training data.
 _RESULT_FILES = {"metadata.json", "outcome.json"}
+
 #: Names of MetaImage and NIfTI volumes; a header without voxels has them in a file of its name.
 HEADER_SUFFIX = ".mhd"
+
 VOLUME_SUFFIXES = (HEADER_SUFFIX, ".mha", ".nii", ".nii.gz")
+
 DATA_SUFFIXES = (".raw", ".zraw")
 
 #: What the objects of a group are: DICOM files; one archive of them; one MetaImage or NIfTI.
@@ -88,11 +90,6 @@ class SourceGroup:
             for info in self.objects
         )
         return stable_id("".join(lines))
-
-
-def stable_id(text: str) -> str:
-    """Sixteen hex digits of the SHA-256 of a text, which may hold undecodable file names."""
-    return hashlib.sha256(text.encode("utf-8", "surrogateescape")).hexdigest()[:16]
 
 
 def discover(
@@ -199,8 +196,3 @@ def _apart(objects: Members) -> Iterator[tuple[Kind, Members]]:
 
 def _joined(place: str, path: str) -> str:
     return "/".join(filter(None, (place, path))) or "."
-
-
-def printable(text: str) -> str:
-    """Text with line breaks, terminal escapes and undecodable bytes of file names spelt out."""
-    return "".join(letter if letter.isprintable() else ascii(letter)[1:-1] for letter in text)

@@ -42,9 +42,9 @@ from fastlung.profiling.sample import (
     synthetic_sample,
     write_list,
 )
-from fastlung.report.summary import byte_size, count
 from fastlung.run.machine import probe
 from fastlung.run.warming import ready_kernels
+from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence

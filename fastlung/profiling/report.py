@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from fastlung.profiling.profile import STAGES
 from fastlung.report.bars import Bar, Panel, draw_bars
-from fastlung.report.summary import byte_size, count
 from fastlung.report.tables import text_table
+from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

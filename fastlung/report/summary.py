@@ -9,21 +9,15 @@ from __future__ import annotations
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from fastlung.text import count, duration
+
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
     from fastlung.scan import Outcome
 
-__all__ = [
-    "action_lines",
-    "byte_size",
-    "count",
-    "duration",
-    "failure_lines",
-    "flag_lines",
-    "nothing_found",
-    "run_sentences",
-]
+__all__ = ["action_lines", "failure_lines", "flag_lines", "nothing_found", "run_sentences"]
+
 
 #: Scans listed by name; the records of the sink have all of them.
 LISTED = 20
@@ -186,69 +180,6 @@ def flag_lines(outcomes: Sequence[Outcome]) -> list[str]:
     lines = [f"{count(len(flagged), 'scan')} to look at twice:"]
     lines += [f"  {o.name}: {'; '.join(flag.text for flag in o.flags)}" for o in flagged[:LISTED]]
     return lines + _left_out(flagged)
-
-
-def count(number: int, noun: str) -> str:
-    """
-    Join a number and its noun.
-
-    Parameters
-    ----------
-    number : int
-        How many.
-    noun : str
-        One of them; an s makes it many.
-
-    Returns
-    -------
-    str
-        Such as ``1 scan`` or ``1,595 scans``.
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """
-    Write a time for a reader.
-
-    Parameters
-    ----------
-    seconds : float
-        Zero or more.
-
-    Returns
-    -------
-    str
-        Such as ``4.2 s``, ``3 min 12 s`` or ``2 h 05 min``.
-    """
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004 - seconds in a minute
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:  # noqa: PLR2004 - minutes in an hour
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def byte_size(number_bytes: float) -> str:
-    """
-    Write a number of bytes for a reader.
-
-    Parameters
-    ----------
-    number_bytes : float
-        Zero or more.
-
-    Returns
-    -------
-    str
-        In powers of 1000, such as ``512 B``, ``66.3 MB`` or ``1.2 GB``.
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if number_bytes < 1000:  # noqa: PLR2004 - the step from unit to unit
-            return f"{number_bytes:.0f} B" if unit == "B" else f"{number_bytes:.1f} {unit}"
-        number_bytes /= 1000
-    return f"{number_bytes:.1f} TB"
 
 
 def _left_out(listed: Sequence[Outcome]) -> list[str]:

@@ -27,9 +27,9 @@ from fastlung.io.records import (
     record_key,
     to_json,
 )
-from fastlung.io.source import printable
 from fastlung.limits import Limits
 from fastlung.scan import Outcome
+from fastlung.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -25,11 +25,11 @@ from fastlung.errors import FastlungError
 from fastlung.io.dicom.codecs import CODECS, is_installed
 from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import hu
-from fastlung.report.summary import byte_size
 from fastlung.run.disk import probe_disk
 from fastlung.run.machine import probe
 from fastlung.run.need import ScanSize, output_voxels, scan_bytes
 from fastlung.run.resume import RECORDED_PACKAGES
+from fastlung.text import byte_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, StoreError
 from fastlung.io.records import read_records
-from fastlung.report.summary import duration, nothing_found
+from fastlung.report.summary import nothing_found
 from fastlung.run.commit import Job
 from fastlung.run.drive import Driver
 from fastlung.run.events import (
@@ -36,6 +36,7 @@ from fastlung.run.prepare import look_at_places, prepare
 from fastlung.run.remember import remember as keep
 from fastlung.run.resume import write_run_file
 from fastlung.run.warming import ready_kernels
+from fastlung.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

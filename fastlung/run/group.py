@@ -30,16 +30,15 @@ from fastlung.geometry import Policy
 from fastlung.io.archives import unpack
 from fastlung.io.dicom import index_series, load_series
 from fastlung.io.names import pseudonym, recorded_uid, scan_names
-from fastlung.io.source import printable
 from fastlung.io.volumes import index_volume, load_volume
 from fastlung.io.writer import PREVIEW_NAME, encode
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
-from fastlung.report.summary import byte_size
 from fastlung.run.need import ScanSize, computing_bytes, output_voxels
 from fastlung.run.outside import segmenter_of
 from fastlung.scan import Outcome
+from fastlung.text import byte_size, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

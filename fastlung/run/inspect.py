@@ -15,11 +15,11 @@ from fastlung.io.dicom.headers import NOT_DICOM
 from fastlung.io.dicom.series import index_files, index_series
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import scan_names
-from fastlung.io.source import printable
 from fastlung.io.volumes import HEAD_BYTES, index_volume
 from fastlung.limits import check_listing
 from fastlung.report.summary import nothing_found
 from fastlung.run.strict import idc_exclusions
+from fastlung.text import printable
 
 if TYPE_CHECKING:
     import os

@@ -11,7 +11,7 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Any, Literal
 
-from fastlung.report.summary import byte_size
+from fastlung.text import byte_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

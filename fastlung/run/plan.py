@@ -12,7 +12,6 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import InsufficientMemoryError
-from fastlung.report.summary import byte_size, count
 from fastlung.run.calibration import ASSUMED, LOCAL, Calibration, Routes, usual_cost
 from fastlung.run.choice import REQUESTS, best_setting
 from fastlung.run.model import (
@@ -30,6 +29,7 @@ from fastlung.run.need import (
     scan_stages,
 )
 from fastlung.run.setting import Setting
+from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

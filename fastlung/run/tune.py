@@ -11,13 +11,13 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from fastlung.report.summary import byte_size
 from fastlung.run.calibration import ASSUMED, Calibration, usual_cost
 from fastlung.run.choice import best_setting
 from fastlung.run.model import predict, request_seconds, worker_bytes
 from fastlung.run.need import computing_bytes
 from fastlung.run.plan import most_requests, most_workers, resources_of
 from fastlung.run.window import Window
+from fastlung.text import byte_size
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

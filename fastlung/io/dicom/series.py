@@ -26,9 +26,9 @@ from fastlung.io.dicom.headers import Broken, Skipped
 from fastlung.io.dicom.pixels import Frames
 from fastlung.io.dicom.silence import pydicom_silenced
 from fastlung.io.dicom.slice_header import TELLS, SliceHeader
-from fastlung.io.source import printable
 from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import Grid, Verdict
+from fastlung.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
