@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from fastlung.config import build_config as build_config
     from fastlung.config import build_run_options as build_run_options
     from fastlung.geometry import Policy as Policy
-    from fastlung.hounsfield import to_hu as to_hu
     from fastlung.io.dicom import list_series as list_series
     from fastlung.io.dicom import read_series as read_series
     from fastlung.io.reader import open_scan as open_scan
@@ -32,7 +31,6 @@ if TYPE_CHECKING:
     from fastlung.mask import assess_mask as assess_mask
     from fastlung.mask import lung_mask as lung_mask
     from fastlung.pipeline import process_scan as process_scan
-    from fastlung.resampling import resample as resample
     from fastlung.run.engine import process as process
     from fastlung.run.inspect import inspect as inspect
     from fastlung.run.preview import Picture as Picture
@@ -45,6 +43,8 @@ if TYPE_CHECKING:
     from fastlung.scan import RawScan as RawScan
     from fastlung.scan import ScanResult as ScanResult
     from fastlung.scan import Verdict as Verdict
+    from fastlung.volume.hounsfield import to_hu as to_hu
+    from fastlung.volume.resampling import resample as resample
 
     __version__: str
 

@@ -7,8 +7,8 @@ from awkward_series import FIXTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlung.hounsfield import to_hu
 from fastlung.io.dicom import index_series, load_series
+from fastlung.volume.hounsfield import to_hu
 
 
 def largest_first(index):

@@ -8,11 +8,11 @@ from hypothesis.extra import numpy as hnp
 from test_pipeline import raw_scan
 
 from fastlung.config import build_config
-from fastlung.cropping import Box, box_of_body, box_of_lungs, cut_array, cut_grid, widened
 from fastlung.demo.phantom import phantom
 from fastlung.errors import ConfigError
 from fastlung.pipeline import process_scan
 from fastlung.scan import Grid
+from fastlung.volume.orientation import Box, box_of_body, box_of_lungs, cut_array, cut_grid, widened
 
 GRID = Grid(
     shape=(9, 10, 11),

@@ -11,8 +11,8 @@ from scipy import ndimage
 
 from fastlung.demo.phantom import AIRWAY, LEFT_LUNG, RIGHT_LUNG, phantom
 from fastlung.mask import lung_mask, tutorial_mask
-from fastlung.orientation import canonical_grid, orientation_of, turned, turned_back
 from fastlung.scan import Grid
+from fastlung.volume.orientation import canonical_grid, orientation_of, turned, turned_back
 
 CHEST = {"shape": (120, 150, 170), "spacing_mm": (2.0, 2.0, 2.0)}
 

@@ -11,11 +11,11 @@ from test_pipeline import raw_scan
 
 from fastlung.config import build_config
 from fastlung.demo.phantom import phantom
-from fastlung.hounsfield import to_hu
 from fastlung.pipeline import process_scan
-from fastlung.resampling import aligned_targets, resample_between, target_grid
-from fastlung.samples import samples_of
 from fastlung.scan import Grid
+from fastlung.volume.bands import samples_of
+from fastlung.volume.hounsfield import to_hu
+from fastlung.volume.resampling import aligned_targets, resample_between, target_grid
 
 PADDING = 30000  # stored word
 #: No multiples of one another: hardly an output voxel is as near to one input voxel as to another.

@@ -12,10 +12,10 @@ import fastlung
 from fastlung.config import build_config
 from fastlung.demo.phantom import LEFT_LUNG, RIGHT_LUNG, phantom
 from fastlung.errors import ConfigError, LimitError
-from fastlung.hounsfield import to_hu
 from fastlung.pipeline import process_scan
-from fastlung.resampling import resample
 from fastlung.scan import Grid, RawScan, SliceScale, Verdict
+from fastlung.volume.hounsfield import to_hu
+from fastlung.volume.resampling import resample
 
 CHESTS = {
     "lidc-idri-0306": ("98355e994a40daf4", 4.49),

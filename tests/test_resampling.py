@@ -9,16 +9,10 @@ from hypothesis import strategies as st
 from reference import interpolate, zoom
 from scipy import ndimage
 
-from fastlung.bands import axis_band, smoothing_mm
 from fastlung.kernels.resample import LANES
-from fastlung.resampling import (
-    aligned_targets,
-    resample,
-    resample_between,
-    target_grid,
-)
-from fastlung.samples import Samples, sample_positions, samples_of
 from fastlung.scan import Grid
+from fastlung.volume.bands import Samples, axis_band, sample_positions, samples_of, smoothing_mm
+from fastlung.volume.resampling import aligned_targets, resample, resample_between, target_grid
 
 #: A cubic band drops weights below 1e-4: of values up to 1000 HU a few tenths remain.
 DROPPED_HU = 0.3

@@ -13,10 +13,10 @@ from scipy.spatial.transform import Rotation
 from fastlung.config import build_config
 from fastlung.demo.phantom import phantom
 from fastlung.geometry import Policy
-from fastlung.hounsfield import to_hu
 from fastlung.io.dicom import index_series, load_series
 from fastlung.pipeline import process_scan
-from fastlung.resampling import resample
+from fastlung.volume.hounsfield import to_hu
+from fastlung.volume.resampling import resample
 
 ORIGIN = np.array([-12.0, -9.0, 40.0])
 PIXEL_MM = (1.3, 1.1)

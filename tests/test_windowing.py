@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as hnp
 
 from fastlung.config import build_config
 from fastlung.errors import ConfigError
-from fastlung.windowing import windowed
+from fastlung.volume.hounsfield import windowed
 
 volumes = hnp.arrays(np.int16, (2, 3, 4), elements=st.integers(-3024, 4000))
 #: Every way through the pipeline that reaches other kernels, or other signatures of them.

@@ -19,7 +19,7 @@ from fastlung.io.records import grid_from_json
 from fastlung.io.store import open_store
 from fastlung.io.stored import StoredScan
 from fastlung.io.writer import METADATA_NAME, PREVIEW_NAME, array_names
-from fastlung.windowing import recentred, windowed
+from fastlung.volume.hounsfield import recentred, windowed
 
 if TYPE_CHECKING:
     import os

@@ -5,7 +5,7 @@ Interpolation on any rectilinear grid, regular or not, is one linear operator an
 as a band: output sample ``o`` is the weighted sum of the `taps` input samples from ``start[o]``.
 `taps` is a multiple of four, so that few loops serve every band and the number of compiled
 signatures stays small. The bands in the plane may differ from slice to slice, which is all that a
-tilted gantry takes. Building bands is `fastlung.bands`' work.
+tilted gantry takes. Building bands is `fastlung.volume.bands`' work.
 
 The output is made in strips of up to 32 rows. Within a strip each slice is converted to float32
 rows, passed along y, turned on its side in a tile and passed along x (so that both passes run over

@@ -29,8 +29,8 @@ from fastlung.mask.dense import coarse_of, dense_regions, fine_of
 from fastlung.mask.evidence import gather
 from fastlung.mask.sides import split_sides
 from fastlung.mask.trust import judge
-from fastlung.orientation import canonical_grid, orientation_of, turned, turned_back
 from fastlung.scan import LungMask
+from fastlung.volume.orientation import canonical_grid, orientation_of, turned, turned_back
 
 if TYPE_CHECKING:
     import numpy.typing as npt

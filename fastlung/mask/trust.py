@@ -20,8 +20,8 @@ from fastlung.kernels.runs import moments, slice_sizes, union, within
 from fastlung.kernels.threshold import runs_at_most
 from fastlung.mask.dense import coarse_of, dense_regions
 from fastlung.mask.evidence import gather
-from fastlung.orientation import canonical_grid, orientation_of, turned
 from fastlung.scan import Flag, Grid
+from fastlung.volume.orientation import canonical_grid, orientation_of, turned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """
 Where the new voxels lie, and the volume interpolated there.
 
-Lays grids, and hands the bands of `fastlung.samples` to `fastlung.kernels.resample`, strip by strip
+Lays grids, and hands the bands of `fastlung.volume.bands` to `fastlung.kernels.resample`, strip by strip
 to one thread or several, so that a volume is interpolated once. The arithmetic on voxels is the
 kernels'.
 """
@@ -15,15 +15,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlung.kernels.resample import LANES, resample_volume, work_arrays
-from fastlung.samples import samples_of
+from fastlung.volume.bands import samples_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     import numpy.typing as npt
 
-    from fastlung.samples import Arrays, Positions, Samples
     from fastlung.scan import Grid, RawScan
+    from fastlung.volume.bands import Arrays, Positions, Samples
 
 __all__ = [
     "aligned_targets",
@@ -240,7 +240,7 @@ def resample(
         tilted gantry. Beyond a displaced slice its edge repeats; `process_scan` blanks that.
     antialias : bool
         Smooth along each axis on which voxels become fewer, so that what is too fine for them is
-        averaged and not folded into something else; see `fastlung.bands.smoothing_mm`.
+        averaged and not folded into something else; see `fastlung.volume.bands.smoothing_mm`.
 
     Returns
     -------
