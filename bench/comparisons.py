@@ -27,10 +27,10 @@ from scipy import ndimage
 from fastlung.config import build_config
 from fastlung.io.dicom import read_series
 from fastlung.kernels import morphology
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.intensity import normalise
 from fastlung.kernels.labels import fill_holes, label, label_slices
 from fastlung.kernels.runs import on_plane_border, select
-from fastlung.kernels.threshold import runs_at_most
 from fastlung.mask import lung_mask, tutorial_mask
 from fastlung.pipeline import process_scan
 from fastlung.volume.hounsfield import to_hu

@@ -20,7 +20,7 @@ from dicom_writer import EXPLICIT, ct_series
 
 from fastlung.demo.phantom import BODY_MM, phantom
 from fastlung.io.dicom import read_series
-from fastlung.kernels.threshold import runs_at_most
+from fastlung.kernels.bits import runs_at_most
 from fastlung.scan import Grid
 from fastlung.volume.bands import samples_of
 from fastlung.volume.hounsfield import to_hu

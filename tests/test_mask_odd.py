@@ -9,7 +9,7 @@ from odd_chests import dice, painted, points_mm, small_chest
 from scipy import ndimage
 
 from fastlung.demo.phantom import AIRWAY, LEFT_LUNG, RIGHT_LUNG, phantom
-from fastlung.kernels.threshold import runs_at_most
+from fastlung.kernels.bits import runs_at_most
 from fastlung.mask import lung_mask
 from fastlung.scan import Grid
 

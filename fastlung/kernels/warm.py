@@ -2,23 +2,15 @@
 
 import numpy as np
 
-from fastlung.kernels import (
-    compare,
-    field,
-    fused,
-    hu,
-    intensity,
-    labels,
-    morphology,
-    nearer,
-    noise,
-    planes,
-    resample,
-    runs,
-    threshold,
-    views,
-    zoom,
-)
+from fastlung.kernels import bits as threshold
+from fastlung.kernels import fused, hu, intensity, labels, morphology, resample, runs
+from fastlung.kernels import intensity as noise
+from fastlung.kernels import labels as nearer
+from fastlung.kernels import overlap as compare
+from fastlung.kernels import overlap as field
+from fastlung.kernels import picture as planes
+from fastlung.kernels import picture as views
+from fastlung.kernels import resample as zoom
 
 __all__ = ["warm_up"]
 

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlung.kernels import morphology
-from fastlung.kernels.labels import label, label_slices
-from fastlung.kernels.nearer import share
-from fastlung.kernels.planes import eccentricities, slice_hulls, smoothed_below
+from fastlung.kernels.bits import runs_at_most
+from fastlung.kernels.labels import label, label_slices, share
+from fastlung.kernels.picture import eccentricities, slice_hulls, smoothed_below
+from fastlung.kernels.resample import zoom_bytes
 from fastlung.kernels.runs import (
     Runs,
     complement,
@@ -31,8 +32,6 @@ from fastlung.kernels.runs import (
     slice_sizes,
     union,
 )
-from fastlung.kernels.threshold import runs_at_most
-from fastlung.kernels.zoom import zoom_bytes
 from fastlung.scan import Crop, Flag, LungMask, ScanResult
 from fastlung.volume.orientation import (
     Box,

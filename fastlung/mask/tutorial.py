@@ -6,9 +6,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.labels import label, label_slices
 from fastlung.kernels.runs import complement, paint, select, sizes
-from fastlung.kernels.threshold import runs_at_most
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlung.kernels.views import brightest_along_y, grey_levels, plane_areas
+from fastlung.kernels.picture import brightest_along_y, grey_levels, plane_areas
 from fastlung.report.glyphs import ADVANCE, HEIGHT, lettering
 from fastlung.report.png import encode_png
 

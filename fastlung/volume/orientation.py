@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.labels import label
 from fastlung.kernels.runs import complement, difference, select, sizes
-from fastlung.kernels.threshold import runs_at_most
 from fastlung.scan import Grid
 
 if TYPE_CHECKING:

@@ -6,11 +6,17 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import labels_of, mask_of
 
-from fastlung.kernels.compare import boxes, overlap, overlaps
-from fastlung.kernels.field import field_of_view, in_field, on_field_edge
+from fastlung.kernels.bits import runs_at_most
+from fastlung.kernels.intensity import noise_hu
 from fastlung.kernels.labels import label, label_slices
-from fastlung.kernels.noise import noise_hu
-from fastlung.kernels.threshold import runs_at_most
+from fastlung.kernels.overlap import (
+    boxes,
+    field_of_view,
+    in_field,
+    on_field_edge,
+    overlap,
+    overlaps,
+)
 
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 6), st.sampled_from([1, 5, 65, 130]))
 

@@ -8,11 +8,10 @@ from hypothesis import strategies as st
 from scipy import ndimage
 from skimage import measure, morphology
 
-from fastlung.kernels.labels import label_slices
-from fastlung.kernels.nearer import share
-from fastlung.kernels.planes import eccentricities, slice_hulls, smoothed_below
-from fastlung.kernels.threshold import runs_at_most
-from fastlung.kernels.zoom import zoom_bytes
+from fastlung.kernels.bits import runs_at_most
+from fastlung.kernels.labels import label_slices, share
+from fastlung.kernels.picture import eccentricities, slice_hulls, smoothed_below
+from fastlung.kernels.resample import zoom_bytes
 
 seeds = st.integers(0, 2**32)
 

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from fastlung.kernels.views import brightest_along_y, grey_levels, plane_areas
+from fastlung.kernels.picture import brightest_along_y, grey_levels, plane_areas
 
 shapes = st.tuples(*[st.integers(1, 7)] * 3)
 
