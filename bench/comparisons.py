@@ -25,7 +25,7 @@ from scans import SCANS, SPACING_MM, Scan, scratch
 from scipy import ndimage
 
 from fastlung.config import build_config
-from fastlung.io.dicom import read_series
+from fastlung.dicom import read_series
 from fastlung.kernels import morphology
 from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.intensity import normalise

@@ -116,7 +116,7 @@ def _scan(argument: str) -> dict[str, int]:
     import psutil  # noqa: PLC0415
 
     from fastlung.config import build_config  # noqa: PLC0415
-    from fastlung.io.dicom import read_series  # noqa: PLC0415
+    from fastlung.dicom import read_series  # noqa: PLC0415
     from fastlung.io.writer import encode  # noqa: PLC0415
     from fastlung.kernels.warm import warm_up  # noqa: PLC0415
     from fastlung.pipeline import process_scan  # noqa: PLC0415

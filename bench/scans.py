@@ -19,7 +19,7 @@ import numpy as np
 from dicom_writer import EXPLICIT, ct_series
 
 from fastlung.demo.phantom import BODY_MM, phantom
-from fastlung.io.dicom import read_series
+from fastlung.dicom import read_series
 from fastlung.kernels.bits import runs_at_most
 from fastlung.scan import Grid
 from fastlung.volume.bands import samples_of

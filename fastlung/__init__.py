@@ -21,9 +21,9 @@ if TYPE_CHECKING:
     from fastlung.config import StoreOptions as StoreOptions
     from fastlung.config import build_config as build_config
     from fastlung.config import build_run_options as build_run_options
+    from fastlung.dicom import list_series as list_series
+    from fastlung.dicom import read_series as read_series
     from fastlung.geometry import Policy as Policy
-    from fastlung.io.dicom import list_series as list_series
-    from fastlung.io.dicom import read_series as read_series
     from fastlung.io.reader import open_scan as open_scan
     from fastlung.io.stored import StoredScan as StoredScan
     from fastlung.limits import Limits as Limits

@@ -111,8 +111,8 @@ def measured(work: Callable[[], list[str]], *, cpu_seconds: int, mib: int) -> di
 def attempt(files: dict[str, bytes]) -> list[str]:
     """Read, load and process: for each series "result" or the class of our error."""
     from fastlung.config import build_config  # noqa: PLC0415
+    from fastlung.dicom import index_series, load_series  # noqa: PLC0415
     from fastlung.errors import FastlungError  # noqa: PLC0415
-    from fastlung.io.dicom import index_series, load_series  # noqa: PLC0415
     from fastlung.pipeline import process_scan  # noqa: PLC0415
 
     ended = []

@@ -7,7 +7,7 @@ from awkward_series import FIXTURES
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from fastlung.io.dicom import index_series, load_series
+from fastlung.dicom import index_series, load_series
 from fastlung.volume.hounsfield import to_hu
 
 

@@ -20,8 +20,8 @@ from fastlung.cli.listing import SERIES_COLUMNS
 from fastlung.cli.parser import COMMANDS, parse
 from fastlung.config import PRESETS, Config, RunOptions
 from fastlung.demo.cohort import COHORT, write_cohort
+from fastlung.dicom.checks import CHOICES
 from fastlung.errors import StoreError
-from fastlung.geometry.policy import CHOICES
 
 # Real runs from start to end: minutes without the compiled kernels.
 pytestmark = pytest.mark.compiled

@@ -23,11 +23,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
+from fastlung.dicom.codecs import CODECS, decode_frame
+from fastlung.dicom.headers import read_headers
+from fastlung.dicom.pixels import read_words
+from fastlung.dicom.slice_header import SliceHeader
 from fastlung.errors import DecodeError, FormatError, ScanError, TruncatedError
-from fastlung.io.dicom.codecs import CODECS, decode_frame
-from fastlung.io.dicom.headers import read_headers
-from fastlung.io.dicom.pixels import read_words
-from fastlung.io.dicom.slice_header import SliceHeader
 
 
 def decode(frame, syntax, shape, *, bits=16, stored=16, signed=False):
@@ -83,7 +83,7 @@ def test_the_second_decoder_stands_in(monkeypatch):
     def refuse(*_args, **_options):
         raise ValueError("not today")
 
-    monkeypatch.setattr("fastlung.io.dicom.codecs.imagecodecs.jpeg8_decode", refuse, raising=False)
+    monkeypatch.setattr("fastlung.dicom.codecs.imagecodecs.jpeg8_decode", refuse, raising=False)
     words = random_words((16, 16))
     np.testing.assert_array_equal(
         decode(encode(words, JPEG_LOSSLESS), JPEG_LOSSLESS, words.shape), words
@@ -148,7 +148,7 @@ def test_a_bomb_is_refused_before_its_decoder_sees_it(syntax, monkeypatch):
     else:
         at = frame.find(b"\xff\xf7" if syntax == JPEG_LS else b"\xff\xc3") + 5
         frame[at : at + 4] = b"\xff" * 4
-    monkeypatch.setattr("fastlung.io.dicom.codecs._decode", None)  # calling it would be a TypeError
+    monkeypatch.setattr("fastlung.dicom.codecs._decode", None)  # calling it would be a TypeError
     with pytest.raises(DecodeError, match="65535 x 65535"):
         decode(bytes(frame), syntax, (16, 16))
 
@@ -186,7 +186,7 @@ def test_a_panic_of_the_rust_decoder_is_a_decode_error(monkeypatch):
     def panicking(_segment):
         raise type("PanicException", (BaseException,), {})("index out of bounds")
 
-    monkeypatch.setattr("fastlung.io.dicom.codecs.rle.decode_segment", panicking)
+    monkeypatch.setattr("fastlung.dicom.codecs.rle.decode_segment", panicking)
     with pytest.raises(DecodeError, match="damaged"):
         decode(encode(random_words((16, 16)), RLE), RLE, (16, 16))
 
@@ -195,7 +195,7 @@ def test_rle_lets_an_interrupt_through(monkeypatch):
     def interrupted(*_args):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("fastlung.io.dicom.codecs.rle.decode_segment", interrupted)
+    monkeypatch.setattr("fastlung.dicom.codecs.rle.decode_segment", interrupted)
     with pytest.raises(KeyboardInterrupt):
         decode(encode(random_words((16, 16)), RLE), RLE, (16, 16))
 

@@ -3,8 +3,8 @@
 import pytest
 from dicom_writer import ct_slice, random_words
 
+from fastlung.dicom.elements import Elements, read_elements
 from fastlung.errors import MetadataError
-from fastlung.io.dicom.elements import Elements, read_elements
 
 
 def elements(text):

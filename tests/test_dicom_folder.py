@@ -17,6 +17,8 @@ from dicom_writer import (
     random_words,
 )
 
+from fastlung.dicom import folder as folder_module
+from fastlung.dicom import index_series, list_series, load_series, read_series
 from fastlung.errors import (
     FormatError,
     GeometryError,
@@ -27,8 +29,6 @@ from fastlung.errors import (
     StoreError,
     TruncatedError,
 )
-from fastlung.io.dicom import folder as folder_module
-from fastlung.io.dicom import index_series, list_series, load_series, read_series
 from fastlung.limits import limited
 
 WORDS = random_words((5, 128, 160), seed=3)

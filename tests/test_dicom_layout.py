@@ -6,11 +6,10 @@ from fuzz_cases import damaged, originals
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
+from fastlung.dicom import layout as header_reader
+from fastlung.dicom.headers import Broken, pydicom_silenced, read_headers
+from fastlung.dicom.layout import MAX_LAYOUTS, HeaderReader
 from fastlung.errors import ScanError
-from fastlung.io.dicom import header_reader
-from fastlung.io.dicom.header_reader import MAX_LAYOUTS, HeaderReader
-from fastlung.io.dicom.headers import Broken, read_headers
-from fastlung.io.dicom.silence import pydicom_silenced
 
 WORDS = random_words((12, 6, 5))
 

@@ -13,8 +13,8 @@ from dicom_writer import (
     random_words,
 )
 
+from fastlung.dicom import index_series, load_series, read_series
 from fastlung.errors import FormatError, GeometryError, LimitError, MetadataError, TruncatedError
-from fastlung.io.dicom import index_series, load_series, read_series
 
 WORDS = random_words((5, 16, 20), seed=4)
 UPWARDS = [(-10.0, -20.0, 30.0 + 2.5 * z) for z in range(5)]

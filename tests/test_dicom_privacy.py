@@ -11,9 +11,9 @@ import warnings
 import pytest
 from dicom_writer import EXPLICIT, IMPLICIT, ct_series, random_words
 
+from fastlung.dicom import index_series, load_series, read_series
+from fastlung.dicom.headers import pydicom_silenced
 from fastlung.errors import FastlungError
-from fastlung.io.dicom import index_series, load_series, read_series
-from fastlung.io.dicom.silence import pydicom_silenced
 
 CANARY = "CANARY"
 WORDS = random_words((4, 8, 10))
@@ -101,7 +101,7 @@ def test_no_warning_of_pydicom_gets_out_even_where_warnings_are_errors(tmp_path)
         (tmp_path / name).write_bytes(blob[:-100] if name.endswith("-1.dcm") else blob)
     script = textwrap.dedent("""
         import logging, sys, warnings
-        from fastlung.io.dicom import list_series  # third parties may do as they like until here
+        from fastlung.dicom import list_series  # third parties may do as they like until here
         logging.basicConfig(level=1)
         before = (list(warnings.filters), list(logging.getLogger("pydicom").filters))
         index = list_series(sys.argv[1])

@@ -22,6 +22,7 @@ from dicom_writer import (
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fastlung.dicom import index_series, load_series
 from fastlung.errors import (
     DecodeError,
     FormatError,
@@ -33,7 +34,6 @@ from fastlung.errors import (
     UnsupportedError,
 )
 from fastlung.geometry import Policy
-from fastlung.io.dicom import index_series, load_series
 
 WORDS = random_words((6, 8, 10), seed=1)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from fastlung.cli import main
-from fastlung.io.dicom import codecs
+from fastlung.dicom import codecs
 from fastlung.run import doctor
 
 pytestmark = pytest.mark.compiled

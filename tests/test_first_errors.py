@@ -7,8 +7,8 @@ from tiny_series import write_group, write_source
 
 import fastlung
 from fastlung.cli import main
+from fastlung.dicom import codecs
 from fastlung.errors import SeveralSeriesError, UnsupportedError
-from fastlung.io.dicom import codecs
 
 pytestmark = pytest.mark.compiled
 

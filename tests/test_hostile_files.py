@@ -16,7 +16,7 @@ from fuzz import CPU_SECONDS, MIB, damaged_cases, endings
 from fuzz_cases import DAMAGES, damaged, originals
 
 from fastlung import errors
-from fastlung.io.dicom.codecs import CODECS, decode_frame
+from fastlung.dicom.codecs import CODECS, decode_frame
 
 pytestmark = pytest.mark.compiled
 

@@ -11,8 +11,8 @@ import pytest
 from tiny_series import CANARY, write_group, write_source
 
 import fastlung
+from fastlung.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
 from fastlung.errors import StoreError
-from fastlung.io.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
 from fastlung.io.records import read_records
 from fastlung.io.store import LocalStore
 from fastlung.report import manifest

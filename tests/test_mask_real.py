@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fastlung.config import build_config
-from fastlung.io.dicom import read_series
+from fastlung.dicom import read_series
 from fastlung.mask import lung_mask
 from fastlung.pipeline import process_scan
 

@@ -9,7 +9,7 @@ from tiny_series import chest
 
 import fastlung
 from fastlung.cli import main
-from fastlung.io.dicom import index_series
+from fastlung.dicom import index_series
 from fastlung.run.strict import idc_exclusions
 
 UID = "1.2.3.77"

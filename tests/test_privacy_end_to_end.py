@@ -24,8 +24,8 @@ from pydicom.sequence import Sequence as Items
 from tiny_series import chest
 
 from fastlung.cli import main
+from fastlung.dicom import read_series
 from fastlung.errors import FastlungError, StoreError
-from fastlung.io.dicom import read_series
 
 pytestmark = pytest.mark.compiled
 

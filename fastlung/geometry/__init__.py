@@ -6,8 +6,7 @@ are sorted by their position along the slice normal, never by a number somebody 
 irregular is named, measured, and dealt with as the `Policy` says, or refused with the reason.
 """
 
-from fastlung.geometry.checks import ORIENTATION_TOLERANCE
-from fastlung.geometry.policy import Policy
-from fastlung.geometry.stack import Stack, stack_slices
+from fastlung.dicom.checks import ORIENTATION_TOLERANCE, Policy
+from fastlung.dicom.geometry import Stack, stack_slices
 
 __all__ = ["ORIENTATION_TOLERANCE", "Policy", "Stack", "stack_slices"]

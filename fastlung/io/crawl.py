@@ -11,16 +11,16 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from fastlung.dicom.headers import HEAD_BYTES
+from fastlung.dicom.series import index_files
 from fastlung.errors import StoreError
-from fastlung.io.dicom.headers import HEAD_BYTES
-from fastlung.io.dicom.series import index_files
 from fastlung.io.source import SourceGroup
 from fastlung.text import printable, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from fastlung.io.dicom import SeriesIndex
+    from fastlung.dicom import SeriesIndex
     from fastlung.io.objects import ObjectInfo, Store
 
 __all__ = ["join_series"]

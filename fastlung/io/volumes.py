@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlung.dicom.series import SeriesHeaders, SeriesIndex
 from fastlung.errors import FormatError, MetadataError, ScanError
-from fastlung.io.dicom.series import SeriesHeaders, SeriesIndex
 from fastlung.io.metaimage import is_metaimage, read_metaimage_header
 from fastlung.io.nifti import is_nifti, read_nifti_header
 from fastlung.io.voxels import voxels_of

@@ -21,8 +21,8 @@ import imagecodecs
 from botocore.config import Config as ClientConfig
 
 from fastlung.config import Config, StoreOptions
+from fastlung.dicom.codecs import CODECS, is_installed
 from fastlung.errors import FastlungError
-from fastlung.io.dicom.codecs import CODECS, is_installed
 from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import hu
 from fastlung.run.disk import probe_disk

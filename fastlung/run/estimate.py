@@ -12,8 +12,8 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastlung.dicom.series import index_files
 from fastlung.errors import LimitError, StoreError
-from fastlung.io.dicom.series import index_files
 from fastlung.io.volumes import HEAD_BYTES, index_volume
 from fastlung.limits import check_listing
 from fastlung.run.need import ScanSize, output_voxels

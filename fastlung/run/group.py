@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlung.dicom import index_series, load_series
 from fastlung.errors import (
     CredentialsError,
     FastlungError,
@@ -28,7 +29,6 @@ from fastlung.errors import (
 )
 from fastlung.geometry import Policy
 from fastlung.io.archives import unpack
-from fastlung.io.dicom import index_series, load_series
 from fastlung.io.names import pseudonym, recorded_uid, scan_names
 from fastlung.io.volumes import index_volume, load_volume
 from fastlung.io.writer import PREVIEW_NAME, encode
@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from fastlung.io.dicom import SeriesHeaders, SeriesIndex
+    from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.io.source import SourceGroup
     from fastlung.run.commit import Job, Storer, Task
     from fastlung.run.dispatch import Handed

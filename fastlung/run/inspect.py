@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastlung.config import StoreOptions
+from fastlung.dicom.headers import NOT_DICOM
+from fastlung.dicom.series import index_files, index_series
 from fastlung.errors import NothingFoundError, ScanError, StoreError
 from fastlung.geometry import Policy
 from fastlung.io.archives import unpack
 from fastlung.io.crawl import join_series
-from fastlung.io.dicom.headers import NOT_DICOM
-from fastlung.io.dicom.series import index_files, index_series
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import scan_names
 from fastlung.io.volumes import HEAD_BYTES, index_volume
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     import os
     from collections.abc import Mapping
 
-    from fastlung.io.dicom import SeriesHeaders, SeriesIndex
+    from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
 

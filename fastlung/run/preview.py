@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import StoreOptions, build_config
+from fastlung.dicom import index_series, load_series
 from fastlung.errors import (
     ConfigError,
     FormatError,
@@ -23,7 +24,6 @@ from fastlung.errors import (
 )
 from fastlung.geometry import Policy
 from fastlung.io.archives import unpack
-from fastlung.io.dicom import index_series, load_series
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.reader import open_scan
 from fastlung.io.volumes import index_volume, load_volume
@@ -38,7 +38,7 @@ if TYPE_CHECKING:
     import os
 
     from fastlung.config import Config
-    from fastlung.io.dicom import SeriesIndex
+    from fastlung.dicom import SeriesIndex
     from fastlung.io.stored import StoredScan
     from fastlung.scan import Grid, RawScan
 

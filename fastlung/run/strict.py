@@ -14,7 +14,7 @@ import numpy as np
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastlung.io.dicom import SeriesHeaders
+    from fastlung.dicom import SeriesHeaders
 
 __all__ = ["idc_exclusions"]
 

@@ -16,7 +16,7 @@ from fastlung.geometry import ORIENTATION_TOLERANCE, Policy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fastlung.io.dicom.slice_header import SliceHeader
+    from fastlung.dicom.slice_header import SliceHeader
 
 __all__ = ["Divided", "Group", "divide", "group_slices"]
 

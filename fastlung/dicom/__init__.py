@@ -5,10 +5,10 @@ The only package that knows DICOM. Nothing but an allow-list of technical tags l
 form: no names, dates or descriptions, in results, errors, warnings or logs.
 """
 
-from fastlung.io.dicom.folder import list_series, read_series
-from fastlung.io.dicom.pixels import load_series
-from fastlung.io.dicom.series import SeriesHeaders, SeriesIndex, index_files, index_series
-from fastlung.io.dicom.slice_header import SliceHeader
+from fastlung.dicom.folder import list_series, read_series
+from fastlung.dicom.pixels import load_series
+from fastlung.dicom.series import SeriesHeaders, SeriesIndex, index_files, index_series
+from fastlung.dicom.slice_header import SliceHeader
 
 __all__ = [
     "SeriesHeaders",

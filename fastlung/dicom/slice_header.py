@@ -12,23 +12,16 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastlung.dicom.pixel_format import CODED_TEXT, UID, Coding, check_pixels, read_coding, safe_uid
+from fastlung.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
 from fastlung.errors import FormatError, MetadataError, ScanError
-from fastlung.io.dicom.coding import (
-    CODED_TEXT,
-    UID,
-    Coding,
-    check_pixels,
-    read_coding,
-    safe_uid,
-)
-from fastlung.io.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
 from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from collections.abc import Set as AbstractSet
 
-    from fastlung.io.dicom.elements import Elements, PixelElement
+    from fastlung.dicom.elements import Elements, PixelElement
 
 __all__ = ["CT_IMAGE", "TELLS", "SliceHeader", "make_slice_header", "next_slice", "sop_class_of"]
 

@@ -8,43 +8,47 @@ volume and must not vanish in silence. How slices form a series is `series`.
 
 from __future__ import annotations
 
+import logging
 import re
-from dataclasses import dataclass
+import threading
+import warnings
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastlung.dicom.elements import DEFLATED_LITTLE_ENDIAN, Elements, PixelElement, read_elements
+from fastlung.dicom.pixel_format import safe_uid
+from fastlung.dicom.slice_header import CT_IMAGE, SliceHeader, make_slice_header, sop_class_of
 from fastlung.errors import (
     FormatError,
+    MetadataError,
     ScanError,
     TruncatedError,
-)
-from fastlung.io.dicom.coding import safe_uid
-from fastlung.io.dicom.elements import (
-    DEFLATED_LITTLE_ENDIAN,
-    Elements,
-    PixelElement,
-    read_elements,
-)
-from fastlung.io.dicom.frames import split_frames
-from fastlung.io.dicom.slice_header import (
-    CT_IMAGE,
-    SliceHeader,
-    make_slice_header,
-    sop_class_of,
 )
 from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
-    from fastlung.io.dicom.elements import PixelElement
+__all__ = [
+    "HEAD_BYTES",
+    "NOT_DICOM",
+    "Broken",
+    "Skipped",
+    "pydicom_silenced",
+    "read_headers",
+    "slices_of",
+    "split_frames",
+    "walk",
+]
 
-__all__ = ["HEAD_BYTES", "NOT_DICOM", "Broken", "Skipped", "read_headers", "slices_of", "walk"]
 
 #: Where the header of a CT slice nearly always ends; less is read of a file where this suffices.
 HEAD_BYTES = 64 * 1024
 
 #: Enhanced CT and Legacy Converted Enhanced CT.
 MULTIFRAME_CT = {"1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2"}
+
 _OTHER_KINDS = {
     "1.2.840.10008.1.3.10": "a DICOMDIR",
     "1.2.840.10008.5.1.4.1.1.7": "a secondary capture",
@@ -54,11 +58,15 @@ _OTHER_KINDS = {
     "1.2.840.10008.5.1.4.1.1.481": "a radiotherapy object",
     "1.2.840.10008.5.1.4.1.1.11": "a presentation state",
 }
+
 _EMPTY, _FOREIGN, _NIFTI = "an empty file", "not DICOM", "NIfTI, not DICOM"
+
 #: Reasons to skip a file that say it is no DICOM at all.
 NOT_DICOM = {_EMPTY, _FOREIGN, _NIFTI}
+
 #: Names that only slices have: an empty file of such a name is one that was lost on its way.
 SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
+
 _MODALITY = re.compile(r"[A-Z0-9]{1,16}")
 
 
@@ -204,3 +212,109 @@ def _kind(sop_class: str, modality: str) -> str:
         if f"{sop_class}.".startswith(f"{root}."):
             return kind
     return f"modality {modality}" if _MODALITY.fullmatch(modality) else "of unknown modality"
+
+
+def split_frames(elements: Elements, pixels: PixelElement) -> list[Elements]:
+    """
+    Give the elements of each frame: its own before those of all frames before those of the file.
+
+    Parameters
+    ----------
+    elements : Elements
+        Values of an enhanced or legacy converted CT file.
+    pixels : PixelElement
+        Where the pixels of all its frames lie.
+
+    Raises
+    ------
+    LimitError
+        For too many frames, known before anything is made for any of them.
+    ScanError
+        Where the number of frames, their functional groups and the pixels do not agree.
+    """
+    numbers = elements.numbers("NumberOfFrames", 1)
+    if numbers is None or numbers[0] != int(numbers[0]) or numbers[0] < 1:
+        raise MetadataError("NumberOfFrames is absent or no count; a multi-frame file needs it")
+    count = int(numbers[0])
+    if count > limits_in_force().frames:
+        raise beyond("frames", f"NumberOfFrames is {count:,}")
+    if len(elements.frames) != count:
+        raise FormatError(
+            f"NumberOfFrames is {count:,}, and functional groups describe {len(elements.frames):,}"
+        )
+    common = {name: value for name, value in elements.values.items() if name != "NumberOfFrames"}
+    split = []
+    for own, part in zip(elements.frames, _frame_pixels(elements, pixels, count), strict=True):
+        values = {**common, **elements.shared, **own}
+        if "FrameType" in values:
+            values["ImageType"] = values["FrameType"]
+        split.append(replace(elements, values=values, pixels=part, shared={}, frames=()))
+    return split
+
+
+def _frame_pixels(elements: Elements, pixels: PixelElement, count: int) -> list[PixelElement]:
+    if pixels.length is None:
+        return [replace(pixels, frame=number, frames=count) for number in range(count)]
+    rows, columns = elements.unsigned("Rows"), elements.unsigned("Columns")
+    size = rows * columns * elements.unsigned("BitsAllocated") // 8
+    total = size * count
+    if min(pixels.length, pixels.available) < total:
+        raise TruncatedError(
+            f"{count:,} frames take {total:,} bytes; Pixel Data claims {pixels.length:,} and the "
+            f"file holds {pixels.available:,}"
+        )
+    if pixels.length > total + total % 2:
+        raise FormatError(
+            f"Pixel Data claims {pixels.length:,} bytes; {count:,} frames take only {total:,}"
+        )
+    return [
+        replace(pixels, offset=pixels.offset + number * size, length=size, available=size)
+        for number in range(count)
+    ]
+
+
+_changing = threading.Lock()
+
+_inside = 0
+
+_before = warnings.catch_warnings()
+
+
+@contextmanager
+def pydicom_silenced() -> Iterator[None]:
+    """
+    Keep pydicom's warnings and log records, which quote element values, from getting out.
+
+    Warnings are silenced for the whole process, and headers are read in several threads. So the
+    first thread that enters silences and the last one that leaves restores: with
+    `warnings.catch_warnings` in each, whoever left first let the warnings of the others out.
+    """
+    _enter()
+    try:
+        yield
+    finally:
+        _leave()
+
+
+def _enter() -> None:
+    global _inside, _before  # noqa: PLW0603 - the filters of a process are global, too
+    with _changing:
+        _inside += 1
+        if _inside == 1:
+            _before = warnings.catch_warnings()
+            _before.__enter__()
+            warnings.simplefilter("ignore")
+            logging.getLogger("pydicom").addFilter(_drop)
+
+
+def _leave() -> None:
+    global _inside  # noqa: PLW0603
+    with _changing:
+        _inside -= 1
+        if _inside == 0:
+            logging.getLogger("pydicom").removeFilter(_drop)
+            _before.__exit__(None, None, None)
+
+
+def _drop(_record: logging.LogRecord) -> bool:
+    return False

@@ -2,6 +2,20 @@
 
 from __future__ import annotations
 
+import io
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydicom.filereader import read_sequence
+
+from fastlung.limits import beyond, limits_in_force
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.dataset import Dataset
+
 __all__ = [
     "ACQUISITION_NUMBERS",
     "ACQUISITION_TEXTS",
@@ -10,7 +24,9 @@ __all__ = [
     "KEYWORDS",
     "MACROS",
     "SHARED_GROUPS",
+    "Groups",
 ]
+
 
 #: Technical tags that may leave this package, as numbers and as short coded texts.
 ACQUISITION_NUMBERS = {
@@ -21,6 +37,7 @@ ACQUISITION_NUMBERS = {
     "ExposureTime": 0x00181150,
     "XRayTubeCurrent": 0x00181151,
 }
+
 ACQUISITION_TEXTS = {
     "Modality": 0x00080060,
     "Manufacturer": 0x00080070,
@@ -29,6 +46,7 @@ ACQUISITION_TEXTS = {
     "PatientPosition": 0x00185100,
     "RescaleType": 0x00281054,
 }
+
 #: Tag to keyword of everything that is read at all.
 KEYWORDS = {
     tag: keyword
@@ -72,6 +90,7 @@ KEYWORDS = {
         "ModalityLUTSequence": 0x00283000,
     }.items()
 }
+
 #: What a frame of a multi-frame file may say for itself, in one of the sequences below.
 FRAME_KEYWORDS = {
     "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
@@ -80,7 +99,9 @@ FRAME_KEYWORDS = {
     "FrameAcquisitionNumber", "AcquisitionNumber", "InstanceNumber", "ContentTime",
     "ConvolutionKernel", "KVP", "ReconstructionDiameter",
 }  # fmt: skip
+
 SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
+
 #: Functional groups that hold them; the last two are those of legacy converted files.
 MACROS = {
     0x00189314: "CT Reconstruction",
@@ -94,3 +115,44 @@ MACROS = {
     0x00209170: "Unassigned Shared Converted Attributes",
     0x00209171: "Unassigned Per-Frame Converted Attributes",
 }
+
+#: Items that functional groups may hold for each frame allowed: itself and a dozen groups. Counted
+#: before an object is made for any of them.
+ITEMS_A_FRAME = 13
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Reader of functional groups, which are sequences of sequences."""
+
+    implicit: bool
+    little_endian: bool
+
+    def read(self, element: Any) -> tuple[dict[str, bytes], ...]:
+        """Listed values of each item."""
+        return tuple(self._flat(item) for item in self._items(element))
+
+    def _flat(self, item: Dataset) -> dict[str, bytes]:
+        values: dict[str, bytes] = {}
+        for tag in item.keys():  # noqa: SIM118 -- iterating a Dataset converts its values
+            element: Any = item.get_item(tag)
+            keyword = KEYWORDS.get(tag, "")
+            if tag in MACROS:
+                for inner in self._items(element)[:1]:
+                    values |= self._flat(inner)
+            elif keyword in FRAME_KEYWORDS and isinstance(element.value, bytes):
+                values[keyword] = element.value
+        return values
+
+    def _items(self, element: Any) -> Sequence[Dataset]:
+        value = element.value
+        if not isinstance(value, bytes):  # of undefined length: pydicom has read it, or empty
+            return value or ()
+        order = "<" if self.little_endian else ">"
+        count = value.count(struct.pack(f"{order}HH", 0xFFFE, 0xE000))
+        if count > ITEMS_A_FRAME * limits_in_force().frames:
+            raise beyond("frames", f"functional groups hold {count:,} items")
+        items: Sequence[Dataset] = read_sequence(
+            io.BytesIO(value), self.implicit, self.little_endian, len(value), "iso8859"
+        )
+        return items

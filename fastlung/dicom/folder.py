@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlung.dicom.pixels import load_from
+from fastlung.dicom.series import SeriesIndex, index_files
 from fastlung.errors import (
     FormatError,
     NothingFoundError,
@@ -25,8 +27,6 @@ from fastlung.errors import (
     StoreError,
 )
 from fastlung.geometry import Policy
-from fastlung.io.dicom.pixels import load_from
-from fastlung.io.dicom.series import SeriesIndex, index_files
 from fastlung.limits import check_listing
 
 if TYPE_CHECKING:

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.geometry.checks import Findings, distinct, mean_axes, named, shifts, steps_of
-from fastlung.geometry.policy import Policy
+from fastlung.dicom.checks import Findings, Policy, distinct, mean_axes, named, shifts, steps_of
 from fastlung.scan import Grid, Verdict
 
 if TYPE_CHECKING:
@@ -17,8 +16,8 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
+    from fastlung.dicom.checks import Marks, Places, Steps
     from fastlung.errors import GeometryError
-    from fastlung.geometry.checks import Marks, Places, Steps
 
     Floats = npt.NDArray[np.float64]
     Tells = Mapping[str, Sequence[Hashable]]

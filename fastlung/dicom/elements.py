@@ -18,9 +18,8 @@ from typing import Any
 
 from pydicom.filereader import data_element_generator
 
+from fastlung.dicom.tags import FRAME_GROUPS, KEYWORDS, SHARED_GROUPS, Groups
 from fastlung.errors import FormatError, MetadataError, ScanError, TruncatedError
-from fastlung.io.dicom.groups import Groups
-from fastlung.io.dicom.tags import FRAME_GROUPS, KEYWORDS, SHARED_GROUPS
 from fastlung.limits import beyond, limits_in_force
 
 __all__ = [

@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
+from fastlung.dicom.codecs import CODECS, decode_frame
+from fastlung.dicom.elements import EXPLICIT_BIG_ENDIAN, inflate
 from fastlung.errors import FormatError, ScanError, TruncatedError
-from fastlung.io.dicom.codecs import CODECS, decode_frame
-from fastlung.io.dicom.elements import EXPLICIT_BIG_ENDIAN, inflate
 from fastlung.scan import RawScan, SliceScale
 
 if TYPE_CHECKING:
@@ -25,10 +25,10 @@ if TYPE_CHECKING:
 
     import numpy.typing as npt
 
-    from fastlung.io.dicom.coding import Coding
-    from fastlung.io.dicom.elements import PixelElement
-    from fastlung.io.dicom.series import SeriesHeaders
-    from fastlung.io.dicom.slice_header import SliceHeader
+    from fastlung.dicom.elements import PixelElement
+    from fastlung.dicom.pixel_format import Coding
+    from fastlung.dicom.series import SeriesHeaders
+    from fastlung.dicom.slice_header import SliceHeader
 
 __all__ = ["Files", "Frames", "load_from", "load_series", "pixel_bytes", "read_words"]
 

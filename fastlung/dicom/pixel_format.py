@@ -11,20 +11,20 @@ import hashlib
 import re
 from dataclasses import dataclass
 
-from fastlung.errors import (
-    FormatError,
-    MetadataError,
-    TruncatedError,
-    UnsupportedError,
-)
-from fastlung.io.dicom.codecs import CODECS
-from fastlung.io.dicom.elements import (
+from fastlung.dicom.codecs import CODECS
+from fastlung.dicom.elements import (
     DEFLATED_LITTLE_ENDIAN,
     EXPLICIT_BIG_ENDIAN,
     EXPLICIT_LITTLE_ENDIAN,
     IMPLICIT_LITTLE_ENDIAN,
     Elements,
     PixelElement,
+)
+from fastlung.errors import (
+    FormatError,
+    MetadataError,
+    TruncatedError,
+    UnsupportedError,
 )
 from fastlung.limits import beyond, limits_in_force
 

@@ -9,12 +9,12 @@ makes steps of 0.666 and 0.667 mm, does not count.
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
-from fastlung.errors import GeometryError
+from fastlung.errors import ConfigError, GeometryError
 from fastlung.scan import Verdict
 
 if TYPE_CHECKING:
@@ -24,21 +24,40 @@ if TYPE_CHECKING:
 
     Floats = npt.NDArray[np.float64]
     Marks = Callable[[int], Iterable[Hashable]]
+    from fastlung.config import Config
 
-__all__ = ["Findings", "Places", "Steps", "distinct", "mean_axes", "named", "shifts", "steps_of"]
+__all__ = [
+    "CHOICES",
+    "Findings",
+    "Places",
+    "Policy",
+    "Steps",
+    "distinct",
+    "mean_axes",
+    "named",
+    "shifts",
+    "steps_of",
+]
+
 
 #: Largest distance of a slice from the straight line through all, relative to the step and in
 #: millimetres; both must hold for a regular series.
 POSITION_TOLERANCE = 0.01
+
 POSITION_TOLERANCE_MM = 0.05
+
 #: Slices closer than this along the normal lie at one position, in millimetres; and a displacement
 #: in the plane below it is none.
 SAME_POSITION_MM = 0.01
+
 #: Direction cosines that differ by more are worth a word; by more than the second, another stack.
 ORIENTATION_NOTICE = 1e-4
+
 ORIENTATION_TOLERANCE = 1e-3
+
 #: Largest angle between the normal and the way from slice to slice, in degrees.
 TILT_TOLERANCE_DEG = 0.1
+
 #: How many places an action names before it says "and n more".
 NAMED_PLACES = 5
 
@@ -257,3 +276,66 @@ def named(places: list[str]) -> str:
     """List places, the first few by name."""
     more = len(places) - NAMED_PLACES
     return "; ".join(places[:NAMED_PLACES]) + (f"; and {more} more" if more > 0 else "")
+
+
+#: What each policy may be; the first is the default.
+CHOICES = {
+    "on_gap": ("interpolate", "nearest", "split", "fail"),
+    "on_duplicate": ("drop-identical", "first", "split", "fail"),
+    "on_tilt": ("shear", "keep", "fail"),
+    "on_variable_spacing": ("true-positions", "fail"),
+    "on_mixed_orientation": ("largest", "split", "fail"),
+}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Policy:
+    """
+    What is done about irregular series. The defaults rescue what can be rescued without guessing.
+
+    Attributes
+    ----------
+    on_gap : str
+        Slices missing from an even row. ``interpolate`` across at true positions; ``nearest``: the
+        nearest slice up to the middle of the gap, nothing interpolated across it; ``split`` into
+        series without gaps; ``fail``.
+    on_duplicate : str
+        Several slices at one position. ``drop-identical``: repeats are left out, different
+        acquisitions become series of their own, anything else is refused; ``first``: the lowest
+        instance number is kept; ``split``: as ``drop-identical``, and what no acquisition tells
+        apart is dealt out by instance number; ``fail``: any repeat is refused.
+    on_tilt : str
+        Slices displaced in their plane, by a tilted gantry or a moved centre. ``shear``: each slice
+        counts where it lies; ``keep``: stacked as if straight above one another; ``fail``.
+    on_variable_spacing : str
+        Steps of several sizes. ``true-positions``: interpolated where they lie; ``fail``.
+    on_mixed_orientation : str
+        Slices of several orientations in one series. ``largest``: the most slices are kept, if it
+        is clear which; ``split``: each orientation is a series; ``fail``.
+    min_slices : int
+        Fewest slices that make a volume. A single slice takes its thickness for its step.
+    force : bool
+        Take files without the DICOM preamble or file meta, too.
+    """
+
+    on_gap: str = "interpolate"
+    on_duplicate: str = "drop-identical"
+    on_tilt: str = "shear"
+    on_variable_spacing: str = "true-positions"
+    on_mixed_orientation: str = "largest"
+    min_slices: int = 3
+    force: bool = False
+
+    def __post_init__(self) -> None:
+        for name, known in CHOICES.items():
+            if getattr(self, name) not in known:
+                raise ConfigError(
+                    f"{name} is {getattr(self, name)!r}; expected one of {', '.join(known)}"
+                )
+        if self.min_slices < 1:
+            raise ConfigError(f"min_slices is {self.min_slices}; expected at least 1")
+
+    @classmethod
+    def of(cls, config: Config) -> Policy:
+        """Take the policy out of a configuration."""
+        return cls(**{one.name: getattr(config, one.name) for one in fields(cls)})
