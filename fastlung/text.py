@@ -6,7 +6,7 @@ import hashlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from fastlung.io.objects import ObjectInfo
+    from fastlung.storage.base import ObjectInfo
 
     Members = tuple[ObjectInfo, ...]
 

@@ -4,7 +4,7 @@ import threading
 
 import pytest
 
-from fastlung.io.ahead import map_ahead
+from fastlung.storage.prefetch import map_ahead
 
 
 def test_results_are_in_order_and_as_many_are_under_way_as_asked_for():

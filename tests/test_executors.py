@@ -16,13 +16,13 @@ from fastlung.config import build_config
 from fastlung.errors import StoreError
 from fastlung.io.records import load_record, record_key
 from fastlung.io.source import discover
-from fastlung.io.store import LocalStore
 from fastlung.kernels import warm_up
 from fastlung.run import warming as warming_module
 from fastlung.run.commit import Job, Task
 from fastlung.run.drive import Driver
 from fastlung.run.setting import Setting
 from fastlung.run.warming import ready_kernels
+from fastlung.storage.open import LocalStore
 
 pytestmark = pytest.mark.compiled
 

@@ -23,12 +23,13 @@ from tiny_series import payloads, write_group
 import fastlung
 from fastlung.config import StoreOptions
 from fastlung.errors import AccessError, CredentialsError, StoreError
-from fastlung.io import s3_access, s3_patience
-from fastlung.io.prefetch import Fetcher
-from fastlung.io.s3_access import limiter_of
-from fastlung.io.store import open_store
 from fastlung.run.events import ScanEnded, SinkUnguarded
 from fastlung.run.verify import verify
+from fastlung.storage.open import open_store
+from fastlung.storage.prefetch import Fetcher
+from fastlung.storage.s3 import access as s3_access
+from fastlung.storage.s3 import retry as s3_patience
+from fastlung.storage.s3.access import limiter_of
 
 pytestmark = pytest.mark.compiled
 
@@ -239,7 +240,7 @@ def test_a_slice_that_changes_between_listing_and_reading_costs_its_scan(cloud, 
 
 
 def test_a_page_of_the_listing_that_fails_loses_no_key(cloud, calm, monkeypatch):
-    monkeypatch.setattr("fastlung.io.store_s3.KEYS_A_PAGE", 5)
+    monkeypatch.setattr("fastlung.storage.s3.store.KEYS_A_PAGE", 5)
     cloud.proxy.plan = lambda asked: (
         refuse(500, "InternalError") if "list-type" in asked.query and not asked.number else None
     )
@@ -307,8 +308,8 @@ def test_a_server_that_is_away_for_a_while_costs_no_scan(cloud, calm):
 
 
 def test_an_upload_that_fails_half_way_through_its_parts_leaves_nothing(cloud, monkeypatch):
-    monkeypatch.setattr("fastlung.io.parts.SINGLE_PUT_BYTES", 2**20)
-    monkeypatch.setattr("fastlung.io.parts.PART_BYTES", 5 * 2**20)
+    monkeypatch.setattr("fastlung.storage.s3.read.SINGLE_PUT_BYTES", 2**20)
+    monkeypatch.setattr("fastlung.storage.s3.read.PART_BYTES", 5 * 2**20)
     store = open_store(f"s3://{cloud.bucket}/out", cloud.options)
     data = random.Random(1).randbytes(12 * 2**20)
     cloud.proxy.plan = lambda asked: (

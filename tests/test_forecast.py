@@ -6,7 +6,7 @@ import pytest
 from tiny_series import write_source
 
 from fastlung.cli import main
-from fastlung.io.store_local import LocalStore
+from fastlung.storage.local import LocalStore
 
 pytestmark = pytest.mark.compiled
 

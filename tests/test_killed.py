@@ -21,9 +21,9 @@ from tiny_series import payloads, write_source
 
 import fastlung
 from fastlung.errors import ConfigError
-from fastlung.io.store import LocalStore
 from fastlung.run.manifest import write_manifest
 from fastlung.run.verify import verify
+from fastlung.storage.open import LocalStore
 
 pytestmark = pytest.mark.compiled
 

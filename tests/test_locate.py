@@ -9,7 +9,7 @@ from fastlung.errors import ConfigError, NothingFoundError, ObjectNotFoundError,
 from fastlung.io.crawl import join_series
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.source import discover
-from fastlung.io.store import LocalStore
+from fastlung.storage.open import LocalStore
 
 OPTIONS = StoreOptions()
 

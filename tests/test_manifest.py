@@ -14,10 +14,10 @@ import fastlung
 from fastlung.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
 from fastlung.errors import StoreError
 from fastlung.io.records import read_records
-from fastlung.io.store import LocalStore
 from fastlung.report import manifest
 from fastlung.run.manifest import write_manifest
 from fastlung.scan import Grid, Outcome, Verdict
+from fastlung.storage.open import LocalStore
 
 GROUP = {
     "source": "patient-01/ct", "skipped_files": 2, "config_digest": "0" * 16, "fastlung": "0.1.0",

@@ -9,8 +9,8 @@ from store_tests import keys
 
 from fastlung.config import StoreOptions
 from fastlung.errors import ObjectNotFoundError, StoreError
-from fastlung.io.prefetch import Fetcher
-from fastlung.io.store import open_store
+from fastlung.storage.open import open_store
+from fastlung.storage.prefetch import Fetcher
 
 
 @pytest.fixture(autouse=True)

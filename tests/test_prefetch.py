@@ -8,9 +8,9 @@ from collections import Counter
 import pytest
 
 from fastlung.errors import StoreError
-from fastlung.io.objects import ObjectInfo
-from fastlung.io.prefetch import Fetcher
-from fastlung.io.store import LocalStore
+from fastlung.storage.base import ObjectInfo
+from fastlung.storage.open import LocalStore
+from fastlung.storage.prefetch import Fetcher
 
 PATIENCE = 30
 
@@ -161,7 +161,7 @@ def test_a_local_folder_comes_whole(tmp_path):
 def test_shared_heaps_leave_a_worker_its_address_space():
     code = """
 import sys, threading, psutil
-from fastlung.io.prefetch import share_arenas
+from fastlung.storage.prefetch import share_arenas
 if sys.argv[1] == "share" and not share_arenas():
     raise SystemExit(3)
 gate = threading.Barrier(17)

@@ -18,8 +18,8 @@ from fastlung.io.records import (
     to_json,
 )
 from fastlung.io.source import SourceGroup
-from fastlung.io.store import LocalStore, ObjectInfo
 from fastlung.scan import Flag, Grid, Outcome, Verdict
+from fastlung.storage.open import LocalStore, ObjectInfo
 
 GROUP = SourceGroup(
     id="0123456789abcdef",

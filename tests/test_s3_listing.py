@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlung.errors import StoreError
-from fastlung.io.objects import ObjectInfo
-from fastlung.io.s3_listing import (
+from fastlung.storage.base import ObjectInfo
+from fastlung.storage.s3.listing import (
     FOLDERS_A_RANGE,
     PAGES_AHEAD,
     SIDE_BY_SIDE,

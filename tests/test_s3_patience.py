@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlung.errors import AccessError, StoreError
-from fastlung.io import s3_patience
-from fastlung.io.s3_answers import Request, TornError
-from fastlung.io.s3_patience import Limiter, Patience, retried
+from fastlung.storage.s3 import retry as s3_patience
+from fastlung.storage.s3.retry import Limiter, Patience, Request, TornError, retried
 
 REQUEST = Request(action="read", where="object 1.dcm in s3://bucket", endpoint="http://here")
 

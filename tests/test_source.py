@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from fastlung.io.source import discover
-from fastlung.io.store import LocalStore
+from fastlung.storage.open import LocalStore
 from fastlung.text import printable
 
 

@@ -16,12 +16,11 @@ from fastlung.errors import (
     ObjectNotFoundError,
     StoreError,
 )
-from fastlung.io import s3_patience
-from fastlung.io.objects import ObjectInfo
-from fastlung.io.parts import part_bytes, parts_of, turns_of
-from fastlung.io.s3_listing import by_folder
-from fastlung.io.s3_read import PLAIN_KEY
-from fastlung.io.store import open_store
+from fastlung.storage.base import ObjectInfo
+from fastlung.storage.open import open_store
+from fastlung.storage.s3 import retry as s3_patience
+from fastlung.storage.s3.listing import by_folder
+from fastlung.storage.s3.read import PLAIN_KEY, part_bytes, parts_of, turns_of
 
 
 @pytest.fixture(autouse=True)
@@ -65,12 +64,12 @@ class TestS3Store(StoreTests):
     def test_listings_of_many_pages_are_complete(self, store, monkeypatch):
         for number in range(25):
             store.put(f"a/{number:02d}", [b""])
-        monkeypatch.setattr("fastlung.io.store_s3.KEYS_A_PAGE", 10)
+        monkeypatch.setattr("fastlung.storage.s3.store.KEYS_A_PAGE", 10)
         assert keys(store) == [f"a/{number:02d}" for number in range(25)]
 
     def test_large_objects_go_up_in_parts_and_come_back_whole(self, store, monkeypatch):
-        monkeypatch.setattr("fastlung.io.parts.SINGLE_PUT_BYTES", 1000)
-        monkeypatch.setattr("fastlung.io.parts.PART_BYTES", 5 * 2**20)
+        monkeypatch.setattr("fastlung.storage.s3.read.SINGLE_PUT_BYTES", 1000)
+        monkeypatch.setattr("fastlung.storage.s3.read.PART_BYTES", 5 * 2**20)
         data = bytes(range(251)) * 60_000
         store.put("large", [data])
         (listed,) = store.list()

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Literal
 from fastlung.errors import ConfigError
 from fastlung.instances.documents import parse_document, read_document
 from fastlung.instances.file import FORMAT, VERSION, CatalogueFile
-from fastlung.io.user_folders import cache_folder
+from fastlung.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from fastlung.dicom import SeriesIndex
-    from fastlung.io.objects import ObjectInfo, Store
+    from fastlung.storage.base import ObjectInfo, Store
 
 __all__ = ["join_series"]
 

@@ -23,14 +23,14 @@ from fastlung.io.source import (
     discover,
     group_objects,
 )
-from fastlung.io.store import Store, open_store
+from fastlung.storage.open import Store, open_store
 from fastlung.text import printable, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
     from fastlung.config import StoreOptions
-    from fastlung.io.objects import ObjectInfo
+    from fastlung.storage.base import ObjectInfo
 
 __all__ = ["Place", "Source", "open_source", "store_of"]
 

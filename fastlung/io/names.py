@@ -23,8 +23,8 @@ from fastlung.text import stable_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
+    from fastlung.storage.base import Store
 
 __all__ = [
     "claim_key",

@@ -16,9 +16,9 @@ from fastlung.config import PRESETS, StoreOptions
 from fastlung.errors import ConfigError, FormatError, ObjectNotFoundError
 from fastlung.io.formats import FORMATS
 from fastlung.io.records import grid_from_json
-from fastlung.io.store import open_store
 from fastlung.io.stored import StoredScan
 from fastlung.io.writer import METADATA_NAME, PREVIEW_NAME, array_names
+from fastlung.storage.open import open_store
 from fastlung.volume.hounsfield import recentred, windowed
 
 if TYPE_CHECKING:

@@ -17,14 +17,14 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import numpy as np
 
 from fastlung.errors import StoreError
-from fastlung.io.ahead import map_ahead
 from fastlung.scan import Flag, Grid, Outcome, Verdict
+from fastlung.storage.prefetch import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
+    from fastlung.storage.base import Store
 
 __all__ = [
     "RECORDS",

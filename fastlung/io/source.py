@@ -18,7 +18,7 @@ from fastlung.text import printable, stable_id
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from fastlung.io.objects import ObjectInfo, Store
+    from fastlung.storage.base import ObjectInfo, Store
 
     Members = tuple[ObjectInfo, ...]
 

@@ -23,7 +23,6 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastlung.config import Config, StoreOptions
 from fastlung.errors import ConfigError, ResourceError
-from fastlung.io.store import open_store
 from fastlung.profiling.child import ChildJob, ask
 from fastlung.profiling.hardware import cores_of, cpu_order, look_at_hardware, package_versions
 from fastlung.profiling.profile import (
@@ -44,6 +43,7 @@ from fastlung.profiling.sample import (
 )
 from fastlung.run.machine import probe
 from fastlung.run.warming import ready_kernels
+from fastlung.storage.open import open_store
 from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:

@@ -11,9 +11,9 @@ from collections import Counter
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastlung.io.parts import parts_of, turns_of
 from fastlung.run.model import ScanCost, mean_cost
 from fastlung.run.need import VOXEL_BYTES, computing_bytes, output_bytes
+from fastlung.storage.s3.read import parts_of, turns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

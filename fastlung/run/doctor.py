@@ -23,12 +23,12 @@ from botocore.config import Config as ClientConfig
 from fastlung.config import Config, StoreOptions
 from fastlung.dicom.codecs import CODECS, is_installed
 from fastlung.errors import FastlungError
-from fastlung.io.store import LocalStore, open_store
 from fastlung.kernels import hu
 from fastlung.run.disk import probe_disk
 from fastlung.run.machine import probe
 from fastlung.run.need import ScanSize, output_voxels, scan_bytes
 from fastlung.run.resume import RECORDED_PACKAGES
+from fastlung.storage.open import LocalStore, open_store
 from fastlung.text import byte_size
 
 if TYPE_CHECKING:

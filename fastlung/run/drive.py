@@ -11,7 +11,6 @@ import time
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from fastlung.io.store import open_store
 from fastlung.run.dispatch import Dispatcher
 from fastlung.run.finder import Finder
 from fastlung.run.idle import IdleClock
@@ -21,6 +20,7 @@ from fastlung.run.machine import available_memory
 from fastlung.run.messages import Began, Broke, Ended, GaveBack
 from fastlung.run.setting import Progress
 from fastlung.run.staff import Staff
+from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

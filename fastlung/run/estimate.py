@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlung.config import Config
-    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
+    from fastlung.storage.base import Store
 
 __all__ = ["Estimator", "estimate_sizes"]
 

@@ -13,7 +13,6 @@ from fastlung.errors import ConfigError
 from fastlung.instances.catalogue import find_instance, load_catalogue
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import load_names_key
-from fastlung.io.store import open_store
 from fastlung.limits import limited
 from fastlung.run.calibration import ASSUMED, Routes, route_of
 from fastlung.run.estimate import estimate_sizes
@@ -21,6 +20,7 @@ from fastlung.run.machine import probe
 from fastlung.run.plan import plan_run
 from fastlung.run.remember import recall
 from fastlung.run.resume import SinkContents, check_sink, source_groups
+from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -21,9 +21,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
-from fastlung.io.prefetch import share_arenas
 from fastlung.run.messages import Drop, Finish, Take, Tune
 from fastlung.run.worker import Workbench
+from fastlung.storage.prefetch import share_arenas
 
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection

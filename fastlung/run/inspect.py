@@ -26,8 +26,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastlung.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
+    from fastlung.storage.base import Store
 
 __all__ = ["SeriesSummary", "inspect"]
 

@@ -17,11 +17,11 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.errors import ResourceError
-    from fastlung.io.objects import Store
     from fastlung.run.commit import Job, Task
     from fastlung.run.dispatch import Handed
     from fastlung.run.parcel import Parcel
     from fastlung.scan import Outcome
+    from fastlung.storage.base import Store
 
 __all__ = ["Aftermath", "after_loss", "record_failure"]
 

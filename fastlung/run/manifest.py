@@ -16,7 +16,7 @@ from fastlung.report.manifest import manifest_csv, manifest_parquet, manifest_ro
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastlung.io.objects import Store
+    from fastlung.storage.base import Store
 
 __all__ = ["MANIFEST_CSV", "MANIFEST_PARQUET", "manifest_afterwards", "write_manifest"]
 

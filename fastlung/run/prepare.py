@@ -7,7 +7,6 @@ from typing import TYPE_CHECKING
 
 from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import load_names_key
-from fastlung.io.store import open_store
 from fastlung.run.calibration import ASSUMED, Routes, route_of
 from fastlung.run.estimate import Estimator
 from fastlung.run.forecast import with_known_network
@@ -18,15 +17,16 @@ from fastlung.run.remember import recall
 from fastlung.run.resume import SinkContents, check_sink, source_groups
 from fastlung.run.search import Search
 from fastlung.run.tune import Tuner
+from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from fastlung.config import Config, RunOptions
     from fastlung.io.locate import Source
-    from fastlung.io.objects import Store
     from fastlung.io.source import SourceGroup
     from fastlung.run.calibration import Calibration
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
+    from fastlung.storage.base import Store
 
 __all__ = ["Places", "Prepared", "look_at_places", "prepare"]
 

@@ -15,8 +15,8 @@ from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastlung.io.user_folders import cache_folder
 from fastlung.run.calibration import Calibration
+from fastlung.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -21,24 +21,24 @@ from fastlung.errors import (
     SinkConflictError,
     StoreError,
 )
-from fastlung.io.ahead import map_ahead
 from fastlung.io.crawl import join_series
 from fastlung.io.locate import store_of
 from fastlung.io.names import claim_key, pseudonym
 from fastlung.io.records import RECORDS, is_done, read_record, record_key, to_json
 from fastlung.run.commit import Task
+from fastlung.storage.prefetch import map_ahead
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fastlung.config import Config, RunOptions, StoreOptions
     from fastlung.io.locate import Source
-    from fastlung.io.objects import Store
     from fastlung.io.records import Record
     from fastlung.io.source import SourceGroup
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
     from fastlung.scan import Outcome
+    from fastlung.storage.base import Store
 
 __all__ = [
     "RunFile",

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import StoreOptions
 from fastlung.io.records import read_records
-from fastlung.io.store import open_store
 from fastlung.run.resume import read_run_file
+from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

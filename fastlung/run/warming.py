@@ -7,8 +7,8 @@ import os
 from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
-from fastlung.io.user_folders import cache_folder
 from fastlung.kernels import warm_up
+from fastlung.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
-from fastlung.io.objects import ObjectInfo, key_parts
+from fastlung.storage.base import ObjectInfo, key_parts
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
     from typing_extensions import Buffer
 
-    from fastlung.io.objects import Store
+    from fastlung.storage.base import Store
 
 __all__ = ["LocalStore"]
 

@@ -23,16 +23,20 @@ from obstore.auth.boto3 import Boto3CredentialProvider
 from obstore.store import S3Store as ByteMover
 
 from fastlung.errors import AccessError, ConfigError, StoreError
-from fastlung.io.s3_answers import (
+from fastlung.storage.s3.listing import parse_page
+from fastlung.storage.s3.retry import (
+    AT_START,
     EXPIRED,
+    IN_A_RUN,
     NO_CREDENTIALS,
+    Limiter,
+    Patience,
     Request,
     explain,
     may_pass,
     refusal_of,
+    retried,
 )
-from fastlung.io.s3_listing import parse_page
-from fastlung.io.s3_patience import AT_START, IN_A_RUN, Limiter, Patience, retried
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError
-from fastlung.io.objects import ObjectInfo, Store
-from fastlung.io.store_local import LocalStore
+from fastlung.storage.base import ObjectInfo, Store
+from fastlung.storage.local import LocalStore
 
 if TYPE_CHECKING:
-    from fastlung.io.store_s3 import S3Store
+    from fastlung.storage.s3.store import S3Store
 
 __all__ = ["LocalStore", "ObjectInfo", "Store", "open_store"]
 
@@ -37,7 +37,7 @@ def open_store(url: str, options: StoreOptions = DEFAULT_OPTIONS) -> LocalStore 
     scheme, separator, rest = url.partition("://")
     if separator and scheme == "s3":
         # Imported here: boto3 and obstore cost 0.2 s that local folders need not wait for.
-        from fastlung.io.store_s3 import S3Store  # noqa: PLC0415
+        from fastlung.storage.s3.store import S3Store  # noqa: PLC0415
 
         return S3Store(rest, options)
     if separator and scheme == "file":

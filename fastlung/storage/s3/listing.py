@@ -19,7 +19,7 @@ from urllib.parse import unquote_plus
 from xml.etree import ElementTree as ET
 
 from fastlung.errors import StoreError
-from fastlung.io.objects import ObjectInfo
+from fastlung.storage.base import ObjectInfo
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -10,13 +10,11 @@ import obstore
 from obstore.exceptions import AlreadyExistsError
 
 from fastlung.errors import AccessError, ConfigError, ObjectNotFoundError, StoreError
-from fastlung.io.objects import ObjectInfo, key_parts
-from fastlung.io.parts import PARTS_AT_ONCE, part_bytes, parts_of
-from fastlung.io.s3_access import ask, endpoint_of, limiter_of
-from fastlung.io.s3_answers import TornError, refusal_of
-from fastlung.io.s3_listing import Page, listed
-from fastlung.io.s3_patience import AT_START, IN_A_RUN
-from fastlung.io.s3_read import Wanted, read_object
+from fastlung.storage.base import ObjectInfo, key_parts
+from fastlung.storage.s3.access import ask, endpoint_of, limiter_of
+from fastlung.storage.s3.listing import Page, listed
+from fastlung.storage.s3.read import PARTS_AT_ONCE, Wanted, part_bytes, parts_of, read_object
+from fastlung.storage.s3.retry import AT_START, IN_A_RUN, TornError, refusal_of
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -24,9 +22,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastlung.config import StoreOptions
-    from fastlung.io.objects import Store
-    from fastlung.io.s3_access import Bucket
-    from fastlung.io.s3_patience import Patience
+    from fastlung.storage.base import Store
+    from fastlung.storage.s3.access import Bucket
+    from fastlung.storage.s3.retry import Patience
 
 __all__ = ["S3Store"]
 
