@@ -16,8 +16,8 @@ from fastlung.errors import (
     LimitError,
     UnsupportedError,
 )
-from fastlung.io import archives
-from fastlung.io.archives import unpack
+from fastlung.source import archives
+from fastlung.source.archives import unpack
 
 
 def zipped(files, method=zipfile.ZIP_DEFLATED):

@@ -4,8 +4,8 @@ import pytest
 from tiny_series import write_group
 
 from fastlung.config import build_config
-from fastlung.io.locate import open_source
 from fastlung.run.estimate import Estimator, estimate_sizes
+from fastlung.source.open import open_source
 
 pytestmark = pytest.mark.compiled
 CONFIG = build_config(spacing_mm=2.0)

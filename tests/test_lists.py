@@ -3,7 +3,7 @@
 import pytest
 
 from fastlung.errors import ConfigError, NothingFoundError
-from fastlung.io.lists import read_list
+from fastlung.source.open import read_list
 
 
 @pytest.mark.parametrize(

@@ -6,9 +6,8 @@ from tiny_series import write_group
 
 from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, NothingFoundError, ObjectNotFoundError, StoreError
-from fastlung.io.crawl import join_series
-from fastlung.io.locate import open_source, store_of
-from fastlung.io.source import discover
+from fastlung.source.groups import discover, join_series
+from fastlung.source.open import open_source, store_of
 from fastlung.storage.open import LocalStore
 
 OPTIONS = StoreOptions()

@@ -17,8 +17,8 @@ from fastlung.io.records import (
     record_key,
     to_json,
 )
-from fastlung.io.source import SourceGroup
 from fastlung.scan import Flag, Grid, Outcome, Verdict
+from fastlung.source.groups import SourceGroup
 from fastlung.storage.open import LocalStore, ObjectInfo
 
 GROUP = SourceGroup(

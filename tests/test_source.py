@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from fastlung.io.source import discover
+from fastlung.source.groups import discover
 from fastlung.storage.open import LocalStore
 from fastlung.text import printable
 

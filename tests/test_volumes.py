@@ -10,7 +10,7 @@ import SimpleITK as sitk  # noqa: N813 - its own name
 
 from fastlung import build_config, process_scan, to_hu
 from fastlung.errors import FastlungError, ScanError
-from fastlung.io.volumes import HEAD_BYTES, index_volume, load_volume
+from fastlung.source.volumes import HEAD_BYTES, index_volume, load_volume
 
 RNG = np.random.default_rng(7)
 ENDINGS = ("a.mhd", "a.mha", "a.nii", "a.nii.gz")

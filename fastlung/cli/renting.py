@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from fastlung.cli.commands import asked_for, say
 from fastlung.errors import ConfigError
 from fastlung.instances.catalogue import read_catalogue
-from fastlung.io.locate import open_source, store_of
 from fastlung.limits import limited
 from fastlung.profiling.cost import offers
 from fastlung.profiling.profile import read_profile
@@ -18,6 +17,7 @@ from fastlung.profiling.series_table import TABLE_SUFFIX, read_series_table
 from fastlung.report.tables import text_table
 from fastlung.run.calibration import Routes, route_of
 from fastlung.run.estimate import estimate_sizes
+from fastlung.source.open import open_source, store_of
 from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:

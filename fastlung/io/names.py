@@ -23,7 +23,7 @@ from fastlung.text import stable_id
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastlung.io.source import SourceGroup
+    from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
 __all__ = [

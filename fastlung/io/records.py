@@ -23,7 +23,7 @@ from fastlung.storage.prefetch import map_ahead
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from fastlung.io.source import SourceGroup
+    from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
 __all__ = [

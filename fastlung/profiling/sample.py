@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Literal
 
 from fastlung.demo.cohort import COHORT, DemoScan, write_cohort
 from fastlung.errors import NothingFoundError
-from fastlung.io.locate import open_source
+from fastlung.source.open import open_source
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from fastlung.config import StoreOptions
-    from fastlung.io.source import SourceGroup
+    from fastlung.source.groups import SourceGroup
 
 __all__ = ["SYNTHETIC_SHAPE", "Sample", "sample_of", "synthetic_sample", "write_list"]
 

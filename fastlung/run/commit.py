@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastlung.config import Config
-    from fastlung.io.source import SourceGroup
+    from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
 __all__ = ["Job", "Storer", "Task", "committed_outcomes", "failed"]

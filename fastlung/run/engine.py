@@ -42,7 +42,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fastlung.config import Config, RunOptions, StoreOptions
-    from fastlung.io.source import SourceGroup
     from fastlung.limits import Limits
     from fastlung.run.drive import Report
     from fastlung.run.events import Event
@@ -51,6 +50,7 @@ if TYPE_CHECKING:
     from fastlung.run.prepare import Prepared
     from fastlung.run.setting import Setting
     from fastlung.scan import Outcome
+    from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
 __all__ = ["DryRun", "RunSummary", "dry_run", "process", "run"]

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING
 
 from fastlung.dicom.series import index_files
 from fastlung.errors import LimitError, StoreError
-from fastlung.io.volumes import HEAD_BYTES, index_volume
 from fastlung.limits import check_listing
 from fastlung.run.need import ScanSize, output_voxels
+from fastlung.source.volumes import HEAD_BYTES, index_volume
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlung.config import Config
-    from fastlung.io.source import SourceGroup
+    from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
 __all__ = ["Estimator", "estimate_sizes"]

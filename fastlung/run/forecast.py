@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError
 from fastlung.instances.catalogue import find_instance, load_catalogue
-from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import load_names_key
 from fastlung.limits import limited
 from fastlung.run.calibration import ASSUMED, Routes, route_of
@@ -20,6 +19,7 @@ from fastlung.run.machine import probe
 from fastlung.run.plan import plan_run
 from fastlung.run.remember import recall
 from fastlung.run.resume import SinkContents, check_sink, source_groups
+from fastlung.source.open import open_source, store_of
 from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 
     from fastlung.config import Config, RunOptions
     from fastlung.instances.catalogue import Instance
-    from fastlung.io.locate import Source
-    from fastlung.io.source import SourceGroup
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
+    from fastlung.source.groups import SourceGroup
+    from fastlung.source.open import Source
 
 __all__ = ["Forecast", "forecast", "imagined", "machine_of", "with_known_network"]
 

@@ -28,9 +28,7 @@ from fastlung.errors import (
     StoreError,
 )
 from fastlung.geometry import Policy
-from fastlung.io.archives import unpack
 from fastlung.io.names import pseudonym, recorded_uid, scan_names
-from fastlung.io.volumes import index_volume, load_volume
 from fastlung.io.writer import PREVIEW_NAME, encode
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
@@ -38,6 +36,8 @@ from fastlung.report.picture import picture
 from fastlung.run.need import ScanSize, computing_bytes, output_voxels
 from fastlung.run.outside import segmenter_of
 from fastlung.scan import Outcome
+from fastlung.source.archives import unpack
+from fastlung.source.volumes import index_volume, load_volume
 from fastlung.text import byte_size, printable
 
 if TYPE_CHECKING:
@@ -46,11 +46,11 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastlung.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.io.source import SourceGroup
     from fastlung.run.commit import Job, Storer, Task
     from fastlung.run.dispatch import Handed
     from fastlung.run.stopwatch import Stopwatch
     from fastlung.scan import Grid
+    from fastlung.source.groups import SourceGroup
 
     Blobs = dict[str, bytes | memoryview]
     Files = Mapping[str, Sequence[Buffer]]

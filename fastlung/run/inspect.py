@@ -11,14 +11,14 @@ from fastlung.dicom.headers import NOT_DICOM
 from fastlung.dicom.series import index_files, index_series
 from fastlung.errors import NothingFoundError, ScanError, StoreError
 from fastlung.geometry import Policy
-from fastlung.io.archives import unpack
-from fastlung.io.crawl import join_series
-from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import scan_names
-from fastlung.io.volumes import HEAD_BYTES, index_volume
 from fastlung.limits import check_listing
 from fastlung.report.summary import nothing_found
 from fastlung.run.strict import idc_exclusions
+from fastlung.source.archives import unpack
+from fastlung.source.groups import join_series
+from fastlung.source.open import open_source, store_of
+from fastlung.source.volumes import HEAD_BYTES, index_volume
 from fastlung.text import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastlung.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.io.source import SourceGroup
+    from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
 __all__ = ["SeriesSummary", "inspect"]

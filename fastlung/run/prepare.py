@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastlung.io.locate import open_source, store_of
 from fastlung.io.names import load_names_key
 from fastlung.run.calibration import ASSUMED, Routes, route_of
 from fastlung.run.estimate import Estimator
@@ -17,15 +16,16 @@ from fastlung.run.remember import recall
 from fastlung.run.resume import SinkContents, check_sink, source_groups
 from fastlung.run.search import Search
 from fastlung.run.tune import Tuner
+from fastlung.source.open import open_source, store_of
 from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from fastlung.config import Config, RunOptions
-    from fastlung.io.locate import Source
-    from fastlung.io.source import SourceGroup
     from fastlung.run.calibration import Calibration
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
+    from fastlung.source.groups import SourceGroup
+    from fastlung.source.open import Source
     from fastlung.storage.base import Store
 
 __all__ = ["Places", "Prepared", "look_at_places", "prepare"]

@@ -23,16 +23,16 @@ from fastlung.errors import (
     StoreError,
 )
 from fastlung.geometry import Policy
-from fastlung.io.archives import unpack
-from fastlung.io.locate import open_source, store_of
 from fastlung.io.reader import open_scan
-from fastlung.io.volumes import index_volume, load_volume
 from fastlung.limits import check_listing, limits_in_force
 from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
 from fastlung.run.outside import segmenter_of
 from fastlung.run.resume import RUN_FILE
 from fastlung.scan import Flag, ScanResult
+from fastlung.source.archives import unpack
+from fastlung.source.open import open_source, store_of
+from fastlung.source.volumes import index_volume, load_volume
 
 if TYPE_CHECKING:
     import os

@@ -17,12 +17,12 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from fastlung.config import Config
-    from fastlung.io.source import SourceGroup
     from fastlung.limits import Limits
     from fastlung.run.commit import Task
     from fastlung.run.estimate import Estimator
     from fastlung.run.need import ScanSize
     from fastlung.run.resume import SinkContents
+    from fastlung.source.groups import SourceGroup
 
 __all__ = ["Search"]
 

@@ -17,12 +17,12 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import StoreError
-from fastlung.io.locate import store_of
 from fastlung.run.commit import Storer
 from fastlung.run.group import GroupRun, MoreMemoryError, check_group
 from fastlung.run.messages import Began, Broke, Ended, GaveBack, Tally
 from fastlung.run.parcel import unpacked
 from fastlung.run.stopwatch import Stopwatch
+from fastlung.source.open import store_of
 from fastlung.storage.open import open_store
 from fastlung.storage.prefetch import Fetcher
 

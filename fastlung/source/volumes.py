@@ -15,25 +15,28 @@ import numpy as np
 
 from fastlung.dicom.series import SeriesHeaders, SeriesIndex
 from fastlung.errors import FormatError, MetadataError, ScanError
-from fastlung.io.metaimage import is_metaimage, read_metaimage_header
-from fastlung.io.nifti import is_nifti, read_nifti_header
-from fastlung.io.voxels import voxels_of
 from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import RawScan, SliceScale, Verdict
+from fastlung.source.metaimage import is_metaimage, read_metaimage_header
+from fastlung.source.nifti import is_nifti, read_nifti_header
+from fastlung.source.voxels import voxels_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     import numpy.typing as npt
 
-    from fastlung.io.voxels import VolumeHeader
+    from fastlung.source.voxels import VolumeHeader
 
 __all__ = ["HEAD_BYTES", "index_volume", "load_volume"]
 
+
 #: Enough of a file for its header; headers are a few hundred bytes.
 HEAD_BYTES = 16 * 1024
+
 #: A chest holds air. Without a voxel this dark it is a mask or a picture, or not in HU.
 AIR_HU = -200
+
 SMALLEST_HU, LARGEST_HU = -32767, 32767  # -32768 marks voxels that were never measured
 
 

@@ -7,15 +7,15 @@ out are source groups. How the objects of one store form groups is `source`'s.
 
 from __future__ import annotations
 
+import shlex
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
-from fastlung.io.archives import ARCHIVE_SUFFIXES
-from fastlung.io.lists import LIST_SUFFIXES, read_list
-from fastlung.io.source import (
+from fastlung.errors import ConfigError, NothingFoundError, ObjectNotFoundError, StoreError
+from fastlung.source.archives import ARCHIVE_SUFFIXES
+from fastlung.source.groups import (
     DATA_SUFFIXES,
     HEADER_SUFFIX,
     VOLUME_SUFFIXES,
@@ -32,12 +32,15 @@ if TYPE_CHECKING:
     from fastlung.config import StoreOptions
     from fastlung.storage.base import ObjectInfo
 
-__all__ = ["Place", "Source", "open_source", "store_of"]
+__all__ = ["LIST_SUFFIXES", "Place", "Source", "open_source", "read_list", "store_of"]
+
 
 #: Objects that are a source group by themselves.
 WHOLE_SUFFIXES = (*ARCHIVE_SUFFIXES, *VOLUME_SUFFIXES)
+
 #: Names that stand for an object where nothing local says whether they are a folder.
 OBJECT_SUFFIXES = (*WHOLE_SUFFIXES, ".dcm", ".ima")
+
 #: Places of a list that are listed at a time: 30 ms each, and manifests name 200,000.
 LISTED_AT_ONCE = 16
 
@@ -252,3 +255,71 @@ def _objects(store: Store, name: str) -> list[ObjectInfo]:
             except ObjectNotFoundError:
                 continue
     return found
+
+
+LIST_SUFFIXES = (".txt", ".lst", ".s5cmd")
+
+#: s5cmd's commands that name a source; whatever options stand around it change no byte of it.
+COPYING = {"cp", "sync"}
+
+
+def read_list(text: str) -> tuple[str, ...]:
+    """
+    Paths and URLs named in a list, each once, in order.
+
+    Parameters
+    ----------
+    text : str
+        One path or URL a line, or a line of an s5cmd manifest such as
+        ``cp s3://bucket/prefix/* .``. Empty lines and lines that begin with ``#`` are left out.
+
+    Returns
+    -------
+    tuple of str
+        Folders end in ``/`` where the line said so, by a slash or by ``/*``.
+
+    Raises
+    ------
+    ConfigError
+        For a line that cannot be understood; it is named by its number.
+    NothingFoundError
+        If no line names anything.
+    """
+    found: dict[str, None] = {}
+    for number, line in enumerate(text.splitlines(), start=1):
+        stripped = line.strip()
+        if stripped and not stripped.startswith("#"):
+            found[_source_of(stripped, number)] = None
+    if not found:
+        raise NothingFoundError("the list names nothing; expected one path or URL a line")
+    return tuple(found)
+
+
+def _source_of(line: str, number: int) -> str:
+    words = line.split(maxsplit=1)
+    source = line
+    if len(words) > 1 and words[0] in {*COPYING, "s5cmd"}:
+        source = _copied(line, number)
+    if source.endswith("/*"):
+        source = source[:-1]
+    if "*" in source or "?" in source:
+        raise ConfigError(
+            f"line {number} of the list: a wildcard other than one /* at the end; expected a "
+            "folder, a prefix or a file"
+        )
+    return source
+
+
+def _copied(line: str, number: int) -> str:
+    """First s3:// URL of an s5cmd command."""
+    try:
+        words = shlex.split(line)
+    except ValueError:
+        words = []
+    urls = [word for word in words if word.startswith("s3://")]
+    if not urls or not COPYING.intersection(words):
+        raise ConfigError(
+            f"line {number} of the list: not understood; expected a path, a URL, or a command "
+            "such as 'cp s3://bucket/prefix/* .'"
+        )
+    return urls[0]

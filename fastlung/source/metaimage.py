@@ -11,7 +11,7 @@ import re
 import numpy as np
 
 from fastlung.errors import FormatError, MetadataError, UnsupportedError
-from fastlung.io.voxels import VolumeHeader, grid_of
+from fastlung.source.voxels import VolumeHeader, grid_of
 
 __all__ = ["is_metaimage", "read_metaimage_header"]
 

@@ -24,12 +24,17 @@ if TYPE_CHECKING:
 
 __all__ = ["DAMAGED_STREAM", "GZIP_MAGIC", "VolumeHeader", "grid_of", "voxels_of"]
 
+
 GZIP_MAGIC = b"\x1f\x8b"
+
 #: As for DICOM: finer or coarser is a header in other units; nothing scanned has more voxels.
 SPACING_MM = (0.05, 20.0)
+
 LONGEST_AXIS = 5000
+
 #: How far axes may be from right angles; headers round direction cosines.
 COSINE_TOLERANCE = 1e-2
+
 #: What isal raises over a damaged stream; its own stub calls the class an instance.
 DAMAGED_STREAM: tuple[type[Exception], ...] = (IsalError, EOFError, OSError)  # type: ignore[assignment]
 

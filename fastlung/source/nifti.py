@@ -10,7 +10,7 @@ from nibabel import Nifti1Header, Nifti2Header
 from nibabel.spatialimages import HeaderDataError
 
 from fastlung.errors import FormatError, MetadataError, UnsupportedError
-from fastlung.io.voxels import DAMAGED_STREAM, GZIP_MAGIC, VolumeHeader, grid_of
+from fastlung.source.voxels import DAMAGED_STREAM, GZIP_MAGIC, VolumeHeader, grid_of
 
 __all__ = ["is_nifti", "read_nifti_header"]
 
