@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from fastlung.dicom import list_series as list_series
     from fastlung.dicom import read_series as read_series
     from fastlung.geometry import Policy as Policy
-    from fastlung.io.reader import open_scan as open_scan
-    from fastlung.io.stored import StoredScan as StoredScan
     from fastlung.limits import Limits as Limits
     from fastlung.limits import limited as limited
     from fastlung.mask import assess_mask as assess_mask
@@ -43,6 +41,8 @@ if TYPE_CHECKING:
     from fastlung.scan import RawScan as RawScan
     from fastlung.scan import ScanResult as ScanResult
     from fastlung.scan import Verdict as Verdict
+    from fastlung.sink.reader import StoredScan as StoredScan
+    from fastlung.sink.reader import open_scan as open_scan
     from fastlung.volume.hounsfield import to_hu as to_hu
     from fastlung.volume.resampling import resample as resample
 

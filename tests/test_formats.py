@@ -22,10 +22,10 @@ from scipy.spatial.transform import Rotation
 from fastlung import open_scan
 from fastlung.config import build_config
 from fastlung.errors import FormatError
-from fastlung.io.formats import FORMATS
-from fastlung.io.formats.zarr import EDGE
-from fastlung.io.writer import encode, file_names
 from fastlung.scan import Grid, ScanResult, Verdict
+from fastlung.sink.formats import FORMATS
+from fastlung.sink.formats.zarr import EDGE
+from fastlung.sink.writer import encode, file_names
 
 #: What each dtype is asked for with.
 OPTIONS = {

@@ -21,8 +21,8 @@ from tiny_series import payloads, write_source
 
 import fastlung
 from fastlung.errors import ConfigError
-from fastlung.run.manifest import write_manifest
 from fastlung.run.verify import verify
+from fastlung.sink.manifest import write_manifest
 from fastlung.storage.open import LocalStore
 
 pytestmark = pytest.mark.compiled

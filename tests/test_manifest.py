@@ -13,10 +13,10 @@ from tiny_series import CANARY, write_group, write_source
 import fastlung
 from fastlung.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
 from fastlung.errors import StoreError
-from fastlung.io.records import read_records
-from fastlung.report import manifest
-from fastlung.run.manifest import write_manifest
 from fastlung.scan import Grid, Outcome, Verdict
+from fastlung.sink import manifest
+from fastlung.sink.manifest import write_manifest
+from fastlung.sink.records import read_records
 from fastlung.storage.open import LocalStore
 
 GROUP = {
@@ -181,6 +181,6 @@ def test_parquet_holds_the_same_with_types_and_units(tmp_path, monkeypatch):
     assert (none.num_rows, none.schema) == (0, table.schema)
     assert table.schema.field("spacing_out_z_mm").metadata[b"unit"] == b"mm"
     # A machine without pyarrow cannot keep the file right, so it goes.
-    monkeypatch.setattr("fastlung.run.manifest.writes_parquet", lambda: False)
+    monkeypatch.setattr("fastlung.sink.manifest.writes_parquet", lambda: False)
     assert write_manifest(LocalStore(tmp_path)) == 0
     assert [path.name for path in tmp_path.iterdir()] == ["manifest.csv"]

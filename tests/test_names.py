@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlung.errors import ConfigError, StoreError
-from fastlung.io.names import claim_name, load_names_key, pseudonym, scan_names
+from fastlung.sink.names import claim_name, load_names_key, pseudonym, scan_names
 from fastlung.source.groups import SourceGroup
 from fastlung.storage.open import LocalStore
 from fastlung.text import stable_id

@@ -19,7 +19,7 @@ from fastlung.errors import (
     MissingPackageError,
     ObjectNotFoundError,
 )
-from fastlung.io.formats import FORMATS
+from fastlung.sink.formats import FORMATS
 
 OPTIONAL = [
     ("SimpleITK", "to_sitk"),

@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlung.io.records import (
+from fastlung.scan import Flag, Grid, Outcome, Verdict
+from fastlung.sink.records import (
     Record,
     is_done,
     load_outcome,
@@ -17,7 +18,6 @@ from fastlung.io.records import (
     record_key,
     to_json,
 )
-from fastlung.scan import Flag, Grid, Outcome, Verdict
 from fastlung.source.groups import SourceGroup
 from fastlung.storage.open import LocalStore, ObjectInfo
 

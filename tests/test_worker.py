@@ -15,14 +15,14 @@ from tiny_series import CANARY, payloads, write_group, write_source
 
 from fastlung.config import build_config
 from fastlung.errors import StoreError
-from fastlung.io.names import pseudonym
-from fastlung.io.records import load_outcome, load_record, record_key, to_json
 from fastlung.run import group as one_group
-from fastlung.run.commit import Job, Task, committed_outcomes
 from fastlung.run.dispatch import Handed
 from fastlung.run.messages import Began, Broke, Ended, GaveBack
 from fastlung.run.parcel import Parcel
 from fastlung.run.worker import Workbench
+from fastlung.sink.commit import Job, Task, committed_outcomes
+from fastlung.sink.names import pseudonym
+from fastlung.sink.records import load_outcome, load_record, record_key, to_json
 from fastlung.source.groups import discover
 from fastlung.storage.open import LocalStore
 

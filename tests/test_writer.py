@@ -10,8 +10,8 @@ import pytest
 import SimpleITK as sitk  # noqa: N813
 
 from fastlung.config import build_config
-from fastlung.io.writer import encode, file_names
 from fastlung.scan import Grid, ScanResult, Verdict
+from fastlung.sink.writer import encode, file_names
 
 COS, SIN = np.cos(0.3), np.sin(0.3)
 #: Oblique and anisotropic, so that a swapped axis or sign shows.

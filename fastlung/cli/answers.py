@@ -15,10 +15,10 @@ from typing import TYPE_CHECKING
 from fastlung.cli.commands import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import Config, build_store_options
-from fastlung.run.manifest import MANIFEST_CSV, write_manifest
-from fastlung.run.resume import read_run_file
 from fastlung.run.status import sink_status
 from fastlung.run.verify import forget, verify
+from fastlung.sink.contents import read_run_file
+from fastlung.sink.manifest import MANIFEST_CSV, write_manifest
 from fastlung.storage.open import open_store
 from fastlung.text import count
 

@@ -25,7 +25,7 @@ from fastlung.config import (
     build_store_options,
 )
 from fastlung.errors import ConfigError
-from fastlung.io.names import KEY_VARIABLE
+from fastlung.sink.names import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -1,7 +1,7 @@
 """
 Rows as CSV and as aligned text.
 
-Covers layout only. The rows of the manifest are `fastlung.report.manifest`'s, sentences
+Covers layout only. The rows of the manifest are `fastlung.sink.manifest`'s, sentences
 `fastlung.report.summary`'s.
 """
 

@@ -27,7 +27,7 @@ from fastlung.kernels import hu
 from fastlung.run.disk import probe_disk
 from fastlung.run.machine import probe
 from fastlung.run.need import ScanSize, output_voxels, scan_bytes
-from fastlung.run.resume import RECORDED_PACKAGES
+from fastlung.sink.contents import RECORDED_PACKAGES
 from fastlung.storage.open import LocalStore, open_store
 from fastlung.text import byte_size
 

@@ -25,12 +25,12 @@ from fastlung.storage.open import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fastlung.run.commit import Job, Task
     from fastlung.run.messages import FromWorker
     from fastlung.run.parcel import Parcel
     from fastlung.run.setting import Setting
     from fastlung.run.staff import Member
     from fastlung.scan import Outcome
+    from fastlung.sink.commit import Job, Task
 
 __all__ = ["Driver", "Report"]
 

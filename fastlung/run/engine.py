@@ -15,9 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, StoreError
-from fastlung.io.records import read_records
 from fastlung.report.summary import nothing_found
-from fastlung.run.commit import Job
 from fastlung.run.drive import Driver
 from fastlung.run.events import (
     KernelsReady,
@@ -29,13 +27,15 @@ from fastlung.run.events import (
     SinkUnguarded,
 )
 from fastlung.run.executors import start_server
-from fastlung.run.manifest import manifest_afterwards, write_manifest
 from fastlung.run.notice import SpotNotice
 from fastlung.run.outside import reference_to
 from fastlung.run.prepare import look_at_places, prepare
 from fastlung.run.remember import remember as keep
-from fastlung.run.resume import write_run_file
 from fastlung.run.warming import ready_kernels
+from fastlung.sink.commit import Job
+from fastlung.sink.contents import write_run_file
+from fastlung.sink.manifest import manifest_afterwards, write_manifest
+from fastlung.sink.records import read_records
 from fastlung.text import duration
 
 if TYPE_CHECKING:

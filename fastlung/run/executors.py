@@ -29,8 +29,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
     from multiprocessing.connection import Connection
 
-    from fastlung.run.commit import Job
     from fastlung.run.messages import ForWorker, FromWorker
+    from fastlung.sink.commit import Job
 
 __all__ = ["PATIENCE_SECONDS", "ProcessWorker", "SerialWorker", "start_server"]
 

@@ -11,8 +11,8 @@ from fastlung.run.parcel import Parcel
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-    from fastlung.run.commit import Task
     from fastlung.run.interrupt import Bell
+    from fastlung.sink.commit import Task
 
 __all__ = ["Finder"]
 

@@ -11,14 +11,14 @@ from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError
 from fastlung.instances.catalogue import find_instance, load_catalogue
-from fastlung.io.names import load_names_key
 from fastlung.limits import limited
 from fastlung.run.calibration import ASSUMED, Routes, route_of
 from fastlung.run.estimate import estimate_sizes
 from fastlung.run.machine import probe
 from fastlung.run.plan import plan_run
 from fastlung.run.remember import recall
-from fastlung.run.resume import SinkContents, check_sink, source_groups
+from fastlung.sink.contents import SinkContents, check_sink, source_groups
+from fastlung.sink.names import load_names_key
 from fastlung.source.open import open_source, store_of
 from fastlung.storage.open import open_store
 

@@ -28,14 +28,14 @@ from fastlung.errors import (
     StoreError,
 )
 from fastlung.geometry import Policy
-from fastlung.io.names import pseudonym, recorded_uid, scan_names
-from fastlung.io.writer import PREVIEW_NAME, encode
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
 from fastlung.run.need import ScanSize, computing_bytes, output_voxels
 from fastlung.run.outside import segmenter_of
 from fastlung.scan import Outcome
+from fastlung.sink.names import pseudonym, recorded_uid, scan_names
+from fastlung.sink.writer import PREVIEW_NAME, encode
 from fastlung.source.archives import unpack
 from fastlung.source.volumes import index_volume, load_volume
 from fastlung.text import byte_size, printable
@@ -46,10 +46,10 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastlung.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.run.commit import Job, Storer, Task
     from fastlung.run.dispatch import Handed
     from fastlung.run.stopwatch import Stopwatch
     from fastlung.scan import Grid
+    from fastlung.sink.commit import Job, Storer, Task
     from fastlung.source.groups import SourceGroup
 
     Blobs = dict[str, bytes | memoryview]

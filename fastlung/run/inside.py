@@ -28,8 +28,8 @@ from fastlung.storage.prefetch import share_arenas
 if TYPE_CHECKING:
     from multiprocessing.connection import Connection
 
-    from fastlung.run.commit import Job
     from fastlung.run.messages import ForWorker, FromWorker
+    from fastlung.sink.commit import Job
 
 __all__ = ["PrivatePeak", "aws_variables", "work"]
 

@@ -11,10 +11,10 @@ from fastlung.dicom.headers import NOT_DICOM
 from fastlung.dicom.series import index_files, index_series
 from fastlung.errors import NothingFoundError, ScanError, StoreError
 from fastlung.geometry import Policy
-from fastlung.io.names import scan_names
 from fastlung.limits import check_listing
 from fastlung.report.summary import nothing_found
 from fastlung.run.strict import idc_exclusions
+from fastlung.sink.names import scan_names
 from fastlung.source.archives import unpack
 from fastlung.source.groups import join_series
 from fastlung.source.open import open_source, store_of

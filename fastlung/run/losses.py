@@ -11,16 +11,16 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ScanTimeoutError, WorkerDiedError
-from fastlung.run.commit import Storer, committed_outcomes, failed
+from fastlung.sink.commit import Storer, committed_outcomes, failed
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.errors import ResourceError
-    from fastlung.run.commit import Job, Task
     from fastlung.run.dispatch import Handed
     from fastlung.run.parcel import Parcel
     from fastlung.scan import Outcome
+    from fastlung.sink.commit import Job, Task
     from fastlung.storage.base import Store
 
 __all__ = ["Aftermath", "after_loss", "record_failure"]

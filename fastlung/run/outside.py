@@ -24,7 +24,7 @@ import nibabel as nib
 import numpy as np
 
 from fastlung.errors import ConfigError, SegmenterError
-from fastlung.io.formats import nifti
+from fastlung.sink.formats import nifti
 
 if TYPE_CHECKING:
     from collections.abc import Callable

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from fastlung.run.dispatch import Handed
 
 if TYPE_CHECKING:
-    from fastlung.run.commit import Task
+    from fastlung.sink.commit import Task
 
 __all__ = ["Parcel", "unpacked"]
 

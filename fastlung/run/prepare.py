@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastlung.io.names import load_names_key
 from fastlung.run.calibration import ASSUMED, Routes, route_of
 from fastlung.run.estimate import Estimator
 from fastlung.run.forecast import with_known_network
@@ -13,9 +12,10 @@ from fastlung.run.machine import probe
 from fastlung.run.outside import segmenter_of
 from fastlung.run.plan import plan_run
 from fastlung.run.remember import recall
-from fastlung.run.resume import SinkContents, check_sink, source_groups
 from fastlung.run.search import Search
 from fastlung.run.tune import Tuner
+from fastlung.sink.contents import SinkContents, check_sink, source_groups
+from fastlung.sink.names import load_names_key
 from fastlung.source.open import open_source, store_of
 from fastlung.storage.open import open_store
 

@@ -23,13 +23,13 @@ from fastlung.errors import (
     StoreError,
 )
 from fastlung.geometry import Policy
-from fastlung.io.reader import open_scan
 from fastlung.limits import check_listing, limits_in_force
 from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
 from fastlung.run.outside import segmenter_of
-from fastlung.run.resume import RUN_FILE
 from fastlung.scan import Flag, ScanResult
+from fastlung.sink.contents import RUN_FILE
+from fastlung.sink.reader import open_scan
 from fastlung.source.archives import unpack
 from fastlung.source.open import open_source, store_of
 from fastlung.source.volumes import index_volume, load_volume
@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 
     from fastlung.config import Config
     from fastlung.dicom import SeriesIndex
-    from fastlung.io.stored import StoredScan
     from fastlung.scan import Grid, RawScan
+    from fastlung.sink.reader import StoredScan
 
 __all__ = ["Picture", "preview"]
 

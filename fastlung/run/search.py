@@ -18,10 +18,10 @@ if TYPE_CHECKING:
 
     from fastlung.config import Config
     from fastlung.limits import Limits
-    from fastlung.run.commit import Task
     from fastlung.run.estimate import Estimator
     from fastlung.run.need import ScanSize
-    from fastlung.run.resume import SinkContents
+    from fastlung.sink.commit import Task
+    from fastlung.sink.contents import SinkContents
     from fastlung.source.groups import SourceGroup
 
 __all__ = ["Search"]

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import StoreOptions
-from fastlung.io.records import read_records
-from fastlung.run.resume import read_run_file
+from fastlung.sink.contents import read_run_file
+from fastlung.sink.records import read_records
 from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:

@@ -17,19 +17,19 @@ from isal import isal_zlib
 
 from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, FormatError, StoreError
-from fastlung.io.names import claim_key, load_names_key
-from fastlung.io.reader import stored_scan
-from fastlung.io.records import RECORDS, load_outcome, outcome_key, read_records, record_key
-from fastlung.run.resume import key_fingerprint, read_run_file, source_groups
+from fastlung.sink.contents import key_fingerprint, read_run_file, source_groups
+from fastlung.sink.names import claim_key, load_names_key
+from fastlung.sink.reader import stored_scan
+from fastlung.sink.records import RECORDS, load_outcome, outcome_key, read_records, record_key
 from fastlung.source.open import open_source
 from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence
 
-    from fastlung.io.records import Record
-    from fastlung.run.resume import RunFile
     from fastlung.scan import Outcome
+    from fastlung.sink.contents import RunFile
+    from fastlung.sink.records import Record
     from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 

@@ -17,11 +17,11 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import StoreError
-from fastlung.run.commit import Storer
 from fastlung.run.group import GroupRun, MoreMemoryError, check_group
 from fastlung.run.messages import Began, Broke, Ended, GaveBack, Tally
 from fastlung.run.parcel import unpacked
 from fastlung.run.stopwatch import Stopwatch
+from fastlung.sink.commit import Storer
 from fastlung.source.open import store_of
 from fastlung.storage.open import open_store
 from fastlung.storage.prefetch import Fetcher
@@ -32,12 +32,12 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
-    from fastlung.run.commit import Job, Task
     from fastlung.run.dispatch import Handed
     from fastlung.run.group import Blobs
     from fastlung.run.messages import FromWorker
     from fastlung.run.parcel import Parcel
     from fastlung.scan import Outcome
+    from fastlung.sink.commit import Job, Task
 
 __all__ = ["Workbench"]
 

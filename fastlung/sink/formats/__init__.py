@@ -11,7 +11,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from fastlung.io.formats import mha, nifti, npy, npz, zarr
+from fastlung.sink.formats import mha, nifti, npy, npz, zarr
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence

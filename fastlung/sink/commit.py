@@ -19,16 +19,10 @@ from isal import isal_zlib
 
 from fastlung.config import StoreOptions
 from fastlung.errors import AccessError, StoreError
-from fastlung.io.names import claim_key, claim_name
-from fastlung.io.records import (
-    Record,
-    load_record,
-    outcome_key,
-    record_key,
-    to_json,
-)
 from fastlung.limits import Limits
 from fastlung.scan import Outcome
+from fastlung.sink.names import claim_key, claim_name
+from fastlung.sink.records import Record, load_record, outcome_key, record_key, to_json
 from fastlung.text import printable
 
 if TYPE_CHECKING:

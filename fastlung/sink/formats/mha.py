@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlung.io.formats.deflate import ZLIB, deflated, inflated
+from fastlung.sink.formats.deflate import ZLIB, deflated, inflated
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

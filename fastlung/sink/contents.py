@@ -21,9 +21,9 @@ from fastlung.errors import (
     SinkConflictError,
     StoreError,
 )
-from fastlung.io.names import claim_key, pseudonym
-from fastlung.io.records import RECORDS, is_done, read_record, record_key, to_json
-from fastlung.run.commit import Task
+from fastlung.sink.commit import Task
+from fastlung.sink.names import claim_key, pseudonym
+from fastlung.sink.records import RECORDS, is_done, read_record, record_key, to_json
 from fastlung.source.groups import join_series
 from fastlung.source.open import store_of
 from fastlung.storage.prefetch import map_ahead
@@ -32,10 +32,10 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fastlung.config import Config, RunOptions, StoreOptions
-    from fastlung.io.records import Record
     from fastlung.run.machine import Machine
     from fastlung.run.plan import Plan
     from fastlung.scan import Outcome
+    from fastlung.sink.records import Record
     from fastlung.source.groups import SourceGroup
     from fastlung.source.open import Source
     from fastlung.storage.base import Store

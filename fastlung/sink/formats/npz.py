@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from isal import isal_zlib
 
-from fastlung.io.formats.deflate import RAW, deflated
-from fastlung.io.formats.npy import pieces_of
+from fastlung.sink.formats.deflate import RAW, deflated
+from fastlung.sink.formats.npy import pieces_of
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,7 +2,7 @@
 The manifest: one row a series, for whoever trains on a sink or wants to know what became of it.
 
 Covers columns, their units and meaning, and the bytes of both forms, CSV and Parquet. Reading the
-records that rows come from is `fastlung.run.manifest`'s.
+records that rows come from is `fastlung.sink.manifest`'s.
 """
 
 from __future__ import annotations
@@ -10,26 +10,35 @@ from __future__ import annotations
 import io
 import json
 import math
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
+from fastlung.errors import ObjectNotFoundError, StoreError
 from fastlung.report.tables import csv_text
+from fastlung.sink.records import read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping
+    from collections.abc import Iterable, Iterator, Mapping
 
     from fastlung.report.tables import Cell
     from fastlung.scan import Grid, Outcome
+    from fastlung.storage.base import Store
 
 __all__ = [
     "COLUMNS",
+    "MANIFEST_CSV",
+    "MANIFEST_PARQUET",
     "Column",
+    "manifest_afterwards",
     "manifest_csv",
     "manifest_parquet",
     "manifest_row",
+    "write_manifest",
     "writes_parquet",
 ]
+
 
 Row = dict[str, "Cell"]
 
@@ -99,6 +108,7 @@ TAG_COLUMNS = {
     "BitsStored": _number("bits_stored", "bits", "Bits Stored"),
     "TransferSyntaxUID": _text("transfer_syntax_uid", "Transfer Syntax UID, where all agree"),
 }
+
 #: Measurements by their name in the record.
 FIGURE_COLUMNS = {
     "padding_fraction": _number(
@@ -135,6 +145,7 @@ FIGURE_COLUMNS = {
     "noise_hu": _number("noise_hu", "HU", "standard deviation of the noise in tissue"),
     "litres": _number("litres", "L", "both lungs, where the mask does not tell them apart"),
 }
+
 #: Stages of a scan by their name in the record.
 STAGE_COLUMNS = {
     stage: _number(f"{stage}_seconds", "s", meaning)
@@ -329,3 +340,83 @@ def _clean(value: Cell) -> Cell:
 
 def _json(value: object) -> str:
     return json.dumps(value, sort_keys=True)
+
+
+MANIFEST_CSV = "manifest.csv"
+
+MANIFEST_PARQUET = "manifest.parquet"
+
+
+def write_manifest(sink: Store) -> int:
+    """
+    Bring the manifest of a sink up to date.
+
+    Parameters
+    ----------
+    sink : Store
+        A sink that holds records.
+
+    Returns
+    -------
+    int
+        Rows.
+
+    Raises
+    ------
+    StoreError
+        If the sink cannot be read or written.
+    """
+    rows = (
+        manifest_row(
+            outcome,
+            {
+                "source": record.label,
+                "skipped_files": sum(record.skipped_files.values()),
+                "config_digest": record.config_digest,
+                "fastlung": record.fastlung,
+                "written_at": record.written_at,
+            },
+        )
+        for record in read_records(sink)
+        for outcome in record.outcomes
+    )
+    table = manifest_csv(rows)
+    _put_if_new(sink, MANIFEST_CSV, table)
+    if writes_parquet():
+        _put_if_new(sink, MANIFEST_PARQUET, manifest_parquet(table))
+    else:
+        # A machine with pyarrow wrote it; from now on it would be out of date.
+        sink.delete(MANIFEST_PARQUET)
+    return table.count(b"\n") - 1  # no field holds a line feed
+
+
+@contextmanager
+def manifest_afterwards(sink: Store) -> Iterator[None]:
+    """
+    Bring the manifest up to date however a run ends, an interrupt included.
+
+    Parameters
+    ----------
+    sink : Store
+        Where the run writes.
+
+    Raises
+    ------
+    StoreError
+        If the sink cannot be read or written; never in place of the error that ended the run.
+    """
+    try:
+        yield
+    except BaseException:
+        with suppress(StoreError):
+            write_manifest(sink)
+        raise
+    write_manifest(sink)
+
+
+def _put_if_new(sink: Store, key: str, data: bytes) -> None:
+    """Write unless the same bytes are there: a finished sink may be read-only by now."""
+    with suppress(ObjectNotFoundError):
+        if sink.get(key) == data:
+            return
+    sink.put(key, [data])

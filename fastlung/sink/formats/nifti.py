@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 import nibabel as nib
 import numpy as np
 
-from fastlung.io.formats.deflate import GZIP, deflated, inflated
+from fastlung.sink.formats.deflate import GZIP, deflated, inflated
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -2,7 +2,7 @@
 From a processed scan to named bytes.
 
 Covers what is written and what it says of itself; how arrays become bytes is
-`fastlung.io.formats`'. No store, no clock: the same result gives the same bytes.
+`fastlung.sink.formats`'. No store, no clock: the same result gives the same bytes.
 """
 
 from __future__ import annotations
@@ -10,8 +10,8 @@ from __future__ import annotations
 from importlib.metadata import version
 from typing import TYPE_CHECKING
 
-from fastlung.io.formats import FORMATS
-from fastlung.io.records import to_json
+from fastlung.sink.formats import FORMATS
+from fastlung.sink.records import to_json
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
