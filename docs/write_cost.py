@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from fastlung.cli.renting import best_of_families
 from fastlung.config import Config, RunOptions
-from fastlung.instances.catalogue import read_catalogue
+from fastlung.plan.catalogue import read_catalogue
+from fastlung.plan.costs import Routes
+from fastlung.plan.machine import probe
+from fastlung.plan.plan import plan_run
+from fastlung.plan.sizes import ScanSize
 from fastlung.profiling.cost import calibration_of, offers
 from fastlung.profiling.profile import read_profile
 from fastlung.profiling.report import profile_svg, size_name
-from fastlung.run.calibration import Routes
-from fastlung.run.machine import probe
-from fastlung.run.need import ScanSize
-from fastlung.run.plan import plan_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence

@@ -9,8 +9,8 @@ from botocore.stub import ANY, Stubber
 
 from fastlung.cli import main
 from fastlung.errors import AccessError, StoreError
-from fastlung.instances.catalogue import cached_catalogue, load_catalogue, read_catalogue
 from fastlung.instances.refresh import fetch_catalogue
+from fastlung.plan.catalogue import cached_catalogue, load_catalogue, read_catalogue
 
 
 @pytest.fixture(autouse=True)

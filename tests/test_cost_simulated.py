@@ -9,13 +9,13 @@ from simulation.cohorts import OVER_S3, size_of
 from simulation.simulator import SimulatedMachine, SimulatedScan, Simulation
 
 from fastlung.config import Config, RunOptions
-from fastlung.instances.catalogue import load_catalogue, read_catalogue
+from fastlung.plan.catalogue import load_catalogue, read_catalogue
+from fastlung.plan.costs import scan_cost
+from fastlung.plan.machine import probe
+from fastlung.plan.plan import memory_budget, plan_run
+from fastlung.plan.sizes import computing_bytes
 from fastlung.profiling.cost import calibration_of, offers, representative
-from fastlung.run.calibration import scan_cost
 from fastlung.run.forecast import machine_of
-from fastlung.run.machine import probe
-from fastlung.run.need import computing_bytes
-from fastlung.run.plan import memory_budget, plan_run
 
 CONFIG = Config()
 #: Target of the cost model.

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastlung.plan.setting import Setting
 from fastlung.run.dispatch import Dispatcher
-from fastlung.run.setting import Setting
 
 BUDGET = 1000
 

@@ -7,7 +7,7 @@ from threading import Thread
 
 import pytest
 
-from fastlung.run.ec2 import instance_type, is_amazon, metadata
+from fastlung.plan.ec2 import instance_type, is_amazon, metadata
 
 LEASE = "secret-token"
 

@@ -4,7 +4,7 @@ import pytest
 from tiny_series import write_group
 
 from fastlung.config import build_config
-from fastlung.run.estimate import Estimator, estimate_sizes
+from fastlung.plan.sizes import Estimator, estimate_sizes
 from fastlung.source.open import open_source
 
 pytestmark = pytest.mark.compiled

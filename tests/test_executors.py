@@ -15,9 +15,9 @@ from traps import BUG, CRASH, DIE, HANG, HOG, PANIC, Trap, once
 from fastlung.config import build_config
 from fastlung.errors import StoreError
 from fastlung.kernels import warm_up
+from fastlung.plan.setting import Setting
 from fastlung.run import warming as warming_module
 from fastlung.run.drive import Driver
-from fastlung.run.setting import Setting
 from fastlung.run.warming import ready_kernels
 from fastlung.sink.commit import Job, Task
 from fastlung.sink.records import load_record, record_key

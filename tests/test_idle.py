@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from fastlung.run import idle as idle_module
-from fastlung.run.idle import IdleClock
+from fastlung.plan import machine as idle_module
+from fastlung.plan.machine import IdleClock
 
 
 @pytest.fixture

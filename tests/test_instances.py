@@ -6,12 +6,7 @@ from importlib import resources
 import pytest
 
 from fastlung.errors import ConfigError
-from fastlung.instances.catalogue import (
-    cached_catalogue,
-    find_instance,
-    load_catalogue,
-    read_catalogue,
-)
+from fastlung.plan.catalogue import cached_catalogue, find_instance, load_catalogue, read_catalogue
 
 GIB = 2**30
 FIGURES = (

@@ -7,9 +7,8 @@ from types import SimpleNamespace
 import psutil
 import pytest
 
-from fastlung.run import ec2
-from fastlung.run.disk import probe_disk
-from fastlung.run.machine import probe
+from fastlung.plan import ec2
+from fastlung.plan.machine import probe, probe_disk
 
 GB = 10**9
 

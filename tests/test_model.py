@@ -6,8 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlung.run.choice import best_setting
-from fastlung.run.model import (
+from fastlung.plan.model import (
     Resources,
     ScanCost,
     mean_cost,
@@ -15,7 +14,7 @@ from fastlung.run.model import (
     worker_bytes,
     worker_seconds,
 )
-from fastlung.run.setting import Setting
+from fastlung.plan.setting import Setting, best_setting
 
 MB = 1_000_000
 COST = ScanCost(

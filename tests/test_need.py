@@ -7,7 +7,7 @@ import sys
 import pytest
 
 from fastlung.config import build_config
-from fastlung.run.need import RESERVED_BYTES, ScanSize, output_bytes, scan_bytes
+from fastlung.plan.sizes import RESERVED_BYTES, ScanSize, output_bytes, scan_bytes
 
 SHAPE, SPACING_MM = (90, 280, 280), (2.8, 1.2, 1.2)
 #: Peak of resident memory while a noisy chest is processed, beyond what was there before its words.

@@ -8,17 +8,11 @@ from hypothesis import strategies as st
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import InsufficientMemoryError
-from fastlung.run.calibration import Calibration, Routes, scan_cost, store_requests
-from fastlung.run.machine import Machine
-from fastlung.run.model import request_seconds
-from fastlung.run.need import (
-    ScanSize,
-    computing_bytes,
-    output_bytes,
-    output_voxels,
-    scan_stages,
-)
-from fastlung.run.plan import plan_run
+from fastlung.plan.costs import Calibration, Routes, scan_cost, store_requests
+from fastlung.plan.machine import Machine
+from fastlung.plan.model import request_seconds
+from fastlung.plan.plan import plan_run
+from fastlung.plan.sizes import ScanSize, computing_bytes, output_bytes, output_voxels, scan_stages
 
 GB = 10**9
 CONFIG = build_config()

@@ -10,11 +10,11 @@ from profiles import STAGES, made_up, profile
 
 from fastlung.cli import main
 from fastlung.errors import ConfigError
+from fastlung.plan.machine import probe
 from fastlung.profiling import hardware
 from fastlung.profiling.measure import ProfileOptions, measure, usual_cpus
 from fastlung.profiling.profile import read_profile
 from fastlung.profiling.report import profile_svg, profile_text, stage_bytes
-from fastlung.run.machine import probe
 
 SMALL = (12, 64, 64)
 

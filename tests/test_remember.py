@@ -8,8 +8,7 @@ import pytest
 from test_plan import machine
 
 from fastlung.config import build_config
-from fastlung.run.calibration import LOCAL, Calibration, Routes
-from fastlung.run.remember import forget_all, recall, remember
+from fastlung.plan.costs import LOCAL, Calibration, Routes, forget_all, recall, remember
 
 MEASURED = Calibration(cpu=1.3, requests=0.4, stored=0.9, network_bytes_per_second=2e8, scans=40)
 CONFIG = build_config()

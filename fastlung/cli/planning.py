@@ -16,8 +16,8 @@ from fastlung.text import byte_size, count, duration
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from fastlung.plan.machine import Machine
     from fastlung.run.forecast import Forecast
-    from fastlung.run.machine import Machine
 
 __all__ = ["answer_plan"]
 

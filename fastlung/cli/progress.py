@@ -33,8 +33,8 @@ if TYPE_CHECKING:
     from types import TracebackType
     from typing import Self
 
+    from fastlung.plan.setting import Progress
     from fastlung.run.events import Event, RunSummary
-    from fastlung.run.setting import Progress
     from fastlung.scan import Outcome
 
 __all__ = ["Bar", "JsonLines", "compiled_once"]

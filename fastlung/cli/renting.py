@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.cli.commands import asked_for, say
 from fastlung.errors import ConfigError
-from fastlung.instances.catalogue import read_catalogue
 from fastlung.limits import limited
+from fastlung.plan.catalogue import read_catalogue
+from fastlung.plan.costs import Routes, route_of
+from fastlung.plan.sizes import estimate_sizes
 from fastlung.profiling.cost import offers
 from fastlung.profiling.profile import read_profile
 from fastlung.profiling.series_table import TABLE_SUFFIX, read_series_table
 from fastlung.report.tables import text_table
-from fastlung.run.calibration import Routes, route_of
-from fastlung.run.estimate import estimate_sizes
 from fastlung.source.open import open_source, store_of
 from fastlung.text import byte_size, count
 
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.config import Config, RunOptions
-    from fastlung.instances.catalogue import Catalogue
+    from fastlung.plan.catalogue import Catalogue
+    from fastlung.plan.sizes import ScanSize
     from fastlung.profiling.cost import Fleet, Offer, Offers
-    from fastlung.run.need import ScanSize
 
 __all__ = ["answer_compare_instances"]
 

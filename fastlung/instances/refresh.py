@@ -26,9 +26,8 @@ from botocore.exceptions import (
 )
 
 from fastlung.errors import AccessError, ConfigError, StoreError
-from fastlung.instances.catalogue import cached_catalogue, read_catalogue
-from fastlung.instances.documents import parse_document
-from fastlung.instances.file import FORMAT, VERSION, CatalogueFile
+from fastlung.plan.catalogue import cached_catalogue, read_catalogue
+from fastlung.plan.catalogue_file import FORMAT, VERSION, CatalogueFile, parse_document
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping

@@ -18,7 +18,7 @@ from fastlung.report.tables import text_table
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
-    from fastlung.instances.catalogue import Instance
+    from fastlung.plan.catalogue import Instance
     from fastlung.profiling.profile import ProfileFile, SizeMeasured
 
 __all__ = ["NOISE_RULE", "Compared", "compare", "compare_svg", "compare_text", "within_noise"]

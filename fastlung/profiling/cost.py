@@ -3,7 +3,7 @@ Which instance to rent, how many, for how long, and what it costs: arithmetic on
 
 Covers every instance of a catalogue. Nothing here is measured on the instances themselves: each
 answer says whose processor its speed was measured on. What one machine can do is
-`fastlung.run.model`'s, what an instance has `fastlung.instances.catalogue`', what S3 asks for
+`fastlung.plan.model`'s, what an instance has `fastlung.plan.catalogue`', what S3 asks for
 `fastlung.profiling.s3_cost`'s.
 """
 
@@ -16,28 +16,21 @@ from typing import TYPE_CHECKING
 
 from fastlung.config import RunOptions
 from fastlung.errors import ConfigError, InsufficientMemoryError
+from fastlung.plan.costs import ASSUMED, Calibration, Routes, scan_cost, store_requests, usual_cost
+from fastlung.plan.machine import probe
+from fastlung.plan.plan import memory_budget, plan_run
+from fastlung.plan.sizes import ScanSize, computing_bytes
 from fastlung.profiling.profile import config_facts, first_difference
 from fastlung.profiling.s3_cost import S3Cost, s3_cost
-from fastlung.run.calibration import (
-    ASSUMED,
-    Calibration,
-    Routes,
-    scan_cost,
-    store_requests,
-    usual_cost,
-)
 from fastlung.run.forecast import machine_of
-from fastlung.run.machine import probe
-from fastlung.run.need import ScanSize, computing_bytes
-from fastlung.run.plan import memory_budget, plan_run
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fastlung.config import Config
-    from fastlung.instances.catalogue import Catalogue, Instance
+    from fastlung.plan.catalogue import Catalogue, Instance
+    from fastlung.plan.machine import Machine
     from fastlung.profiling.profile import ProfileFile, SizeMeasured
-    from fastlung.run.machine import Machine
 
 __all__ = [
     "Fleet",

@@ -2,7 +2,7 @@
 What kind of machine this is: processor, caches, vector instructions, kernel, packages.
 
 Covers facts that a profile carries, none of which names a host, a user or a path. How much of the
-machine a run may use is `fastlung.run.machine`'s.
+machine a run may use is `fastlung.plan.machine`'s.
 """
 
 from __future__ import annotations
@@ -14,8 +14,8 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastlung.plan.machine import probe
 from fastlung.profiling.profile import MachineFacts
-from fastlung.run.machine import probe
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastlung.config import Config, StoreOptions
 from fastlung.errors import ConfigError, ResourceError
+from fastlung.plan.machine import probe
 from fastlung.profiling.child import ChildJob, ask
 from fastlung.profiling.hardware import cores_of, cpu_order, look_at_hardware, package_versions
 from fastlung.profiling.profile import (
@@ -41,7 +42,6 @@ from fastlung.profiling.sample import (
     synthetic_sample,
     write_list,
 )
-from fastlung.run.machine import probe
 from fastlung.run.warming import ready_kernels
 from fastlung.storage.open import open_store
 from fastlung.text import byte_size, count

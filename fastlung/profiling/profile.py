@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from pydantic import Field, model_validator
 
-from fastlung.instances.documents import Part, read_document
+from fastlung.plan.catalogue_file import Part, read_document
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

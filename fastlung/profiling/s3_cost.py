@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastlung.instances.catalogue import StoragePrices
-    from fastlung.run.need import ScanSize
+    from fastlung.plan.catalogue import StoragePrices
+    from fastlung.plan.sizes import ScanSize
 
 __all__ = ["GB", "S3Cost", "s3_cost"]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError, NothingFoundError
-from fastlung.run.need import ScanSize, output_voxels
+from fastlung.plan.sizes import ScanSize, output_voxels
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

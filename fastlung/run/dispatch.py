@@ -17,7 +17,7 @@ from fastlung.run.shelves import Shelves, Task
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fastlung.run.setting import Setting
+    from fastlung.plan.setting import Setting
 
 __all__ = ["LARGEST_CHUNK", "Dispatcher", "Handed"]
 

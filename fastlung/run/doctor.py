@@ -24,9 +24,8 @@ from fastlung.config import Config, StoreOptions
 from fastlung.dicom.codecs import CODECS, is_installed
 from fastlung.errors import FastlungError
 from fastlung.kernels import hu
-from fastlung.run.disk import probe_disk
-from fastlung.run.machine import probe
-from fastlung.run.need import ScanSize, output_voxels, scan_bytes
+from fastlung.plan.machine import probe, probe_disk
+from fastlung.plan.sizes import ScanSize, output_voxels, scan_bytes
 from fastlung.sink.contents import RECORDED_PACKAGES
 from fastlung.storage.open import LocalStore, open_store
 from fastlung.text import byte_size
@@ -34,7 +33,7 @@ from fastlung.text import byte_size
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from fastlung.run.machine import Machine
+    from fastlung.plan.machine import Machine
 
 __all__ = ["Fact", "examine"]
 

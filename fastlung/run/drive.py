@@ -11,23 +11,22 @@ import time
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
+from fastlung.plan.machine import IdleClock, available_memory
+from fastlung.plan.setting import Progress
 from fastlung.run.dispatch import Dispatcher
 from fastlung.run.finder import Finder
-from fastlung.run.idle import IdleClock
 from fastlung.run.interrupt import Bell, Interruptions
 from fastlung.run.losses import after_loss, died, record_failure
-from fastlung.run.machine import available_memory
 from fastlung.run.messages import Began, Broke, Ended, GaveBack
-from fastlung.run.setting import Progress
 from fastlung.run.staff import Staff
 from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
+    from fastlung.plan.setting import Setting
     from fastlung.run.messages import FromWorker
     from fastlung.run.parcel import Parcel
-    from fastlung.run.setting import Setting
     from fastlung.run.staff import Member
     from fastlung.scan import Outcome
     from fastlung.sink.commit import Job, Task

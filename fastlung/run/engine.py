@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, StoreError
+from fastlung.plan.costs import remember as keep
 from fastlung.report.summary import nothing_found
 from fastlung.run.drive import Driver
 from fastlung.run.events import (
@@ -30,7 +31,6 @@ from fastlung.run.executors import start_server
 from fastlung.run.notice import SpotNotice
 from fastlung.run.outside import reference_to
 from fastlung.run.prepare import look_at_places, prepare
-from fastlung.run.remember import remember as keep
 from fastlung.run.warming import ready_kernels
 from fastlung.sink.commit import Job
 from fastlung.sink.contents import write_run_file
@@ -43,12 +43,12 @@ if TYPE_CHECKING:
 
     from fastlung.config import Config, RunOptions, StoreOptions
     from fastlung.limits import Limits
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.plan import Plan
+    from fastlung.plan.setting import Setting
     from fastlung.run.drive import Report
     from fastlung.run.events import Event
-    from fastlung.run.machine import Machine
-    from fastlung.run.plan import Plan
     from fastlung.run.prepare import Prepared
-    from fastlung.run.setting import Setting
     from fastlung.scan import Outcome
     from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store

@@ -10,13 +10,12 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError
-from fastlung.instances.catalogue import find_instance, load_catalogue
 from fastlung.limits import limited
-from fastlung.run.calibration import ASSUMED, Routes, route_of
-from fastlung.run.estimate import estimate_sizes
-from fastlung.run.machine import probe
-from fastlung.run.plan import plan_run
-from fastlung.run.remember import recall
+from fastlung.plan.catalogue import find_instance, load_catalogue
+from fastlung.plan.costs import ASSUMED, Routes, recall, route_of
+from fastlung.plan.machine import probe
+from fastlung.plan.plan import plan_run
+from fastlung.plan.sizes import estimate_sizes
 from fastlung.sink.contents import SinkContents, check_sink, source_groups
 from fastlung.sink.names import load_names_key
 from fastlung.source.open import open_source, store_of
@@ -26,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.config import Config, RunOptions
-    from fastlung.instances.catalogue import Instance
-    from fastlung.run.machine import Machine
-    from fastlung.run.plan import Plan
+    from fastlung.plan.catalogue import Instance
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.plan import Plan
     from fastlung.source.groups import SourceGroup
     from fastlung.source.open import Source
 

@@ -30,8 +30,8 @@ from fastlung.errors import (
 from fastlung.geometry import Policy
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
+from fastlung.plan.sizes import ScanSize, computing_bytes, output_voxels
 from fastlung.report.picture import picture
-from fastlung.run.need import ScanSize, computing_bytes, output_voxels
 from fastlung.run.outside import segmenter_of
 from fastlung.scan import Outcome
 from fastlung.sink.names import pseudonym, recorded_uid, scan_names

@@ -35,7 +35,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tune:
-    """How far to read ahead from now on, as in `fastlung.run.setting.Setting`."""
+    """How far to read ahead from now on, as in `fastlung.plan.setting.Setting`."""
 
     ahead_bytes: int
     requests: int
@@ -61,11 +61,11 @@ class Tally:
     Attributes
     ----------
     cpu_seconds, compute_seconds, fetch_wait_seconds, store_wait_seconds, fetch_seconds : float
-        See `fastlung.run.setting.Progress`.
+        See `fastlung.plan.setting.Progress`.
     store_seconds : float
         Wall seconds of writing.
     fetched_bytes, stored_bytes, throttled : int
-        See `fastlung.run.setting.Progress`.
+        See `fastlung.plan.setting.Progress`.
     """
 
     cpu_seconds: float = 0.0

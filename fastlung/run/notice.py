@@ -11,7 +11,7 @@ import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.run.ec2 import is_amazon, metadata
+from fastlung.plan.ec2 import is_amazon, metadata
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping

@@ -5,15 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastlung.run.calibration import ASSUMED, Routes, route_of
-from fastlung.run.estimate import Estimator
+from fastlung.plan.costs import ASSUMED, Routes, recall, route_of
+from fastlung.plan.machine import probe
+from fastlung.plan.plan import plan_run
+from fastlung.plan.sizes import Estimator
+from fastlung.plan.tune import Tuner
 from fastlung.run.forecast import with_known_network
-from fastlung.run.machine import probe
 from fastlung.run.outside import segmenter_of
-from fastlung.run.plan import plan_run
-from fastlung.run.remember import recall
 from fastlung.run.search import Search
-from fastlung.run.tune import Tuner
 from fastlung.sink.contents import SinkContents, check_sink, source_groups
 from fastlung.sink.names import load_names_key
 from fastlung.source.open import open_source, store_of
@@ -21,9 +20,9 @@ from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from fastlung.config import Config, RunOptions
-    from fastlung.run.calibration import Calibration
-    from fastlung.run.machine import Machine
-    from fastlung.run.plan import Plan
+    from fastlung.plan.costs import Calibration
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.plan import Plan
     from fastlung.source.groups import SourceGroup
     from fastlung.source.open import Source
     from fastlung.storage.base import Store

@@ -11,15 +11,14 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fastlung.limits import limited
-from fastlung.run.need import computing_bytes
+from fastlung.plan.sizes import computing_bytes
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
     from fastlung.config import Config
     from fastlung.limits import Limits
-    from fastlung.run.estimate import Estimator
-    from fastlung.run.need import ScanSize
+    from fastlung.plan.sizes import Estimator, ScanSize
     from fastlung.sink.commit import Task
     from fastlung.sink.contents import SinkContents
     from fastlung.source.groups import SourceGroup

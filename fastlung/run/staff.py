@@ -18,11 +18,11 @@ from fastlung.run.messages import Drop, Finish, Take, Tally, Tune
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
+    from fastlung.plan.setting import Setting
     from fastlung.run.dispatch import Handed
     from fastlung.run.interrupt import Bell
     from fastlung.run.messages import FromWorker
     from fastlung.run.parcel import Parcel
-    from fastlung.run.setting import Setting
     from fastlung.sink.commit import Job
 
 __all__ = ["Member", "Staff"]

@@ -32,8 +32,8 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
     from fastlung.config import Config, RunOptions, StoreOptions
-    from fastlung.run.machine import Machine
-    from fastlung.run.plan import Plan
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.plan import Plan
     from fastlung.scan import Outcome
     from fastlung.sink.records import Record
     from fastlung.source.groups import SourceGroup

@@ -20,10 +20,9 @@ from simulation.cohorts import (
 )
 
 from fastlung.config import build_run_options
-from fastlung.run.calibration import Calibration
-from fastlung.run.plan import plan_run
-from fastlung.run.setting import Progress, Setting
-from fastlung.run.window import Window
+from fastlung.plan.costs import Calibration
+from fastlung.plan.plan import plan_run
+from fastlung.plan.setting import Progress, Setting, Window
 
 WHOLE = "FASTLUNG_SIMULATE" in os.environ
 GBPS = 125e6

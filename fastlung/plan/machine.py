@@ -2,29 +2,43 @@
 What this machine lets us use: processors and memory, each the least of everything that limits it.
 
 Covers psutil, affinity, resource limits, control groups of both versions, the process's own
-group and every group above it, and the network link. Decides nothing; see `fastlung.run.plan`.
+group and every group above it, and the network link. Decides nothing; see `fastlung.plan.plan`.
 """
 
 from __future__ import annotations
 
 import os
 import resource
+import shutil
+import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import psutil
 
-from fastlung.run.ec2 import instance_type, is_amazon
+from fastlung.plan.ec2 import instance_type, is_amazon
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["Machine", "Quota", "available_memory", "probe", "quotas"]
+__all__ = [
+    "Disk",
+    "IdleClock",
+    "Machine",
+    "Quota",
+    "available_memory",
+    "probe",
+    "probe_disk",
+    "quotas",
+]
+
 
 CGROUP_ROOT = Path("sys/fs/cgroup")
+
 #: Version 1 says "no limit" with the largest number of pages; nobody owns a quarter of that.
 NO_LIMIT_BYTES = 2**61
+
 #: A network card counts in millions of bits a second.
 MEGABIT_BYTES = 125_000.0
 
@@ -317,3 +331,115 @@ def _read(path: Path) -> str:
         return path.read_text("ascii", errors="replace")
     except OSError:
         return ""  # another kernel, another hierarchy, or not for us to see
+
+
+#: File systems that are another machine's, or memory; on all others the device says what it is.
+REMOTE = ("nfs", "nfs4", "cifs", "smb3", "fuse.sshfs", "lustre", "beegfs", "gpfs", "ceph", "9p")
+
+IN_MEMORY = ("tmpfs", "ramfs")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Disk:
+    """
+    What a local folder lies on.
+
+    Attributes
+    ----------
+    free_bytes : int
+        What an ordinary user may still write.
+    kind : str
+        ``solid state``, ``spinning``, ``memory``, ``network`` or ``unknown``.
+    origin : str
+        What says so.
+    """
+
+    free_bytes: int
+    kind: str
+    origin: str
+
+
+def probe_disk(folder: Path, root: Path = Path("/")) -> Disk:
+    """
+    Look at the disk below a folder, which need not exist yet.
+
+    Parameters
+    ----------
+    folder : Path
+        Any local path.
+    root : Path
+        Where ``proc`` and ``sys`` are; another folder in tests.
+    """
+    folder = folder.absolute()
+    existing = next(one for one in (folder, *folder.parents) if one.exists())
+    device = existing.stat().st_dev
+    number = f"{os.major(device)}:{os.minor(device)}"
+    kind, origin = _kind(number, root)
+    return Disk(free_bytes=shutil.disk_usage(existing).free, kind=kind, origin=origin)
+
+
+def _kind(number: str, root: Path) -> tuple[str, str]:
+    system = _file_system(number, root)
+    if system in IN_MEMORY:
+        return "memory", f"file system {system}"
+    if system in REMOTE:
+        return "network", f"file system {system}"
+    block = root / "sys/dev/block" / number
+    for queue in (block / "queue", block.resolve().parent / "queue"):  # a partition has none
+        try:
+            rotational = (queue / "rotational").read_text("ascii").strip()
+        except OSError:
+            continue
+        return ("spinning" if rotational == "1" else "solid state"), "the kernel (rotational)"
+    return "unknown", f"file system {system or 'unknown'}, which says nothing of its disk"
+
+
+def _file_system(number: str, root: Path) -> str:
+    """Type of the file system of a device; its fields are those of proc(5), mountinfo."""
+    try:
+        lines = (root / "proc/self/mountinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines:
+        mount, _, rest = line.partition(" - ")
+        if mount.split()[2:3] == [number]:
+            return rest.split(" ", 1)[0]
+    return ""
+
+
+class IdleClock:
+    """
+    Counts the processor seconds that this process and its children could have had, and had not.
+
+    What its workers used would not tell: on a machine that other programs share, processors that
+    they leave may still be busy.
+
+    Parameters
+    ----------
+    root : Path
+        Where ``proc`` and ``sys`` are mounted.
+    """
+
+    def __init__(self, root: Path = Path("/")) -> None:
+        self._quotas = quotas(root)
+        self._before = self._look()
+        self._seconds = 0.0
+
+    def __call__(self) -> float:
+        """Seconds since this was made; at most what the tightest quota leaves."""
+        now = self._look()
+        self._seconds += max(0.0, min(b - a for a, b in zip(self._before, now, strict=True)))
+        self._before = now
+        return self._seconds
+
+    def _look(self) -> tuple[float, ...]:
+        """Sums that grow by a second for each second of an idle processor, one for each bound."""
+        own = os.sched_getaffinity(0)
+        each = psutil.cpu_times(percpu=True)
+        idle = sum(
+            one.idle + getattr(one, "iowait", 0.0)
+            for number, one in enumerate(each)
+            if number in own
+        )
+        now = time.monotonic()
+        return idle, *(quota.cpus * now - quota.used_seconds() for quota in self._quotas)

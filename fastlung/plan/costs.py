@@ -1,58 +1,79 @@
 """
 What a scan of a given size costs: assumed at first, corrected by what was measured.
 
-Covers processor seconds, bytes, requests and memory as `fastlung.run.model` wants them. Pure
-arithmetic; what is remembered from run to run is `fastlung.run.remember`'s.
+Covers processor seconds, bytes, requests and memory as `fastlung.plan.model` wants them. Pure
+arithmetic; what is remembered from run to run is `fastlung.plan.costs`'s.
 """
 
 from __future__ import annotations
 
+import hashlib
+import json
+import math
+import secrets
 from collections import Counter
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
+from typing import TYPE_CHECKING, Any
 
-from fastlung.run.model import ScanCost, mean_cost
-from fastlung.run.need import VOXEL_BYTES, computing_bytes, output_bytes
+from fastlung.plan.model import ScanCost, mean_cost
+from fastlung.plan.sizes import VOXEL_BYTES, computing_bytes, output_bytes
+from fastlung.storage.cache import cache_folder
 from fastlung.storage.s3.read import parts_of, turns_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from pathlib import Path
 
     from fastlung.config import Config
-    from fastlung.run.model import Route
-    from fastlung.run.need import ScanSize
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.model import Route
+    from fastlung.plan.sizes import ScanSize
 
 __all__ = [
     "ASSUMED",
     "LOCAL",
     "Calibration",
     "Routes",
+    "forget_all",
+    "machine_kind",
+    "recall",
+    "remember",
     "route_of",
     "scan_cost",
     "store_requests",
     "usual_cost",
 ]
 
+
 #: Processor seconds of a voxel, acquired and output voxels together: 0.45 s for a chest of 47
 #: million that become 39 million, decoding, resampling, mask and encoding to npy included, on an
 #: AMD EPYC. Compressed pixels take more, and only a measurement knows.
 SECONDS_PER_VOXEL = 5e-9
+
 #: What compressing adds, for each output voxel of image and mask: 0.12 s for 31 million.
 DEFLATE_SECONDS_PER_VOXEL = 4e-9
+
 #: Bytes of a compressed volume for each one before: 37 MB of 62 MB for a noisy chest.
 DEFLATED = 0.6
+
 #: Processor seconds of the client for each byte. Over TLS 159 MB took 0.22 s; from the page cache
 #: a fifth of that, and writing a file costs what reading it does.
 CLIENT_SECONDS_PER_BYTE: dict[Route, float] = {"network": 1.4e-9, "disk": 0.3e-9}
+
 #: Objects that writing a scan takes: name claimed, image, mask, metadata, outcome and record.
 STORE_OBJECTS = 6
+
 #: Those of them that the next scan waits for: all files together. Names and records go beside them.
 STORE_TURNS = 1
+
 #: Requests around the parts of an object: one begins, one ends.
 AROUND_PARTS = 2
+
 #: What an S3 bucket in the same region is assumed to be like until it was measured: seconds to the
 #: first byte, and bytes a second of one connection after it.
 FIRST_BYTE_SECONDS = 0.05
+
 CONNECTION_BYTES_PER_SECOND = 60e6
 
 
@@ -210,3 +231,112 @@ def _store_at_once(stored_bytes: float, largest_bytes: int) -> float:
     """How many connections' speed all bytes have together; the largest file ends last."""
     each = parts_of(largest_bytes) / turns_of(largest_bytes)
     return each * max(1.0, stored_bytes / largest_bytes) if largest_bytes else 1.0
+
+
+#: Of the file's layout and of what `fastlung.plan.costs` assumes: a calibration is a ratio to
+#: that, and means nothing once it changes.
+VERSION = 2
+
+#: Entries kept; the one used longest ago goes first.
+MOST_ENTRIES = 100
+
+#: What is beyond a factor of this was no measurement.
+FAR = 1000.0
+
+
+def recall(machine: Machine, config: Config, routes: Routes) -> Calibration | None:
+    """
+    Look up what was measured on such a machine, for such a run.
+
+    Parameters
+    ----------
+    machine : Machine
+        Where the run is.
+    config : Config
+        What is done to a scan.
+    routes : Routes
+        Over what bytes come and go.
+
+    Returns
+    -------
+    Calibration or None
+        None if nothing is known, or the file cannot be read or understood.
+    """
+    return _calibration(_entries().get(_key(machine, config, routes)))
+
+
+def remember(machine: Machine, config: Config, routes: Routes, calibration: Calibration) -> None:
+    """
+    Keep what was measured, for the next run.
+
+    Two runs that end at once may lose one of the two entries, never the file. A folder that
+    cannot be written to is no error: the next run measures again.
+
+    Parameters
+    ----------
+    machine, config, routes
+        As for `recall`.
+    calibration : Calibration
+        What was measured.
+    """
+    entries = _entries()
+    key = _key(machine, config, routes)
+    entries.pop(key, None)
+    entries[key] = asdict(calibration)
+    kept = dict(list(entries.items())[-MOST_ENTRIES:])
+    text = json.dumps({"version": VERSION, "calibrations": kept}, indent=1)
+    path = _path()
+    beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")
+    with suppress(OSError):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            beside.write_text(text + "\n", "utf-8")
+            beside.replace(path)
+        finally:
+            beside.unlink(missing_ok=True)
+
+
+def forget_all() -> None:
+    """Remove everything that was kept."""
+    with suppress(OSError):
+        _path().unlink(missing_ok=True)
+
+
+def machine_kind(machine: Machine) -> str:
+    """Name machines that are alike: an EC2 type, or a processor, and how many CPUs are usable."""
+    name = machine.instance_type or machine.cpu_model or "unknown"
+    return f"{name}, {machine.cpus} of {machine.cpus_logical} CPUs"
+
+
+def _key(machine: Machine, config: Config, routes: Routes) -> str:
+    # The endpoint of a store is left out: it may be a secret, and a new one is soon measured.
+    words = [machine_kind(machine), config.preset, config.digest, routes.source, routes.sink]
+    return hashlib.sha256("|".join(words).encode()).hexdigest()[:16]
+
+
+def _path() -> Path:
+    return cache_folder() / "calibration.json"
+
+
+def _entries() -> dict[str, Any]:
+    try:
+        found = json.loads(_path().read_text("utf-8"))
+        if found["version"] != VERSION:
+            return {}
+        return dict(found["calibrations"])
+    except (OSError, ValueError, KeyError, TypeError, RuntimeError, RecursionError):
+        return {}  # none yet, damaged, or another version's
+
+
+def _calibration(fields: Any) -> Calibration | None:
+    """Make an entry of what was read; None for anything that no run has measured."""
+    try:
+        found = Calibration(**fields)
+        ratios = [found.cpu, found.requests, found.stored]
+        network = found.network_bytes_per_second
+        plausible = all(1 / FAR < ratio < FAR for ratio in ratios) and found.scans > 0
+        if plausible and (network is None or (network > 0 and math.isfinite(network))):
+            return found
+    except TypeError:
+        pass
+    return None

@@ -2,7 +2,7 @@
 How fast a run can go, and what will bind: arithmetic on what a scan costs and a machine has.
 
 Covers the fluid model of workers that compute one scan while the next one comes and the last one
-goes. Looks at no machine, file or clock; where costs come from is `fastlung.run.calibration`'s.
+goes. Looks at no machine, file or clock; where costs come from is `fastlung.plan.costs`'s.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from fastlung.text import byte_size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fastlung.run.setting import Setting
+    from fastlung.plan.setting import Setting
 
 __all__ = [
     "Binding",

@@ -14,14 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fastlung.errors import ConfigError
-from fastlung.instances.documents import parse_document, read_document
-from fastlung.instances.file import FORMAT, VERSION, CatalogueFile
+from fastlung.plan.catalogue_file import (
+    FORMAT,
+    VERSION,
+    CatalogueFile,
+    parse_document,
+    read_document,
+)
 from fastlung.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from fastlung.instances.file import FamilyEntry
+    from fastlung.plan.catalogue_file import FamilyEntry
 
 __all__ = [
     "Catalogue",

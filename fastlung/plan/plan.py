@@ -12,15 +12,10 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import InsufficientMemoryError
-from fastlung.run.calibration import ASSUMED, LOCAL, Calibration, Routes, usual_cost
-from fastlung.run.choice import REQUESTS, best_setting
-from fastlung.run.model import (
-    Binding,
-    Resources,
-    predict,
-    worker_bytes,
-)
-from fastlung.run.need import (
+from fastlung.plan.costs import ASSUMED, LOCAL, Calibration, Routes, usual_cost
+from fastlung.plan.model import Binding, Resources, predict, worker_bytes
+from fastlung.plan.setting import REQUESTS, Setting, best_setting
+from fastlung.plan.sizes import (
     ScanSize,
     computing_bytes,
     output_bytes,
@@ -28,15 +23,14 @@ from fastlung.run.need import (
     scan_bytes,
     scan_stages,
 )
-from fastlung.run.setting import Setting
 from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.config import Config, RunOptions
-    from fastlung.run.machine import Machine
-    from fastlung.run.model import ScanCost
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.model import ScanCost
 
 __all__ = [
     "Plan",
@@ -72,7 +66,7 @@ MOST_WORKERS_A_CPU = 8
 #: read at first and all write at last: 24 chests over 200 MB/s took 20 s with 15 workers, 14 with
 #: five.
 GROUPS_EACH = 4
-#: What a plan calls the causes of `fastlung.run.model.Binding`.
+#: What a plan calls the causes of `fastlung.plan.model.Binding`.
 LIMITS: dict[Binding, str] = {"cpu": "cpus", "workers": "cpus"}
 
 

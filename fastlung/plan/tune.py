@@ -11,12 +11,11 @@ import math
 from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
-from fastlung.run.calibration import ASSUMED, Calibration, usual_cost
-from fastlung.run.choice import best_setting
-from fastlung.run.model import predict, request_seconds, worker_bytes
-from fastlung.run.need import computing_bytes
-from fastlung.run.plan import most_requests, most_workers, resources_of
-from fastlung.run.window import Window
+from fastlung.plan.costs import ASSUMED, Calibration, usual_cost
+from fastlung.plan.model import predict, request_seconds, worker_bytes
+from fastlung.plan.plan import most_requests, most_workers, resources_of
+from fastlung.plan.setting import Window, best_setting
+from fastlung.plan.sizes import computing_bytes
 from fastlung.text import byte_size
 
 if TYPE_CHECKING:
@@ -24,12 +23,12 @@ if TYPE_CHECKING:
     from typing import Self
 
     from fastlung.config import Config
-    from fastlung.run.calibration import Routes
-    from fastlung.run.machine import Machine
-    from fastlung.run.model import Prediction, Resources, ScanCost
-    from fastlung.run.need import ScanSize
-    from fastlung.run.plan import Plan
-    from fastlung.run.setting import Progress, Setting
+    from fastlung.plan.costs import Routes
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.model import Prediction, Resources, ScanCost
+    from fastlung.plan.plan import Plan
+    from fastlung.plan.setting import Progress, Setting
+    from fastlung.plan.sizes import ScanSize
 
 __all__ = ["Tuner"]
 
