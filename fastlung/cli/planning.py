@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 from fastlung.cli.commands import asked_for, say
 from fastlung.cli.renting import answer_compare_instances
 from fastlung.errors import ConfigError
-from fastlung.run.forecast import forecast, imagined
+from fastlung.plan.catalogue import imagined
+from fastlung.run.forecast import forecast
 from fastlung.text import byte_size, count, duration
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ yours. Fetching is `fastlung.instances.refresh`'s, arithmetic on it `fastlung.pr
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib import resources
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -21,12 +21,15 @@ from fastlung.plan.catalogue_file import (
     parse_document,
     read_document,
 )
+from fastlung.plan.machine import probe
 from fastlung.storage.cache import cache_folder
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from fastlung.plan.catalogue_file import FamilyEntry
+    from fastlung.plan.machine import Machine
+    from fastlung.source.open import Source
 
 __all__ = [
     "Catalogue",
@@ -35,13 +38,19 @@ __all__ = [
     "StoragePrices",
     "cached_catalogue",
     "find_instance",
+    "imagined",
     "load_catalogue",
+    "machine_of",
     "read_catalogue",
+    "with_known_network",
 ]
+
 
 #: The catalogue that comes along, in this package.
 SHIPPED = "catalogue.json"
+
 GIB = 2**30
+
 BYTES_PER_GBIT = 125_000_000
 
 
@@ -323,3 +332,115 @@ def _size_order(size: str) -> tuple[int, str]:
     small = {"nano": -6, "micro": -5, "small": -4, "medium": -3, "large": -2, "xlarge": -1}
     number = re.match(r"\d+", size)
     return (int(number[0]) if number else small.get(size, 10**6), size)
+
+
+#: Memory of a machine that is free before a run starts, where it is not ours to look at: kernel
+#: and services take a few hundred megabytes.
+FREE_SHARE = 0.95
+
+
+def imagined(
+    *,
+    instance: str | None = None,
+    cpus: int | None = None,
+    memory_bytes: int | None = None,
+    network_bytes_per_second: float | None = None,
+) -> Machine:
+    """
+    Describe another machine than this one, or this one with more or less of something.
+
+    Parameters
+    ----------
+    instance : str, optional
+        EC2 type in the catalogue; the rest is then its own, unless given.
+    cpus : int, optional
+        Hardware threads.
+    memory_bytes : int, optional
+        Memory.
+    network_bytes_per_second : float, optional
+        What its network carries, each way.
+
+    Returns
+    -------
+    Machine
+        What was not given is this machine's.
+
+    Raises
+    ------
+    ConfigError
+        For a type that the catalogue does not have.
+    """
+    machine = probe()
+    if instance is not None:
+        machine = machine_of(find_instance(load_catalogue(), instance), machine)
+    if cpus is not None:
+        machine = _with_cpus(machine, cpus, "as asked for")
+    if memory_bytes is not None:
+        machine = _with_memory(machine, memory_bytes, "memory asked for")
+    if network_bytes_per_second is not None:
+        machine = replace(
+            machine, link_bytes_per_second=network_bytes_per_second, link_origin="as asked for"
+        )
+    return with_known_network(machine)
+
+
+def machine_of(instance: Instance, machine: Machine) -> Machine:
+    """
+    Describe an EC2 instance.
+
+    Parameters
+    ----------
+    instance : Instance
+        What the catalogue says of it.
+    machine : Machine
+        Any; what the catalogue does not say is taken from it.
+    """
+    name = instance.name
+    described = _with_memory(_with_cpus(machine, instance.vcpu, name), instance.memory_bytes, name)
+    return replace(
+        described,
+        link_bytes_per_second=instance.network_baseline_bytes_per_second,
+        link_origin=f"baseline of {name}",
+        instance_type=name,
+        instance_origin="as asked for",
+        cpu_model=instance.cpu_model or "",
+        open_files=None,
+    )
+
+
+def with_known_network(machine: Machine) -> Machine:
+    """Add what the catalogue knows of an instance's network, where its driver says nothing."""
+    if machine.link_bytes_per_second is not None or machine.instance_type is None:
+        return machine
+    found = load_catalogue().get(machine.instance_type)
+    if found is None or found.network_baseline_bytes_per_second is None:
+        return machine
+    return replace(
+        machine,
+        link_bytes_per_second=found.network_baseline_bytes_per_second,
+        link_origin=f"baseline of {machine.instance_type}",
+    )
+
+
+def _with_cpus(machine: Machine, cpus: int, origin: str) -> Machine:
+    if cpus < 1:
+        raise ConfigError(f"cpus: expected 1 or more, and found {cpus}")
+    return replace(
+        machine,
+        cpus_logical=cpus,
+        cpus_physical=cpus,
+        cpus_affinity=cpus,
+        cpu_quota=None,
+        cpus=cpus,
+        cpus_origin=f"CPUs ({origin})",
+    )
+
+
+def _with_memory(machine: Machine, memory_bytes: int, origin: str) -> Machine:
+    return replace(
+        machine,
+        memory_total_bytes=memory_bytes,
+        memory_limit_bytes=memory_bytes,
+        memory_available_bytes=int(FREE_SHARE * memory_bytes),
+        memory_origin=origin,
+    )

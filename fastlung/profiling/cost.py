@@ -16,13 +16,13 @@ from typing import TYPE_CHECKING
 
 from fastlung.config import RunOptions
 from fastlung.errors import ConfigError, InsufficientMemoryError
+from fastlung.plan.catalogue import machine_of
 from fastlung.plan.costs import ASSUMED, Calibration, Routes, scan_cost, store_requests, usual_cost
 from fastlung.plan.machine import probe
 from fastlung.plan.plan import memory_budget, plan_run
 from fastlung.plan.sizes import ScanSize, computing_bytes
 from fastlung.profiling.profile import config_facts, first_difference
 from fastlung.profiling.s3_cost import S3Cost, s3_cost
-from fastlung.run.forecast import machine_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence

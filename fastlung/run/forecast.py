@@ -6,14 +6,11 @@ Covers listing, a few headers and arithmetic: no pixel is read and nothing is wr
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from fastlung.errors import ConfigError
 from fastlung.limits import limited
-from fastlung.plan.catalogue import find_instance, load_catalogue
 from fastlung.plan.costs import ASSUMED, Routes, recall, route_of
-from fastlung.plan.machine import probe
 from fastlung.plan.plan import plan_run
 from fastlung.plan.sizes import estimate_sizes
 from fastlung.sink.contents import SinkContents, check_sink, source_groups
@@ -25,17 +22,12 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.config import Config, RunOptions
-    from fastlung.plan.catalogue import Instance
     from fastlung.plan.machine import Machine
     from fastlung.plan.plan import Plan
     from fastlung.source.groups import SourceGroup
     from fastlung.source.open import Source
 
-__all__ = ["Forecast", "forecast", "imagined", "machine_of", "with_known_network"]
-
-#: Memory of a machine that is free before a run starts, where it is not ours to look at: kernel
-#: and services take a few hundred megabytes.
-FREE_SHARE = 0.95
+__all__ = ["Forecast", "forecast"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,113 +99,6 @@ def forecast(
         already_done=already_done,
         source_bytes=sum(group.size_bytes for group in groups),
         seconds=None if rate is None else len(groups) / rate,
-    )
-
-
-def imagined(
-    *,
-    instance: str | None = None,
-    cpus: int | None = None,
-    memory_bytes: int | None = None,
-    network_bytes_per_second: float | None = None,
-) -> Machine:
-    """
-    Describe another machine than this one, or this one with more or less of something.
-
-    Parameters
-    ----------
-    instance : str, optional
-        EC2 type in the catalogue; the rest is then its own, unless given.
-    cpus : int, optional
-        Hardware threads.
-    memory_bytes : int, optional
-        Memory.
-    network_bytes_per_second : float, optional
-        What its network carries, each way.
-
-    Returns
-    -------
-    Machine
-        What was not given is this machine's.
-
-    Raises
-    ------
-    ConfigError
-        For a type that the catalogue does not have.
-    """
-    machine = probe()
-    if instance is not None:
-        machine = machine_of(find_instance(load_catalogue(), instance), machine)
-    if cpus is not None:
-        machine = _with_cpus(machine, cpus, "as asked for")
-    if memory_bytes is not None:
-        machine = _with_memory(machine, memory_bytes, "memory asked for")
-    if network_bytes_per_second is not None:
-        machine = replace(
-            machine, link_bytes_per_second=network_bytes_per_second, link_origin="as asked for"
-        )
-    return with_known_network(machine)
-
-
-def machine_of(instance: Instance, machine: Machine) -> Machine:
-    """
-    Describe an EC2 instance.
-
-    Parameters
-    ----------
-    instance : Instance
-        What the catalogue says of it.
-    machine : Machine
-        Any; what the catalogue does not say is taken from it.
-    """
-    name = instance.name
-    described = _with_memory(_with_cpus(machine, instance.vcpu, name), instance.memory_bytes, name)
-    return replace(
-        described,
-        link_bytes_per_second=instance.network_baseline_bytes_per_second,
-        link_origin=f"baseline of {name}",
-        instance_type=name,
-        instance_origin="as asked for",
-        cpu_model=instance.cpu_model or "",
-        open_files=None,
-    )
-
-
-def with_known_network(machine: Machine) -> Machine:
-    """Add what the catalogue knows of an instance's network, where its driver says nothing."""
-    if machine.link_bytes_per_second is not None or machine.instance_type is None:
-        return machine
-    found = load_catalogue().get(machine.instance_type)
-    if found is None or found.network_baseline_bytes_per_second is None:
-        return machine
-    return replace(
-        machine,
-        link_bytes_per_second=found.network_baseline_bytes_per_second,
-        link_origin=f"baseline of {machine.instance_type}",
-    )
-
-
-def _with_cpus(machine: Machine, cpus: int, origin: str) -> Machine:
-    if cpus < 1:
-        raise ConfigError(f"cpus: expected 1 or more, and found {cpus}")
-    return replace(
-        machine,
-        cpus_logical=cpus,
-        cpus_physical=cpus,
-        cpus_affinity=cpus,
-        cpu_quota=None,
-        cpus=cpus,
-        cpus_origin=f"CPUs ({origin})",
-    )
-
-
-def _with_memory(machine: Machine, memory_bytes: int, origin: str) -> Machine:
-    return replace(
-        machine,
-        memory_total_bytes=memory_bytes,
-        memory_limit_bytes=memory_bytes,
-        memory_available_bytes=int(FREE_SHARE * memory_bytes),
-        memory_origin=origin,
     )
 
 

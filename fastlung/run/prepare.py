@@ -5,12 +5,12 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from fastlung.plan.catalogue import with_known_network
 from fastlung.plan.costs import ASSUMED, Routes, recall, route_of
 from fastlung.plan.machine import probe
 from fastlung.plan.plan import plan_run
 from fastlung.plan.sizes import Estimator
 from fastlung.plan.tune import Tuner
-from fastlung.run.forecast import with_known_network
 from fastlung.run.outside import segmenter_of
 from fastlung.run.search import Search
 from fastlung.sink.contents import SinkContents, check_sink, source_groups
