@@ -24,15 +24,15 @@ if TYPE_CHECKING:
     from fastlung.dicom import list_series as list_series
     from fastlung.dicom import read_series as read_series
     from fastlung.geometry import Policy as Policy
+    from fastlung.inspection import inspect as inspect
     from fastlung.limits import Limits as Limits
     from fastlung.limits import limited as limited
     from fastlung.mask import assess_mask as assess_mask
     from fastlung.mask import lung_mask as lung_mask
     from fastlung.pipeline import process_scan as process_scan
+    from fastlung.previews import Picture as Picture
+    from fastlung.previews import preview as preview
     from fastlung.run.engine import process as process
-    from fastlung.run.inspect import inspect as inspect
-    from fastlung.run.preview import Picture as Picture
-    from fastlung.run.preview import preview as preview
     from fastlung.scan import Crop as Crop
     from fastlung.scan import Flag as Flag
     from fastlung.scan import Grid as Grid

@@ -24,10 +24,10 @@ from fastlung.errors import (
     SinkConflictError,
     StoreError,
 )
+from fastlung.inspection import inspect
 from fastlung.plan.plan import ScanSize, output_voxels, scan_bytes
 from fastlung.run import engine
 from fastlung.run.events import KernelsReady, RunEnded, RunPlanned, RunProgressed, ScanEnded
-from fastlung.run.inspect import inspect
 from fastlung.storage.open import LocalStore
 
 pytestmark = pytest.mark.compiled

@@ -24,12 +24,12 @@ import fastlung
 from fastlung.config import StoreOptions
 from fastlung.errors import AccessError, CredentialsError, StoreError
 from fastlung.run.events import ScanEnded, SinkUnguarded
-from fastlung.run.verify import verify
 from fastlung.storage.open import open_store
 from fastlung.storage.prefetch import Fetcher
 from fastlung.storage.s3 import access as s3_access
 from fastlung.storage.s3 import retry as s3_patience
 from fastlung.storage.s3.access import limiter_of
+from fastlung.verification import verify
 
 pytestmark = pytest.mark.compiled
 

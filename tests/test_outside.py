@@ -16,7 +16,7 @@ from fastlung.config import build_config
 from fastlung.demo.phantom import phantom
 from fastlung.errors import ConfigError
 from fastlung.pipeline import process_scan
-from fastlung.run.outside import reference_to, segmenter_of
+from fastlung.segmenter import reference_to, segmenter_of
 
 pytestmark = pytest.mark.compiled
 

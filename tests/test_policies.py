@@ -10,7 +10,7 @@ from tiny_series import chest
 import fastlung
 from fastlung.cli import main
 from fastlung.dicom import index_series
-from fastlung.run.strict import idc_exclusions
+from fastlung.inspection import idc_exclusions
 
 UID = "1.2.3.77"
 PRESENT = np.r_[0:9, 11:20]

@@ -15,19 +15,17 @@ from typing import TYPE_CHECKING
 from fastlung.cli.commands import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import Config, build_store_options
-from fastlung.run.status import sink_status
-from fastlung.run.verify import forget, verify
 from fastlung.sink.contents import read_run_file
 from fastlung.sink.manifest import MANIFEST_CSV, write_manifest
 from fastlung.storage.open import open_store
 from fastlung.text import count
+from fastlung.verification import forget, sink_status, verify
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
-    from fastlung.run.status import SinkStatus
-    from fastlung.run.verify import Verification
+    from fastlung.verification import SinkStatus, Verification
 
 __all__ = ["answer_manifest", "answer_status", "answer_verify"]
 

@@ -18,11 +18,11 @@ from fastlung.cli.settings import as_toml, resolve, storage_typed
 from fastlung.config import build_config, build_store_options
 from fastlung.errors import ConfigError
 from fastlung.geometry import Policy
+from fastlung.inspection import inspect as look_at
 from fastlung.limits import limited
 from fastlung.report.summary import action_lines, failure_lines, flag_lines, run_sentences
 from fastlung.report.tables import outcome_table
 from fastlung.run.engine import dry_run, run
-from fastlung.run.inspect import inspect as look_at
 from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:

@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 from fastlung.cli.commands import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import build_store_options
-from fastlung.run.doctor import examine
+from fastlung.doctor import examine
 from fastlung.text import byte_size
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
-    from fastlung.run.doctor import Fact
+    from fastlung.doctor import Fact
 
 __all__ = ["answer_doctor"]
 

@@ -11,8 +11,8 @@ from fastlung.report.tables import csv_text, shorten, text_table
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fastlung.inspection import SeriesSummary
     from fastlung.report.tables import Cell
-    from fastlung.run.inspect import SeriesSummary
 
 __all__ = ["SERIES_COLUMNS", "series_csv", "series_json", "series_sentence", "series_table"]
 

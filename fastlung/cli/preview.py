@@ -8,7 +8,7 @@ from fastlung.cli.commands import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import build_store_options
 from fastlung.limits import limited
-from fastlung.run.preview import preview
+from fastlung.previews import preview
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -29,9 +29,9 @@ from fastlung.run.events import (
 )
 from fastlung.run.executors import start_server
 from fastlung.run.notice import SpotNotice
-from fastlung.run.outside import reference_to
 from fastlung.run.prepare import look_at_places, prepare
 from fastlung.run.warming import ready_kernels
+from fastlung.segmenter import reference_to
 from fastlung.sink.commit import Job
 from fastlung.sink.contents import write_run_file
 from fastlung.sink.manifest import manifest_afterwards, write_manifest

@@ -32,8 +32,8 @@ from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
 from fastlung.plan.sizes import ScanSize, computing_bytes, output_voxels
 from fastlung.report.picture import picture
-from fastlung.run.outside import segmenter_of
 from fastlung.scan import Outcome
+from fastlung.segmenter import segmenter_of
 from fastlung.sink.names import pseudonym, recorded_uid, scan_names
 from fastlung.sink.writer import PREVIEW_NAME, encode
 from fastlung.source.archives import unpack

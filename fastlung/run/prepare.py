@@ -11,8 +11,8 @@ from fastlung.plan.machine import probe
 from fastlung.plan.plan import plan_run
 from fastlung.plan.sizes import Estimator
 from fastlung.plan.tune import Tuner
-from fastlung.run.outside import segmenter_of
 from fastlung.run.search import Search
+from fastlung.segmenter import segmenter_of
 from fastlung.sink.contents import SinkContents, check_sink, source_groups
 from fastlung.sink.names import load_names_key
 from fastlung.source.open import open_source, store_of

@@ -26,8 +26,8 @@ from fastlung.geometry import Policy
 from fastlung.limits import check_listing, limits_in_force
 from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
-from fastlung.run.outside import segmenter_of
 from fastlung.scan import Flag, ScanResult
+from fastlung.segmenter import segmenter_of
 from fastlung.sink.contents import RUN_FILE
 from fastlung.sink.reader import open_scan
 from fastlung.source.archives import unpack
