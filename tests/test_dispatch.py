@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlung.plan.setting import Setting
-from fastlung.run.dispatch import Dispatcher
+from fastlung.run.schedule import Dispatcher
 
 BUDGET = 1000
 

@@ -16,9 +16,9 @@ from fastlung.config import build_config
 from fastlung.errors import StoreError
 from fastlung.kernels import warm_up
 from fastlung.plan.setting import Setting
-from fastlung.run import warming as warming_module
-from fastlung.run.drive import Driver
-from fastlung.run.warming import ready_kernels
+from fastlung.run import warmup as warming_module
+from fastlung.run.driver import Driver
+from fastlung.run.warmup import ready_kernels
 from fastlung.sink.commit import Job, Task
 from fastlung.sink.records import load_record, record_key
 from fastlung.source.groups import discover
@@ -275,7 +275,7 @@ def slow_groups(count):
 
 
 def test_workers_come_and_go_as_the_setting_says(job, tmp_path, monkeypatch):
-    monkeypatch.setattr("fastlung.run.drive.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("fastlung.run.driver.REPORT_SECONDS", 0.0)
     real = [Task(group=group) for group in discover(LocalStore(write_source(tmp_path / "many", 4)))]
     seen, outcomes = [], []
 
@@ -298,7 +298,7 @@ def test_workers_come_and_go_as_the_setting_says(job, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("groups")
 def test_scarce_memory_stops_admission_and_what_is_left_goes_on_one_by_one(job, monkeypatch):
-    monkeypatch.setattr("fastlung.run.drive.REPORT_SECONDS", 0.0)
+    monkeypatch.setattr("fastlung.run.driver.REPORT_SECONDS", 0.0)
     held, outcomes = [], []
 
     def report(now):

@@ -6,7 +6,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import pytest
 
-from fastlung.run.notice import SpotNotice
+from fastlung.run.signals import SpotNotice
 
 
 class Metadata(BaseHTTPRequestHandler):

@@ -16,9 +16,8 @@ from tiny_series import CANARY, payloads, write_group, write_source
 from fastlung.config import build_config
 from fastlung.errors import StoreError
 from fastlung.run import group as one_group
-from fastlung.run.dispatch import Handed
-from fastlung.run.messages import Began, Broke, Ended, GaveBack
-from fastlung.run.parcel import Parcel
+from fastlung.run.protocol import Began, Broke, Ended, GaveBack, Parcel
+from fastlung.run.schedule import Handed
 from fastlung.run.worker import Workbench
 from fastlung.sink.commit import Job, Task, committed_outcomes
 from fastlung.sink.names import pseudonym

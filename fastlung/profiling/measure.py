@@ -42,7 +42,7 @@ from fastlung.profiling.sample import (
     synthetic_sample,
     write_list,
 )
-from fastlung.run.warming import ready_kernels
+from fastlung.run.warmup import ready_kernels
 from fastlung.storage.open import open_store
 from fastlung.text import byte_size, count
 

@@ -17,7 +17,7 @@ from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, StoreError
 from fastlung.plan.costs import remember as keep
 from fastlung.report.summary import nothing_found
-from fastlung.run.drive import Driver
+from fastlung.run.driver import Driver
 from fastlung.run.events import (
     KernelsReady,
     RunEnded,
@@ -27,10 +27,10 @@ from fastlung.run.events import (
     ScanEnded,
     SinkUnguarded,
 )
-from fastlung.run.executors import start_server
-from fastlung.run.notice import SpotNotice
-from fastlung.run.prepare import look_at_places, prepare
-from fastlung.run.warming import ready_kernels
+from fastlung.run.listing import look_at_places, prepare
+from fastlung.run.process import start_server
+from fastlung.run.signals import SpotNotice
+from fastlung.run.warmup import ready_kernels
 from fastlung.segmenter import reference_to
 from fastlung.sink.commit import Job
 from fastlung.sink.contents import write_run_file
@@ -46,9 +46,9 @@ if TYPE_CHECKING:
     from fastlung.plan.machine import Machine
     from fastlung.plan.plan import Plan
     from fastlung.plan.setting import Setting
-    from fastlung.run.drive import Report
+    from fastlung.run.driver import Report
     from fastlung.run.events import Event
-    from fastlung.run.prepare import Prepared
+    from fastlung.run.listing import Prepared
     from fastlung.scan import Outcome
     from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store

@@ -10,7 +10,7 @@ if TYPE_CHECKING:
 
     from fastlung.plan.machine import Machine
     from fastlung.plan.plan import Plan
-    from fastlung.run.drive import Report
+    from fastlung.run.driver import Report
     from fastlung.scan import Outcome
 
 __all__ = [

@@ -46,8 +46,8 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastlung.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.run.dispatch import Handed
-    from fastlung.run.stopwatch import Stopwatch
+    from fastlung.run.schedule import Handed
+    from fastlung.run.worker import Stopwatch
     from fastlung.scan import Grid
     from fastlung.sink.commit import Job, Storer, Task
     from fastlung.source.groups import SourceGroup

@@ -12,34 +12,32 @@ import math
 import threading
 import time
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import StoreError
 from fastlung.run.group import GroupRun, MoreMemoryError, check_group
-from fastlung.run.messages import Began, Broke, Ended, GaveBack, Tally
-from fastlung.run.parcel import unpacked
-from fastlung.run.stopwatch import Stopwatch
+from fastlung.run.protocol import Began, Broke, Ended, GaveBack, Tally, unpacked
 from fastlung.sink.commit import Storer
 from fastlung.source.open import store_of
 from fastlung.storage.open import open_store
 from fastlung.storage.prefetch import Fetcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from types import TracebackType
     from typing import Self
 
-    from fastlung.run.dispatch import Handed
     from fastlung.run.group import Blobs
-    from fastlung.run.messages import FromWorker
-    from fastlung.run.parcel import Parcel
+    from fastlung.run.protocol import FromWorker, Parcel
+    from fastlung.run.schedule import Handed
     from fastlung.scan import Outcome
     from fastlung.sink.commit import Job, Task
 
-__all__ = ["Workbench"]
+__all__ = ["Stopwatch", "Workbench"]
+
 
 #: A need by headers that differs less from the expected one is not worth telling.
 WORTH_TELLING = 0.05
@@ -291,3 +289,51 @@ class Workbench:
         others = math.fsum(one.cpu_seconds.get("process", 0.0) for one in outcomes[1:])
         process = {**outcomes[0].cpu_seconds, "process": max(0.0, spent - others)}
         return (replace(outcomes[0], cpu_seconds=process), *outcomes[1:])
+
+
+class Stopwatch:
+    """
+    Wall and processor seconds of each step; entered around it by name.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Step -> wall seconds of this series.
+    cpu_seconds : dict of str to float
+        Step -> processor seconds of the thread that entered it, for this series.
+    total : dict of str to float
+        Step -> wall seconds of all series.
+    stage : str
+        The step entered last.
+    """
+
+    def __init__(self) -> None:
+        self.total: dict[str, float] = {}
+        self.stage = "fetch"
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin another series: its own seconds start at nothing, the totals go on."""
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+        self._process_started = time.process_time()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time one step."""
+        started, cpu_started = time.perf_counter(), time.thread_time()
+        self.stage = stage
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            cpu = time.thread_time() - cpu_started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
+            self.total[stage] = self.total.get(stage, 0.0) + elapsed
+            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + cpu
+
+    def all_cpu_seconds(self) -> dict[str, float]:
+        """Processor seconds of the steps, and of the whole process since this series began."""
+        # Clients of stores have threads of their own, which no clock of ours can be entered around.
+        process = time.process_time() - self._process_started
+        return {**self.cpu_seconds, "process": process}

@@ -20,8 +20,8 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from fastlung.plan.setting import Progress, Setting
-from fastlung.run.dispatch import Dispatcher
-from fastlung.run.drive import REPORT_SECONDS
+from fastlung.run.driver import REPORT_SECONDS
+from fastlung.run.schedule import Dispatcher
 
 if TYPE_CHECKING:
     from fastlung.plan.model import ScanCost

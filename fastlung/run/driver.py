@@ -2,7 +2,7 @@
 Driving the workers: groups out, outcomes back, more workers or fewer, and how it all ends.
 
 One thread, which waits for whatever happens next. Who gets what is decided by
-`fastlung.run.dispatch`, what becomes of a lost worker's groups by `fastlung.run.losses`.
+`fastlung.run.schedule`, what becomes of a lost worker's groups by `fastlung.run.pool`.
 """
 
 from __future__ import annotations
@@ -13,21 +13,19 @@ from typing import TYPE_CHECKING
 
 from fastlung.plan.machine import IdleClock, available_memory
 from fastlung.plan.setting import Progress
-from fastlung.run.dispatch import Dispatcher
-from fastlung.run.finder import Finder
-from fastlung.run.interrupt import Bell, Interruptions
-from fastlung.run.losses import after_loss, died, record_failure
-from fastlung.run.messages import Began, Broke, Ended, GaveBack
-from fastlung.run.staff import Staff
+from fastlung.run.listing import Finder
+from fastlung.run.pool import Staff, after_loss, died, record_failure
+from fastlung.run.protocol import Began, Broke, Ended, GaveBack
+from fastlung.run.schedule import Dispatcher
+from fastlung.run.signals import Bell, Interruptions
 from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fastlung.plan.setting import Setting
-    from fastlung.run.messages import FromWorker
-    from fastlung.run.parcel import Parcel
-    from fastlung.run.staff import Member
+    from fastlung.run.pool import Member
+    from fastlung.run.protocol import FromWorker, Parcel
     from fastlung.scan import Outcome
     from fastlung.sink.commit import Job, Task
 

@@ -1,35 +1,110 @@
-"""
-Which source group goes to which worker, and when: pure decisions.
-
-Covers the order of groups, how many a worker holds, and admission by memory. Knows no clock,
-process or socket, so that a simulation drives the very same decisions. Every one of them costs a
-few microseconds whatever the number of groups: 200,000 are looked at once each.
-"""
+"""Source groups that nobody holds, by need: the largest at hand, and the largest below a bound."""
 
 from __future__ import annotations
 
+import math
+from bisect import bisect_left, bisect_right, insort
 from collections import deque
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Generic
-
-from fastlung.run.shelves import Shelves, Task
+from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from fastlung.plan.setting import Setting
 
-__all__ = ["LARGEST_CHUNK", "Dispatcher", "Handed"]
+__all__ = ["LARGEST_CHUNK", "Dispatcher", "Handed", "Shelves", "Task", "Weighed"]
+
+
+#: Groups whose needs differ by less than this factor are taken as they came.
+ALIKE = 1.05
+
+
+class Weighed(Protocol):
+    """What is dispatched: anything whose memory and bytes are known, or guessed."""
+
+    @property
+    def need_bytes(self) -> int:
+        """Memory of a worker that computes it, without what is read ahead."""
+
+    @property
+    def source_bytes(self) -> int:
+        """Bytes to be read."""
+
+
+Task = TypeVar("Task", bound=Weighed)
+
+
+class Shelves(Generic[Task]):
+    """
+    Groups that nobody holds, by need: the largest at hand, and the largest below a bound.
+
+    A shelf takes all needs within a factor, in the order they came. There are a few hundred
+    shelves at most, so that nothing here depends on the number of groups.
+    """
+
+    def __init__(self) -> None:
+        self._shelves: dict[int, deque[Task]] = {}
+        self._order: list[int] = []
+        self._count = 0
+
+    def __len__(self) -> int:
+        return self._count
+
+    def add(self, task: Task) -> None:
+        """Put one up."""
+        number = _shelf(task.need_bytes)
+        if number not in self._shelves:
+            self._shelves[number] = deque()
+            insort(self._order, number)
+        self._shelves[number].append(task)
+        self._count += 1
+
+    def largest(self) -> Task | None:
+        """The one that is due; it stays."""
+        return self._shelves[self._order[-1]][0] if self._order else None
+
+    def largest_below(self, need_bytes: float) -> Task | None:
+        """One of the largest that need no more; it stays."""
+        if need_bytes < 1:
+            return None
+        number = _shelf(int(need_bytes))
+        place = bisect_right(self._order, number)
+        if place and self._order[place - 1] == number:
+            task = self._shelves[number][0]
+            if task.need_bytes <= need_bytes:
+                return task
+            place -= 1
+        return self._shelves[self._order[place - 1]][0] if place else None
+
+    def remove(self, task: Task) -> None:
+        """Take away what `largest` or `largest_below` has given."""
+        number = _shelf(task.need_bytes)
+        shelf = self._shelves[number]
+        shelf.popleft()
+        self._count -= 1
+        if not shelf:
+            del self._shelves[number]
+            del self._order[bisect_left(self._order, number)]
+
+
+def _shelf(need_bytes: int) -> int:
+    return math.ceil(math.log(max(1, need_bytes), ALIKE))
+
 
 #: Source groups handed to a worker at once, at most, unless the user says otherwise.
 LARGEST_CHUNK = 8
+
 #: Chunks that each worker still gets when one is cut: a chunk is never more of what is left than
 #: that, so that chunks shrink toward the end and no worker keeps the others waiting.
 CHUNKS_LEFT = 2
+
 #: What is kept free above the highest part of a prediction that was measured.
 MARGIN = 1.05
+
 #: How slowly the correction falls while measurements stay below it, a factor a group: half in 70.
 FORGETTING = 0.99
+
 #: A correction is never below or above these: a worker's fixed part is in every measurement, and
 #: beyond four times the prediction something else is wrong.
 LEAST_CORRECTION, MOST_CORRECTION = 0.5, 4.0
