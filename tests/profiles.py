@@ -1,7 +1,7 @@
 """Profiles that nobody measured, for tests of what is made of profiles."""
 
 from fastlung.config import Config
-from fastlung.profiling.profile import ProfileFile, config_facts
+from fastlung.measure.profile import ProfileFile, config_facts
 
 STAGES = {"fetch": 0.02, "read": 0.05, "hu": 0.02, "resample": 0.25, "mask": 0.1, "store": 0.02}
 

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ET
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlung.report.bars import Bar, Panel, draw_bars
+from fastlung.measure.report import Bar, Panel, draw_bars
 
 SVG = "{http://www.w3.org/2000/svg}"
 

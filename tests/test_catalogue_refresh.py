@@ -9,7 +9,7 @@ from botocore.stub import ANY, Stubber
 
 from fastlung.cli import main
 from fastlung.errors import AccessError, StoreError
-from fastlung.instances.refresh import fetch_catalogue
+from fastlung.measure.refresh import fetch_catalogue
 from fastlung.plan.catalogue import cached_catalogue, load_catalogue, read_catalogue
 
 

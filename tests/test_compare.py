@@ -8,8 +8,8 @@ from profiles import made_up, profile
 
 from fastlung.cli import main
 from fastlung.errors import ConfigError
+from fastlung.measure.compare import compare, compare_svg, compare_text, within_noise
 from fastlung.plan.catalogue import load_catalogue
-from fastlung.profiling.compare import compare, compare_svg, compare_text, within_noise
 
 SVG = "{http://www.w3.org/2000/svg}"
 

@@ -12,12 +12,11 @@ from fastlung.cli import main
 from fastlung.cli.renting import best_of_families
 from fastlung.config import Config
 from fastlung.errors import ConfigError, NothingFoundError
+from fastlung.measure.cost import GB, calibration_of, offers, representative, s3_cost
+from fastlung.measure.forecast import read_series_table
 from fastlung.plan.catalogue import read_catalogue
 from fastlung.plan.costs import Routes, scan_cost
 from fastlung.plan.sizes import ScanSize
-from fastlung.profiling.cost import calibration_of, offers, representative
-from fastlung.profiling.s3_cost import GB, s3_cost
-from fastlung.profiling.series_table import read_series_table
 
 CONFIG = Config()
 NETWORK = Routes(source="network", sink="network")

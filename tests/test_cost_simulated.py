@@ -9,12 +9,12 @@ from simulation.cohorts import OVER_S3, size_of
 from simulation.simulator import SimulatedMachine, SimulatedScan, Simulation
 
 from fastlung.config import Config, RunOptions
+from fastlung.measure.cost import calibration_of, offers, representative
 from fastlung.plan.catalogue import load_catalogue, machine_of, read_catalogue
 from fastlung.plan.costs import scan_cost
 from fastlung.plan.machine import probe
 from fastlung.plan.plan import memory_budget, plan_run
 from fastlung.plan.sizes import computing_bytes
-from fastlung.profiling.cost import calibration_of, offers, representative
 
 CONFIG = Config()
 #: Target of the cost model.

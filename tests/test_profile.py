@@ -10,11 +10,11 @@ from profiles import STAGES, made_up, profile
 
 from fastlung.cli import main
 from fastlung.errors import ConfigError
+from fastlung.measure import hardware
+from fastlung.measure.measure import ProfileOptions, measure, usual_cpus
+from fastlung.measure.profile import read_profile
+from fastlung.measure.report import profile_svg, profile_text, stage_bytes
 from fastlung.plan.machine import probe
-from fastlung.profiling import hardware
-from fastlung.profiling.measure import ProfileOptions, measure, usual_cpus
-from fastlung.profiling.profile import read_profile
-from fastlung.profiling.report import profile_svg, profile_text, stage_bytes
 
 SMALL = (12, 64, 64)
 
@@ -284,7 +284,7 @@ def test_a_profile_names_no_host_path_or_scan(measured):
 
 
 def test_profile_prints_and_writes_what_it_measured(tmp_path, capsys, monkeypatch):
-    monkeypatch.setattr("fastlung.profiling.measure.SYNTHETIC_SHAPE", SMALL)
+    monkeypatch.setattr("fastlung.measure.measure.SYNTHETIC_SHAPE", SMALL)
     monkeypatch.setattr("fastlung.cli.profiling.ProfileOptions", small_options)
     output, picture = tmp_path / "one.json", tmp_path / "one.svg"
     words = ["profile", "--cpus", "1", "--scans", "1", "--rounds", "1", "--memory", "3GiB"]

@@ -10,15 +10,15 @@ from typing import TYPE_CHECKING
 from fastlung.cli.commands import asked_for, say
 from fastlung.cli.renting import answer_compare_instances
 from fastlung.errors import ConfigError
+from fastlung.measure.forecast import forecast
 from fastlung.plan.catalogue import imagined
-from fastlung.run.forecast import forecast
 from fastlung.text import byte_size, count, duration
 
 if TYPE_CHECKING:
     from argparse import Namespace
 
+    from fastlung.measure.forecast import Forecast
     from fastlung.plan.machine import Machine
-    from fastlung.run.forecast import Forecast
 
 __all__ = ["answer_plan"]
 

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from fastlung.cli.commands import say
 from fastlung.cli.settings import resolve
 from fastlung.errors import ConfigError
+from fastlung.measure.compare import compare, compare_svg, compare_text
+from fastlung.measure.measure import ProfileOptions, measure
+from fastlung.measure.profile import read_profile
+from fastlung.measure.report import profile_svg, profile_text
 from fastlung.plan.catalogue import read_catalogue
 from fastlung.plan.machine import probe
-from fastlung.profiling.compare import compare, compare_svg, compare_text
-from fastlung.profiling.measure import ProfileOptions, measure
-from fastlung.profiling.profile import read_profile
-from fastlung.profiling.report import profile_svg, profile_text
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 from fastlung.cli.commands import asked_for, say
 from fastlung.errors import ConfigError
 from fastlung.limits import limited
+from fastlung.measure.cost import offers
+from fastlung.measure.forecast import TABLE_SUFFIX, read_series_table
+from fastlung.measure.profile import read_profile
 from fastlung.plan.catalogue import read_catalogue
 from fastlung.plan.costs import Routes, route_of
 from fastlung.plan.sizes import estimate_sizes
-from fastlung.profiling.cost import offers
-from fastlung.profiling.profile import read_profile
-from fastlung.profiling.series_table import TABLE_SUFFIX, read_series_table
 from fastlung.report.tables import text_table
 from fastlung.source.open import open_source, store_of
 from fastlung.text import byte_size, count
@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.config import Config, RunOptions
+    from fastlung.measure.cost import Fleet, Offer, Offers
     from fastlung.plan.catalogue import Catalogue
     from fastlung.plan.sizes import ScanSize
-    from fastlung.profiling.cost import Fleet, Offer, Offers
 
 __all__ = ["answer_compare_instances"]
 
@@ -70,7 +70,7 @@ def answer_compare_instances(args: Namespace) -> int:
     profiles = [read_profile(file) for file in args.measured]
     if args.refresh:
         # Imported here: boto3 costs 0.2 s that nobody else need wait for.
-        from fastlung.instances.refresh import refresh  # noqa: PLC0415
+        from fastlung.measure.refresh import refresh  # noqa: PLC0415
 
         refresh(args.region, args.profile)
     catalogue = read_catalogue(args.catalogue)

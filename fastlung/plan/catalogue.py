@@ -2,7 +2,7 @@
 What EC2 instances there are: processors, memory, network and price, each figure with its source.
 
 Covers reading a catalogue: the one that comes along, one that was fetched from AWS, or a file of
-yours. Fetching is `fastlung.instances.refresh`'s, arithmetic on it `fastlung.profiling.cost`'s.
+yours. Fetching is `fastlung.measure.refresh`'s, arithmetic on it `fastlung.measure.cost`'s.
 """
 
 from __future__ import annotations

@@ -4,7 +4,7 @@ Which instance to rent, how many, for how long, and what it costs: arithmetic on
 Covers every instance of a catalogue. Nothing here is measured on the instances themselves: each
 answer says whose processor its speed was measured on. What one machine can do is
 `fastlung.plan.model`'s, what an instance has `fastlung.plan.catalogue`', what S3 asks for
-`fastlung.profiling.s3_cost`'s.
+`fastlung.measure.cost`'s.
 """
 
 from __future__ import annotations
@@ -16,33 +16,37 @@ from typing import TYPE_CHECKING
 
 from fastlung.config import RunOptions
 from fastlung.errors import ConfigError, InsufficientMemoryError
+from fastlung.measure.profile import config_facts, first_difference
 from fastlung.plan.catalogue import machine_of
 from fastlung.plan.costs import ASSUMED, Calibration, Routes, scan_cost, store_requests, usual_cost
 from fastlung.plan.machine import probe
 from fastlung.plan.plan import memory_budget, plan_run
 from fastlung.plan.sizes import ScanSize, computing_bytes
-from fastlung.profiling.profile import config_facts, first_difference
-from fastlung.profiling.s3_cost import S3Cost, s3_cost
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
     from fastlung.config import Config
-    from fastlung.plan.catalogue import Catalogue, Instance
+    from fastlung.measure.profile import ProfileFile, SizeMeasured
+    from fastlung.plan.catalogue import Catalogue, Instance, StoragePrices
     from fastlung.plan.machine import Machine
-    from fastlung.profiling.profile import ProfileFile, SizeMeasured
 
 __all__ = [
+    "GB",
     "Fleet",
     "Offer",
     "Offers",
+    "S3Cost",
     "calibration_of",
     "offers",
     "representative",
+    "s3_cost",
 ]
+
 
 #: Groups of like scans that stand for all: means are kept, and 272 instances take a second.
 STRATA = 100
+
 #: Longer than anyone waits, in seconds; a deadline beyond it is a slip of the hand.
 LONGEST_DEADLINE_SECONDS = 3.2e7
 
@@ -384,4 +388,66 @@ def _mean(alike: Sequence[ScanSize]) -> ScanSize:
         acquired_voxels=round(sum(one.acquired_voxels for one in alike) / count),
         output_voxels=round(sum(one.output_voxels for one in alike) / count),
         objects=max(1, round(sum(one.objects for one in alike) / count)),
+    )
+
+
+GB = 2**30  # as S3 bills
+
+#: Keys that one listing request names.
+LISTED_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class S3Cost:
+    """
+    What S3 asks for, whatever the instance.
+
+    Attributes
+    ----------
+    gets, puts : int
+        Requests that read, and that write or list.
+    requests_usd : float
+        For them.
+    stored_bytes : float
+        Results.
+    storage_usd_per_month : float
+        For keeping them.
+    """
+
+    gets: int
+    puts: int
+    requests_usd: float
+    stored_bytes: float
+    storage_usd_per_month: float
+
+
+def s3_cost(
+    sizes: Sequence[ScanSize], stored_bytes: float, puts_each: int, prices: StoragePrices
+) -> S3Cost:
+    """
+    Price what S3 asks for.
+
+    Parameters
+    ----------
+    sizes : sequence of ScanSize
+        What is to do.
+    stored_bytes : float
+        Bytes of all results.
+    puts_each : int
+        Requests that write one scan.
+    prices : StoragePrices
+        Of the region.
+    """
+    gets = sum(size.objects for size in sizes)
+    puts = puts_each * len(sizes) + math.ceil(gets / LISTED_AT_ONCE)
+    left, start, month = stored_bytes / GB, 0.0, 0.0
+    for end, usd in prices.tiers:
+        part = left if end is None else min(left, end - start)
+        month, left, start = month + part * usd, left - part, end or start
+    return S3Cost(
+        gets=gets,
+        puts=puts,
+        requests_usd=gets * prices.usd_per_get + puts * prices.usd_per_put,
+        stored_bytes=stored_bytes,
+        storage_usd_per_month=month,
     )

@@ -2,7 +2,7 @@
 Several profiles beside each other: rates, prices, what binds, and which differences are noise.
 
 Covers measured machines only. What machines that nobody measured may do is
-`fastlung.profiling.cost`'s.
+`fastlung.measure.cost`'s.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError
-from fastlung.profiling.profile import first_difference
-from fastlung.report.bars import Bar, Panel, draw_bars
+from fastlung.measure.profile import first_difference
+from fastlung.measure.report import Bar, Panel, draw_bars
 from fastlung.report.tables import text_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
 
+    from fastlung.measure.profile import ProfileFile, SizeMeasured
     from fastlung.plan.catalogue import Instance
-    from fastlung.profiling.profile import ProfileFile, SizeMeasured
 
 __all__ = ["NOISE_RULE", "Compared", "compare", "compare_svg", "compare_text", "within_noise"]
 

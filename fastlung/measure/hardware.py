@@ -14,21 +14,26 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fastlung.measure.profile import MachineFacts
 from fastlung.plan.machine import probe
-from fastlung.profiling.profile import MachineFacts
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
 __all__ = ["cores_of", "cpu_order", "look_at_hardware", "package_versions"]
 
+
 CPUS = Path("sys/devices/system/cpu")
+
 #: Instructions that LLVM makes use of in loops like ours, narrowest first.
 VECTOR_FLAGS = ("sse4_2", "avx", "fma", "f16c", "avx2", "avx512f", "avx512bw", "avx512_vbmi2",
                 "asimd", "neon", "asimdhp", "sve", "sve2")  # fmt: skip
+
 #: Packages whose version bears on the speed.
 PACKAGES = ("numpy", "numba", "llvmlite", "scipy", "pydicom", "imagecodecs", "isal", "obstore")
+
 LONGEST = 200
+
 SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 

@@ -3,7 +3,7 @@ Measure this machine at several sizes, through the same pipeline that a run uses
 
 Covers the order of things: a bounded sample, a child process for each size, rounds in which all
 sizes take turns, so that whatever else the machine does meets all of them alike. What a size does
-is `fastlung.profiling.child`'s, how it is written `fastlung.profiling.profile`'s.
+is `fastlung.measure.child`'s, how it is written `fastlung.measure.profile`'s.
 """
 
 from __future__ import annotations
@@ -23,10 +23,17 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from fastlung.config import Config, StoreOptions
 from fastlung.errors import ConfigError, ResourceError
-from fastlung.plan.machine import probe
-from fastlung.profiling.child import ChildJob, ask
-from fastlung.profiling.hardware import cores_of, cpu_order, look_at_hardware, package_versions
-from fastlung.profiling.profile import (
+from fastlung.measure.child import (
+    SYNTHETIC_SHAPE,
+    ChildJob,
+    Sample,
+    ask,
+    sample_of,
+    synthetic_sample,
+    write_list,
+)
+from fastlung.measure.hardware import cores_of, cpu_order, look_at_hardware, package_versions
+from fastlung.measure.profile import (
     FORMAT,
     VERSION,
     ProfileFile,
@@ -35,13 +42,7 @@ from fastlung.profiling.profile import (
     SizeMeasured,
     config_facts,
 )
-from fastlung.profiling.sample import (
-    SYNTHETIC_SHAPE,
-    Sample,
-    sample_of,
-    synthetic_sample,
-    write_list,
-)
+from fastlung.plan.machine import probe
 from fastlung.run.warmup import ready_kernels
 from fastlung.storage.open import open_store
 from fastlung.text import byte_size, count
@@ -108,7 +109,7 @@ class _Child:
 
     def __init__(self, job: ChildJob) -> None:
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "fastlung.profiling.child"],
+            [sys.executable, "-m", "fastlung.measure.child"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

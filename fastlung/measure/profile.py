@@ -2,7 +2,7 @@
 How a profile is written: what was measured, of which sample, on which machine.
 
 Covers the shape of the JSON and the figures that follow from it alone. Holds no name of a host, a
-user, a path, a bucket or a scan. Measuring is `fastlung.profiling.measure`'s.
+user, a path, a bucket or a scan. Measuring is `fastlung.measure.measure`'s.
 """
 
 from __future__ import annotations
