@@ -15,9 +15,19 @@ from test_pipeline import raw_scan
 from fastlung.config import build_config
 from fastlung.demo.phantom import phantom
 from fastlung.pipeline import process_scan
-from fastlung.report.glyphs import ADVANCE, HEIGHT, lettering
-from fastlung.report.picture import COLOURS, INK, LARGEST_BYTES, LEFT, RIGHT, WARNING, picture
-from fastlung.report.png import encode_png
+from fastlung.report.picture import (
+    ADVANCE,
+    COLOURS,
+    HEIGHT,
+    INK,
+    LARGEST_BYTES,
+    LEFT,
+    RIGHT,
+    WARNING,
+    encode_png,
+    lettering,
+    picture,
+)
 from fastlung.scan import Flag, Grid, ScanResult
 
 pytestmark = pytest.mark.compiled

@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlung.report import summary, tables
+from fastlung.report import summary
+from fastlung.report import summary as tables
 from fastlung.scan import Flag, Grid, Outcome, Verdict
 
 DONE = Outcome(

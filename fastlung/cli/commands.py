@@ -20,8 +20,13 @@ from fastlung.errors import ConfigError
 from fastlung.geometry import Policy
 from fastlung.inspection import inspect as look_at
 from fastlung.limits import limited
-from fastlung.report.summary import action_lines, failure_lines, flag_lines, run_sentences
-from fastlung.report.tables import outcome_table
+from fastlung.report.summary import (
+    action_lines,
+    failure_lines,
+    flag_lines,
+    outcome_table,
+    run_sentences,
+)
 from fastlung.run.engine import dry_run, run
 from fastlung.text import byte_size, count
 

@@ -6,13 +6,13 @@ import json
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
-from fastlung.report.tables import csv_text, shorten, text_table
+from fastlung.report.summary import csv_text, shorten, text_table
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from fastlung.inspection import SeriesSummary
-    from fastlung.report.tables import Cell
+    from fastlung.report.summary import Cell
 
 __all__ = ["SERIES_COLUMNS", "series_csv", "series_json", "series_sentence", "series_table"]
 

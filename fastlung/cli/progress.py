@@ -18,7 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-from fastlung.report.tables import shorten
+from fastlung.report.summary import shorten
 from fastlung.run.events import (
     KernelsReady,
     RunPlanned,

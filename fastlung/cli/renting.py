@@ -16,7 +16,7 @@ from fastlung.measure.profile import read_profile
 from fastlung.plan.catalogue import read_catalogue
 from fastlung.plan.costs import Routes, route_of
 from fastlung.plan.sizes import estimate_sizes
-from fastlung.report.tables import text_table
+from fastlung.report.summary import text_table
 from fastlung.source.open import open_source, store_of
 from fastlung.text import byte_size, count
 

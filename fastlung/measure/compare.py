@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from fastlung.errors import ConfigError
 from fastlung.measure.profile import first_difference
 from fastlung.measure.report import Bar, Panel, draw_bars
-from fastlung.report.tables import text_table
+from fastlung.report.summary import text_table
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 from xml.sax.saxutils import escape
 
 from fastlung.measure.profile import STAGES
-from fastlung.report.tables import text_table
+from fastlung.report.summary import text_table
 from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:

@@ -16,13 +16,13 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from fastlung.errors import ObjectNotFoundError, StoreError
-from fastlung.report.tables import csv_text
+from fastlung.report.summary import csv_text
 from fastlung.sink.records import read_records
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from fastlung.report.tables import Cell
+    from fastlung.report.summary import Cell
     from fastlung.scan import Grid, Outcome
     from fastlung.storage.base import Store
 
