@@ -12,7 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.cli.renting import best_of_families
+from fastlung.cli.plan import best_of_families
 from fastlung.config import Config, RunOptions
 from fastlung.measure.cost import calibration_of, offers
 from fastlung.measure.profile import read_profile

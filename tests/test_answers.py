@@ -6,7 +6,8 @@ import shutil
 import pytest
 from tiny_series import write_source
 
-from fastlung.cli import answers, main
+from fastlung.cli import ask as answers
+from fastlung.cli import main
 
 pytestmark = pytest.mark.compiled
 

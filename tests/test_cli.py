@@ -14,9 +14,10 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from fastlung.cli import commands, main
+from fastlung.cli import main
+from fastlung.cli import process as commands
 from fastlung.cli.demo import run_demo
-from fastlung.cli.listing import SERIES_COLUMNS
+from fastlung.cli.inspect import SERIES_COLUMNS
 from fastlung.cli.parser import COMMANDS, parse
 from fastlung.config import PRESETS, Config, RunOptions
 from fastlung.demo.cohort import COHORT, write_cohort

@@ -9,7 +9,7 @@ import pytest
 from profiles import made_up, profile
 
 from fastlung.cli import main
-from fastlung.cli.renting import best_of_families
+from fastlung.cli.plan import best_of_families
 from fastlung.config import Config
 from fastlung.errors import ConfigError, NothingFoundError
 from fastlung.measure.cost import GB, calibration_of, offers, representative, s3_cost

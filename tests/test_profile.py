@@ -285,7 +285,7 @@ def test_a_profile_names_no_host_path_or_scan(measured):
 
 def test_profile_prints_and_writes_what_it_measured(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("fastlung.measure.measure.SYNTHETIC_SHAPE", SMALL)
-    monkeypatch.setattr("fastlung.cli.profiling.ProfileOptions", small_options)
+    monkeypatch.setattr("fastlung.cli.profile.ProfileOptions", small_options)
     output, picture = tmp_path / "one.json", tmp_path / "one.svg"
     words = ["profile", "--cpus", "1", "--scans", "1", "--rounds", "1", "--memory", "3GiB"]
     assert main([*words, "--output", str(output), "--svg", str(picture)]) == 0

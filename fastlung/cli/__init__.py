@@ -2,7 +2,7 @@
 The command line: arguments in, a run out, the only part of fastlung that prints.
 
 Covers exit codes and how errors look. What can be typed is `fastlung.cli.parser`'s, what each
-command does is `fastlung.cli.commands`'.
+command does is `fastlung.cli.process`'.
 """
 
 from __future__ import annotations

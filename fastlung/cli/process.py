@@ -12,7 +12,7 @@ import sys
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any
 
-from fastlung.cli.listing import series_csv, series_json, series_sentence, series_table
+from fastlung.cli.inspect import series_csv, series_json, series_sentence, series_table
 from fastlung.cli.progress import Bar, JsonLines
 from fastlung.cli.settings import as_toml, resolve, storage_typed
 from fastlung.config import build_config, build_store_options

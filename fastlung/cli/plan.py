@@ -1,4 +1,4 @@
-"""What ``fastlung plan --compare-instances`` answers: which instance, how many, how dear."""
+"""What ``fastlung plan`` answers: how a run would go, as lines or JSON."""
 
 from __future__ import annotations
 
@@ -7,18 +7,18 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastlung.cli.commands import asked_for, say
+from fastlung.cli.process import asked_for, say
 from fastlung.errors import ConfigError
 from fastlung.limits import limited
 from fastlung.measure.cost import offers
-from fastlung.measure.forecast import TABLE_SUFFIX, read_series_table
+from fastlung.measure.forecast import TABLE_SUFFIX, forecast, read_series_table
 from fastlung.measure.profile import read_profile
-from fastlung.plan.catalogue import read_catalogue
+from fastlung.plan.catalogue import imagined, read_catalogue
 from fastlung.plan.costs import Routes, route_of
 from fastlung.plan.sizes import estimate_sizes
 from fastlung.report.summary import text_table
 from fastlung.source.open import open_source, store_of
-from fastlung.text import byte_size, count
+from fastlung.text import byte_size, count, duration
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -26,18 +26,95 @@ if TYPE_CHECKING:
 
     from fastlung.config import Config, RunOptions
     from fastlung.measure.cost import Fleet, Offer, Offers
+    from fastlung.measure.forecast import Forecast
     from fastlung.plan.catalogue import Catalogue
+    from fastlung.plan.machine import Machine
     from fastlung.plan.sizes import ScanSize
 
-__all__ = ["answer_compare_instances"]
+__all__ = ["answer_compare_instances", "answer_plan"]
+
+
+def answer_plan(args: Namespace) -> int:
+    """
+    Carry out ``fastlung plan``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        Always 0.
+
+    Raises
+    ------
+    FastlungError
+        If the source cannot be listed, or no scan would fit into memory.
+    """
+    if args.compare_instances:
+        return answer_compare_instances(args)
+    for option in ("deadline", "measured", "all", "catalogue", "refresh"):
+        if getattr(args, option):
+            raise ConfigError(f"--{option}: goes with --compare-instances")
+    if args.source.lower().endswith(".csv"):
+        raise ConfigError(
+            f"{args.source}: a table of series has no pixels to plan a run for; what processing it "
+            "would cost is said with --compare-instances"
+        )
+    config, options = asked_for(args)
+    machine = imagined(
+        instance=args.instance,
+        cpus=args.cpus,
+        memory_bytes=args.memory,
+        network_bytes_per_second=args.network,
+    )
+    found = forecast(args.source, args.sink, config, options, machine)
+    if args.json:
+        plain = asdict(found) | {"config_digest": config.digest}
+        sys.stdout.write(json.dumps(plain, indent=1) + "\n")
+    elif not args.quiet:
+        say(*_lines(found))
+    return 0
+
+
+def _lines(found: Forecast) -> list[str]:
+    plan = found.plan
+    groups = count(found.groups, "folder")
+    left = f"{groups} to process, {byte_size(found.source_bytes)}"
+    lines = [
+        f"{left}; {found.already_done:,} already done. Nothing is written.",
+        _machine(found.machine),
+        f"Plan: {count(plan.workers, 'worker')}, chunks of {plan.chunk_size}.",
+        *(f"  {reason}" for reason in plan.reasons),
+    ]
+    if found.seconds is not None:
+        lines.append(f"About {duration(found.seconds)}, limited by {plan.limit}.")
+    return lines
+
+
+def _machine(machine: Machine) -> str:
+    link = machine.link_bytes_per_second
+    network = f"{machine.link_origin}, so it is taken never to bind"
+    if link is not None:
+        network = f"{link * 8 / 1e9:g} Gbit/s ({machine.link_origin})"
+    return (
+        f"Machine: {machine.cpus} {machine.cpus_origin}; "
+        f"{byte_size(machine.memory_available_bytes)} free of "
+        f"{byte_size(machine.memory_limit_bytes)} ({machine.memory_origin}); network: {network}."
+    )
+
 
 GIB = 2**30
+
 CPU_SPEED = (
     "CPU speed: that of the closest profile given, or assumed; other CPUs and architectures are "
     "taken to be as fast, so profile an instance of a family before renting many. Of a core "
     "with two threads one counts, unless the profile used both. Hours leave out the time that an "
     "instance takes to start."
 )
+
 #: Offers of one family that differ by less count as equally dear; the larger rate is shown.
 EQUAL = 0.01
 
@@ -79,7 +156,7 @@ def answer_compare_instances(args: Namespace) -> int:
     if args.json:
         sys.stdout.write(json.dumps(_plain(found, catalogue), indent=1) + "\n")
     elif not args.quiet:
-        say(*_lines(found, catalogue, args))
+        say(*_offer_lines(found, catalogue, args))
     return 0
 
 
@@ -101,14 +178,14 @@ def _to_do(
     return sizes, Routes(source=route, sink=route_of(args.sink) if args.sink else route)
 
 
-def _lines(found: Offers, catalogue: Catalogue, args: Namespace) -> list[str]:
+def _offer_lines(found: Offers, catalogue: Catalogue, args: Namespace) -> list[str]:
     shown = found.offers if args.all else best_of_families(found.offers)
     scans = f"{count(found.scans, 'scan')}, {byte_size(found.source_bytes)}"
     origin = f"Instances: catalogue {catalogue.origin}, of {catalogue.date}"
     lines = [
         f"{scans}; no pixel was read. Every row is modelled.",
         "",
-        _table(shown, deadline_given=args.deadline is not None),
+        _offer_table(shown, deadline_given=args.deadline is not None),
         "",
         f"{origin}, on-demand prices in {catalogue.region}.",
         CPU_SPEED,
@@ -150,7 +227,7 @@ def _hours(offer: Offer) -> float:
     return (offer.in_time or offer.alone).hours
 
 
-def _table(shown: Sequence[Offer], *, deadline_given: bool) -> str:
+def _offer_table(shown: Sequence[Offer], *, deadline_given: bool) -> str:
     header = ["instance", "vCPU", "memory", "$/h", "workers", "scans/s", "binds", "hours", "$"]
     if deadline_given:
         header += ["in time", "hours", "$"]
@@ -165,15 +242,15 @@ def _table(shown: Sequence[Offer], *, deadline_given: bool) -> str:
             str(offer.workers),
             f"{offer.scans_per_second:.2f}",
             f"{offer.binds}{' ?' if offer.network_unknown else ''}",
-            *_cells(offer.alone),
+            *_fleet_cells(offer.alone),
         ]
         if offer.in_time is not None:
-            row += [f"{offer.in_time.count} x", *_cells(offer.in_time)]
+            row += [f"{offer.in_time.count} x", *_fleet_cells(offer.in_time)]
         rows.append([*row, offer.basis])
     return text_table([*header, "CPU speed"], rows)
 
 
-def _cells(fleet: Fleet) -> tuple[str, str]:
+def _fleet_cells(fleet: Fleet) -> tuple[str, str]:
     return f"{fleet.hours:.2f}", _money(fleet.usd)
 
 

@@ -10,24 +10,30 @@ import json
 import sys
 from collections import Counter
 from dataclasses import asdict
+from itertools import groupby
 from typing import TYPE_CHECKING
 
-from fastlung.cli.commands import say
+from fastlung.cli.process import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import Config, build_store_options
+from fastlung.doctor import examine
+from fastlung.limits import limited
+from fastlung.previews import preview
 from fastlung.sink.contents import read_run_file
 from fastlung.sink.manifest import MANIFEST_CSV, write_manifest
 from fastlung.storage.open import open_store
-from fastlung.text import count
+from fastlung.text import byte_size, count
 from fastlung.verification import forget, sink_status, verify
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Mapping
 
+    from fastlung.doctor import Fact
     from fastlung.verification import SinkStatus, Verification
 
-__all__ = ["answer_manifest", "answer_status", "answer_verify"]
+__all__ = ["answer_doctor", "answer_manifest", "answer_status", "answer_verify", "draw"]
+
 
 #: Findings printed; --json has all of them.
 LISTED = 50
@@ -202,3 +208,82 @@ def _in_brackets(counts: Mapping[str, int]) -> str:
         return ""
     ordered = sorted(counts.items(), key=lambda item: (-item[1], item[0]))
     return f" ({', '.join(f'{name} {number:,}' for name, number in ordered)})"
+
+
+#: Names end so where the value is a number of bytes.
+BYTES = ", bytes"
+
+
+def answer_doctor(args: Namespace) -> int:
+    """
+    Carry out ``fastlung doctor``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        0 if nothing would keep a run from working, else 1.
+    """
+    facts = examine(args.sink, build_store_options(**storage_typed(args)))
+    problems = [f"{_fact_name(fact)}: {fact.problem}" for fact in facts if fact.problem]
+    if args.json:
+        sys.stdout.write(json.dumps([asdict(fact) for fact in facts], indent=1) + "\n")
+    elif args.quiet:
+        sys.stderr.writelines(f"{line}\n" for line in problems)
+    else:
+        for topic, group in groupby(facts, key=lambda fact: fact.topic):
+            say(topic, *map(_fact_line, group))
+        say("", *(problems or ["All is well."]))
+    return int(bool(problems))
+
+
+def _fact_name(fact: Fact) -> str:
+    return fact.name.removesuffix(BYTES)
+
+
+def _fact_line(fact: Fact) -> str:
+    value = str(fact.value)
+    if fact.value is None:
+        value = "nothing"
+    elif fact.name.endswith(BYTES):
+        value = byte_size(float(fact.value))
+    origin = f"  [{fact.origin}]" if fact.origin else ""
+    return f"  {'!' if fact.problem else ' '} {_fact_name(fact):<36}{value}{origin}"
+
+
+def draw(args: Namespace) -> int:
+    """
+    Carry out ``fastlung preview``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        Always 0.
+
+    Raises
+    ------
+    FastlungError
+        If the scan cannot be read, or the picture cannot be written.
+    """
+    asked = {} if args.slice is None else args.slice
+    with limited(**dict(args.limit)):
+        drawn = preview(
+            args.scan,
+            number=args.number,
+            preset=args.preset,
+            storage=build_store_options(**storage_typed(args)),
+            **asked,
+        )
+    drawn.save(args.out)
+    if not args.quiet:
+        say(f"{args.out}: {len(drawn.png):,} bytes.")
+    return 0
