@@ -3,18 +3,33 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict
-from typing import TYPE_CHECKING
+import sys
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
 
+from fastlung.cli.settings import storage_typed
+from fastlung.config import build_config, build_store_options
+from fastlung.geometry import Policy
+from fastlung.inspection import inspect as look_at
+from fastlung.limits import limited
 from fastlung.report.summary import csv_text, shorten, text_table
 
 if TYPE_CHECKING:
+    from argparse import Namespace
     from collections.abc import Sequence
 
     from fastlung.inspection import SeriesSummary
     from fastlung.report.summary import Cell
 
-__all__ = ["SERIES_COLUMNS", "series_csv", "series_json", "series_sentence", "series_table"]
+__all__ = [
+    "SERIES_COLUMNS",
+    "inspect",
+    "series_csv",
+    "series_json",
+    "series_sentence",
+    "series_table",
+]
+
 
 #: Columns of the CSV, in order; units stand in the names, an absent value is an empty field.
 SERIES_COLUMNS: tuple[str, ...] = (
@@ -168,3 +183,47 @@ def _skipped(series: SeriesSummary) -> list[str]:
     reasons = sorted(series.skipped_files.items(), key=lambda item: (-item[1], item[0]))
     listed = "; ".join(f"{count} {reason}" for reason, count in reasons)
     return [f"  files skipped: {listed}"] if listed else []
+
+
+def inspect(args: Namespace) -> int:
+    """
+    Carry out ``fastlung inspect``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        0, or 1 where `process` would fail for a series.
+
+    Raises
+    ------
+    FastlungError
+        If the source cannot be read, or holds nothing like CT.
+    """
+    policy = Policy.of(build_config(**_policies(args)))
+    with limited(**dict(args.limit)):
+        found = look_at(
+            args.source,
+            policy,
+            strict_like=args.strict_like,
+            group_by=args.group_by or "folder",
+            storage=build_store_options(**storage_typed(args)),
+        )
+    if args.quiet:
+        problems = [f"{one.group}: {one.problem}\n" for one in found if one.problem]
+        sys.stderr.writelines(problems)
+    elif args.json:
+        sys.stdout.write(series_json(found))
+    elif args.csv:
+        sys.stdout.write(series_csv(found))
+    else:
+        say(series_table(found), series_sentence(found))
+    return int(any(one.problem for one in found))
+
+
+def _policies(args: Namespace) -> dict[str, Any]:
+    return {one.name: getattr(args, one.name) for one in fields(Policy)}

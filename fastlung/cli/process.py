@@ -9,17 +9,11 @@ from __future__ import annotations
 
 import os
 import sys
-from dataclasses import fields
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from fastlung.cli.inspect import series_csv, series_json, series_sentence, series_table
 from fastlung.cli.progress import Bar, JsonLines
-from fastlung.cli.settings import as_toml, resolve, storage_typed
-from fastlung.config import build_config, build_store_options
+from fastlung.cli.settings import resolve
 from fastlung.errors import ConfigError
-from fastlung.geometry import Policy
-from fastlung.inspection import inspect as look_at
-from fastlung.limits import limited
 from fastlung.report.summary import (
     action_lines,
     failure_lines,
@@ -36,10 +30,12 @@ if TYPE_CHECKING:
     from fastlung.config import Config, RunOptions
     from fastlung.run.events import RunSummary
 
-__all__ = ["asked_for", "inspect", "print_config", "process", "say", "table_lines"]
+__all__ = ["asked_for", "process", "say", "table_lines"]
+
 
 #: A run of up to this many scans ends with a table of all of them.
 TABLE_ROWS = 20
+
 #: Source groups that a dry run names.
 LISTED_GROUPS = 10
 
@@ -78,71 +74,6 @@ def process(args: Namespace) -> int:
         summary = run(args.source, args.sink, config, options, lines)
         lines.end(summary, _summary_lines(summary, args.sink))
     return summary.exit_code
-
-
-def inspect(args: Namespace) -> int:
-    """
-    Carry out ``fastlung inspect``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        0, or 1 where `process` would fail for a series.
-
-    Raises
-    ------
-    FastlungError
-        If the source cannot be read, or holds nothing like CT.
-    """
-    policy = Policy.of(build_config(**_policies(args)))
-    with limited(**dict(args.limit)):
-        found = look_at(
-            args.source,
-            policy,
-            strict_like=args.strict_like,
-            group_by=args.group_by or "folder",
-            storage=build_store_options(**storage_typed(args)),
-        )
-    if args.quiet:
-        problems = [f"{one.group}: {one.problem}\n" for one in found if one.problem]
-        sys.stderr.writelines(problems)
-    elif args.json:
-        sys.stdout.write(series_json(found))
-    elif args.csv:
-        sys.stdout.write(series_csv(found))
-    else:
-        say(series_table(found), series_sentence(found))
-    return int(any(one.problem for one in found))
-
-
-def print_config(args: Namespace) -> int:
-    """
-    Carry out ``fastlung config``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    ConfigError
-        If what was typed, the environment and the file cannot be used.
-    """
-    settings = resolve(args, os.environ)
-    if not args.quiet:
-        sys.stdout.write(as_toml(settings))
-    return 0
 
 
 def asked_for(args: Namespace) -> tuple[Config, RunOptions]:
@@ -204,10 +135,6 @@ def table_lines(summary: RunSummary) -> list[str]:
         return []
     odd = action_lines(summary.outcomes)
     return [outcome_table(summary.outcomes), "", *odd, *([""] if odd else [])]
-
-
-def _policies(args: Namespace) -> dict[str, Any]:
-    return {one.name: getattr(args, one.name) for one in fields(Policy)}
 
 
 def _process_dry(args: Namespace, config: Config, options: RunOptions) -> int:
