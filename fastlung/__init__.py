@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from fastlung.config import build_run_options as build_run_options
     from fastlung.dicom import list_series as list_series
     from fastlung.dicom import read_series as read_series
-    from fastlung.geometry import Policy as Policy
+    from fastlung.dicom.checks import Policy as Policy
     from fastlung.inspection import inspect as inspect
     from fastlung.limits import Limits as Limits
     from fastlung.limits import limited as limited
@@ -85,19 +85,18 @@ __all__ = [
 #: Module -> public names it defines.
 _EXPORTS = {
     "config": ("Config", "RunOptions", "StoreOptions", "build_config", "build_run_options"),
-    "geometry": ("Policy",),
-    "io.dicom": ("list_series", "read_series"),
-    "io.reader": ("open_scan",),
-    "io.stored": ("StoredScan",),
+    "dicom": ("list_series", "read_series"),
+    "dicom.checks": ("Policy",),
+    "inspection": ("inspect",),
     "limits": ("Limits", "limited"),
     "mask": ("assess_mask", "lung_mask"),
-    "hounsfield": ("to_hu",),
     "pipeline": ("process_scan",),
-    "resampling": ("resample",),
+    "previews": ("Picture", "preview"),
     "run.engine": ("process",),
-    "run.inspect": ("inspect",),
-    "run.preview": ("Picture", "preview"),
     "scan": ("Crop", "Flag", "Grid", "LungMask", "Outcome", "RawScan", "ScanResult", "Verdict"),
+    "sink.reader": ("StoredScan", "open_scan"),
+    "volume.hounsfield": ("to_hu",),
+    "volume.resampling": ("resample",),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlung.config import StoreOptions
+from fastlung.dicom.checks import Policy
 from fastlung.dicom.headers import NOT_DICOM
 from fastlung.dicom.series import index_files, index_series
 from fastlung.errors import NothingFoundError, ScanError, StoreError
-from fastlung.geometry import Policy
 from fastlung.limits import check_listing
 from fastlung.report.summary import nothing_found
 from fastlung.sink.names import scan_names

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import StoreOptions, build_config
 from fastlung.dicom import index_series, load_series
+from fastlung.dicom.checks import Policy
 from fastlung.errors import (
     ConfigError,
     FormatError,
@@ -22,7 +23,6 @@ from fastlung.errors import (
     SeveralSeriesError,
     StoreError,
 )
-from fastlung.geometry import Policy
 from fastlung.limits import check_listing, limits_in_force
 from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture

@@ -10,9 +10,9 @@ import pytest
 
 from fastlung.config import build_config
 from fastlung.dicom import index_series, list_series, load_series, read_series
+from fastlung.dicom.checks import Policy
 from fastlung.dicom.pixels import read_words
 from fastlung.errors import GeometryError, ScanError
-from fastlung.geometry import Policy
 from fastlung.pipeline import process_scan
 from fastlung.volume.hounsfield import to_hu
 

@@ -23,6 +23,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fastlung.dicom import index_series, load_series
+from fastlung.dicom.checks import Policy
 from fastlung.errors import (
     DecodeError,
     FormatError,
@@ -33,7 +34,6 @@ from fastlung.errors import (
     TruncatedError,
     UnsupportedError,
 )
-from fastlung.geometry import Policy
 
 WORDS = random_words((6, 8, 10), seed=1)
 SAGITTAL = (0.0, 1.0, 0.0, 0.0, 0.0, -1.0)

@@ -9,9 +9,9 @@ from hypothesis import strategies as st
 from scipy.spatial.transform import Rotation
 
 from fastlung.config import build_config
-from fastlung.dicom.checks import CHOICES
+from fastlung.dicom.checks import CHOICES, Policy
+from fastlung.dicom.geometry import stack_slices
 from fastlung.errors import ConfigError, GeometryError
-from fastlung.geometry import Policy, stack_slices
 
 AXIAL = np.array([1.0, 0, 0, 0, 1, 0])
 ORIGIN = np.array([-150.0, -120.0, -300.0])

@@ -13,7 +13,7 @@ from scipy.spatial.transform import Rotation
 from fastlung.config import build_config
 from fastlung.demo.phantom import phantom
 from fastlung.dicom import index_series, load_series
-from fastlung.geometry import Policy
+from fastlung.dicom.checks import Policy
 from fastlung.pipeline import process_scan
 from fastlung.volume.hounsfield import to_hu
 from fastlung.volume.resampling import resample

@@ -14,7 +14,6 @@ from fastlung.cli.options import describe_results, describe_source
 from fastlung.cli.values import count, size, speed
 
 if TYPE_CHECKING:
-    import argparse
     from collections.abc import Callable, Mapping
 
 __all__ = [

@@ -7,9 +7,10 @@ import sys
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
+from fastlung.cli.process import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import build_config, build_store_options
-from fastlung.geometry import Policy
+from fastlung.dicom.checks import Policy
 from fastlung.inspection import inspect as look_at
 from fastlung.limits import limited
 from fastlung.report.summary import csv_text, shorten, text_table

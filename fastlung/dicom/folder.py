@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlung.dicom.checks import Policy
 from fastlung.dicom.pixels import load_from
 from fastlung.dicom.series import SeriesIndex, index_files
 from fastlung.errors import (
@@ -26,7 +27,6 @@ from fastlung.errors import (
     SeveralSeriesError,
     StoreError,
 )
-from fastlung.geometry import Policy
 from fastlung.limits import check_listing
 
 if TYPE_CHECKING:

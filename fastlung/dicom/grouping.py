@@ -10,8 +10,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from fastlung.dicom.checks import ORIENTATION_TOLERANCE, Policy
 from fastlung.errors import GeometryError
-from fastlung.geometry import ORIENTATION_TOLERANCE, Policy
 
 if TYPE_CHECKING:
     from collections.abc import Iterable

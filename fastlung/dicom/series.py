@@ -17,14 +17,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlung.dicom.checks import Policy
 from fastlung.dicom.elements import PixelElement
+from fastlung.dicom.geometry import Stack, stack_slices
 from fastlung.dicom.grouping import Group, divide, group_slices
 from fastlung.dicom.headers import Broken, Skipped, pydicom_silenced
 from fastlung.dicom.layout import HeaderReader
 from fastlung.dicom.pixels import Frames
 from fastlung.dicom.slice_header import TELLS, SliceHeader
 from fastlung.errors import ScanError
-from fastlung.geometry import Policy, Stack, stack_slices
 from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import Grid, Verdict
 from fastlung.text import printable

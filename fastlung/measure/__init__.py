@@ -1,1 +1,1 @@
-"""This machine measured through a run, and what other machines would take and cost."""
+"""A machine measured through whole runs, and what other machines would take and cost."""

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlung.dicom import index_series, load_series
+from fastlung.dicom.checks import Policy
 from fastlung.errors import (
     CredentialsError,
     FastlungError,
@@ -27,7 +28,6 @@ from fastlung.errors import (
     ScanError,
     StoreError,
 )
-from fastlung.geometry import Policy
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
 from fastlung.plan.sizes import ScanSize, computing_bytes, output_voxels
