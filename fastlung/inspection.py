@@ -1,4 +1,4 @@
-"""What a source holds, by its headers alone: `inspect`."""
+"""What a source holds, by its headers alone: `inspect`, and the rules of stricter pipelines."""
 
 from __future__ import annotations
 

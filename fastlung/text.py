@@ -3,13 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from fastlung.storage.base import ObjectInfo
-
-    Members = tuple[ObjectInfo, ...]
-
 
 __all__ = ["byte_size", "count", "duration", "printable", "stable_id"]
 

@@ -1,8 +1,9 @@
 """
-Whether a sink holds exactly one valid result, or a recorded failure, for all that a source holds.
+What a sink holds: how far it has come, and whether all of it is sound.
 
-Trusts nothing it can check: objects are listed anew on both sides, outputs read back, checksums
-recomputed. Changes nothing, unless asked to forget what is damaged.
+Holds one valid result, or a recorded failure, against each series of the source. Trusts nothing it
+can check: objects are listed anew on both sides, outputs read back, checksums recomputed. Changes
+nothing, unless asked to forget what is damaged.
 """
 
 from __future__ import annotations

@@ -4,8 +4,8 @@ import json
 
 import numpy as np
 import pytest
+from raw_scans import raw_scan
 from scipy import ndimage
-from test_pipeline import raw_scan
 
 from fastlung.config import PRESETS, build_config
 from fastlung.demo.phantom import phantom

@@ -1,7 +1,7 @@
 """
-What the commands answer that ask about a sink: `verify`, `status`, `manifest`.
+What the commands answer that ask: `verify`, `status`, `manifest`, `doctor`, `preview`.
 
-Covers the words; the checking is `fastlung.run`'s.
+Covers the words; the checking is done below.
 """
 
 from __future__ import annotations

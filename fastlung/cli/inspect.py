@@ -1,4 +1,4 @@
-"""Series of a source as text, CSV and JSON, for ``fastlung inspect``."""
+"""What ``fastlung inspect`` answers: the series of a source as text, CSV and JSON."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What ``fastlung plan`` answers: how a run would go, as lines or JSON."""
+"""What ``fastlung plan`` answers: how a run would go here, or on instances to rent."""
 
 from __future__ import annotations
 

@@ -1,5 +1,5 @@
 """
-What `process` and `inspect` do: check, run, say what happened.
+What ``fastlung process`` does: check, run, say what happened.
 
 Covers the order of things and the words around them; the work is `fastlung.run`'s. Imported only
 once a command is known, because it needs NumPy and pydantic.

@@ -1,5 +1,5 @@
 """
-What is irregular about slices, one check each: orientation, repeats, steps, displacement.
+What is irregular about slices, one check each, and the policy on what to do about it.
 
 Tolerances follow what the field uses (highdicom, dicom2nifti, dcm2niix); positions are held
 against a straight line rather than step against step, so that rounding to three decimals, which

@@ -28,7 +28,7 @@ from fastlung.errors import (
 )
 from fastlung.limits import beyond, limits_in_force
 
-__all__ = ["CODED_TEXT", "UID", "Coding", "check_pixels", "read_coding", "safe_uid"]
+__all__ = ["CODED_TEXT", "UID", "PixelFormat", "check_pixels", "read_pixel_format", "safe_uid"]
 
 #: Bounds of Rescale Slope (magnitude) and Rescale Intercept (magnitude, HU), far outside any use.
 RESCALE_SLOPE = (1e-6, 1e4)
@@ -63,7 +63,7 @@ CODED_TEXT = re.compile(r"[A-Za-z0-9 ._/\-+^]{1,64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Coding:
+class PixelFormat:
     """
     How the pixels of one slice are stored, and how its words become Hounsfield units.
 
@@ -92,7 +92,7 @@ class Coding:
     padding_high: int
 
 
-def read_coding(elements: Elements, pixels: PixelElement, pixel_count: int) -> Coding:
+def read_pixel_format(elements: Elements, pixels: PixelElement, pixel_count: int) -> PixelFormat:
     """
     Check everything that turns bytes into Hounsfield units.
 
@@ -129,7 +129,7 @@ def read_coding(elements: Elements, pixels: PixelElement, pixel_count: int) -> C
     check_pixels(elements.transfer_syntax, pixels, pixel_count * bits_allocated // 8)
     slope, intercept = _rescale(elements)
     low, high = _padding(elements, signed=signed, bits_stored=bits_stored)
-    return Coding(
+    return PixelFormat(
         pixels=pixels,
         bits_allocated=bits_allocated,
         bits_stored=bits_stored,

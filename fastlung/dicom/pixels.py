@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.dicom.elements import PixelElement
-    from fastlung.dicom.pixel_format import Coding
+    from fastlung.dicom.pixel_format import PixelFormat
     from fastlung.dicom.series import SeriesHeaders
     from fastlung.dicom.slice_header import SliceHeader
 
@@ -110,11 +110,17 @@ def load_from(series: SeriesHeaders, files: Files, *, threads: int = 1) -> RawSc
             ]
             for load in loads:
                 load.result()
-    codings = [header.coding for header in series.headers]
+    pixel_formats = [header.pixel_format for header in series.headers]
     return RawScan(
         series_uid=series.series_uid,
         stored=stored,
-        scale=_scale([coding for coding in codings if not isinstance(coding, ScanError)]),
+        scale=_scale(
+            [
+                pixel_format
+                for pixel_format in pixel_formats
+                if not isinstance(pixel_format, ScanError)
+            ]
+        ),
         grid=series.grid,
         slice_positions_mm=series.slice_positions_mm,
         verdict=series.verdict,
@@ -132,27 +138,27 @@ def _load(
     for number in numbers:
         header = series.headers[number]
         try:
-            if isinstance(header.coding, ScanError):
-                raise header.coding
-            if _is_plain(header.coding, header.transfer_syntax):
-                _fill(files, header, header.coding.pixels.offset, stored[number])
+            if isinstance(header.pixel_format, ScanError):
+                raise header.pixel_format
+            if _is_plain(header.pixel_format, header.transfer_syntax):
+                _fill(files, header, header.pixel_format.pixels.offset, stored[number])
                 continue
             # Frames of one file mostly follow one another: it is opened once for all of them.
             if header.key != opened or not opened:
                 opened, frames = header.key, Frames(files.whole(header.key))
-            data = frames.of(header.coding.pixels)
-            _decode(header.coding, header.transfer_syntax, data, stored[number])
+            data = frames.of(header.pixel_format.pixels)
+            _decode(header.pixel_format, header.transfer_syntax, data, stored[number])
         except ScanError as error:
             raise type(error)(f"slice {number + 1} of {len(series.headers)}: {error}") from None
 
 
-def _is_plain(coding: Coding, transfer_syntax: str) -> bool:
+def _is_plain(pixel_format: PixelFormat, transfer_syntax: str) -> bool:
     """Whether the file holds the words as memory does."""
     return (
         sys.byteorder == "little"
-        and coding.bits_allocated == 16  # noqa: PLR2004 -- bits
-        and coding.pixels.length is not None
-        and coding.pixels.deflated_from is None
+        and pixel_format.bits_allocated == 16  # noqa: PLR2004 -- bits
+        and pixel_format.pixels.length is not None
+        and pixel_format.pixels.deflated_from is None
         and transfer_syntax != EXPLICIT_BIG_ENDIAN
     )
 
@@ -169,7 +175,7 @@ def _too_few(expected: int, found: int) -> TruncatedError:
 
 
 def read_words(
-    coding: Coding,
+    pixel_format: PixelFormat,
     transfer_syntax: str,
     blob: bytes | memoryview,
     out: npt.NDArray[np.uint16],
@@ -179,7 +185,7 @@ def read_words(
 
     Parameters
     ----------
-    coding : Coding
+    pixel_format : PixelFormat
         What the header of the file says.
     transfer_syntax : str
         Transfer Syntax UID.
@@ -193,11 +199,11 @@ def read_words(
     ScanError
         Where the file holds fewer bytes than its header promised, or a frame does not decode.
     """
-    _decode(coding, transfer_syntax, pixel_bytes(coding, blob), out)
+    _decode(pixel_format, transfer_syntax, pixel_bytes(pixel_format, blob), out)
 
 
 def _decode(
-    coding: Coding,
+    pixel_format: PixelFormat,
     transfer_syntax: str,
     data: bytes | memoryview,
     out: npt.NDArray[np.uint16],
@@ -208,18 +214,18 @@ def _decode(
             codec,
             data,
             out,
-            bits_allocated=coding.bits_allocated,
-            bits_stored=coding.bits_stored,
-            signed=coding.signed,
+            bits_allocated=pixel_format.bits_allocated,
+            bits_stored=pixel_format.bits_stored,
+            signed=pixel_format.signed,
         )
         return
-    expected = out.size * coding.bits_allocated // 8
+    expected = out.size * pixel_format.bits_allocated // 8
     if len(data) < expected:
         raise _too_few(expected, len(data))
     big_endian = transfer_syntax == EXPLICIT_BIG_ENDIAN
-    if coding.bits_allocated == 16:  # noqa: PLR2004 -- bits
+    if pixel_format.bits_allocated == 16:  # noqa: PLR2004 -- bits
         words = np.frombuffer(data, ">u2" if big_endian else "<u2", out.size)
-    elif big_endian and coding.pixels.vr == "OW":
+    elif big_endian and pixel_format.pixels.vr == "OW":
         # Two 8-bit pixels make one big-endian word, and the first pixel is its low byte.
         pairs = np.frombuffer(bytes(data) + b"\0" * (len(data) % 2), "u1").reshape(-1, 2)
         words = pairs[:, ::-1].reshape(-1)[: out.size]
@@ -228,13 +234,13 @@ def _decode(
     out[:] = words.reshape(out.shape)
 
 
-def pixel_bytes(coding: Coding, blob: bytes | memoryview) -> bytes | memoryview:
+def pixel_bytes(pixel_format: PixelFormat, blob: bytes | memoryview) -> bytes | memoryview:
     """
     Bytes of the pixels of one frame: native ones, or its joined fragments.
 
     Parameters
     ----------
-    coding : Coding
+    pixel_format : PixelFormat
         What the header of the file says.
     blob : bytes or memoryview
         The whole file.
@@ -245,7 +251,7 @@ def pixel_bytes(coding: Coding, blob: bytes | memoryview) -> bytes | memoryview:
         Where the frame is not a sequence of fragments, or a deflated file does not inflate;
         `TruncatedError` where a fragment is cut short.
     """
-    return Frames(blob).of(coding.pixels)
+    return Frames(blob).of(pixel_format.pixels)
 
 
 class Frames:
@@ -326,12 +332,12 @@ def _fragments(view: memoryview) -> list[memoryview]:
     return fragments
 
 
-def _scale(codings: list[Coding]) -> SliceScale:
+def _scale(pixel_formats: list[PixelFormat]) -> SliceScale:
     def column(name: str) -> list[float]:
-        return [getattr(coding, name) for coding in codings]
+        return [getattr(pixel_format, name) for pixel_format in pixel_formats]
 
     return SliceScale(
-        shift=np.array([c.high_bit + 1 - c.bits_stored for c in codings], np.uint8),
+        shift=np.array([c.high_bit + 1 - c.bits_stored for c in pixel_formats], np.uint8),
         bits_stored=np.array(column("bits_stored"), np.uint8),
         signed=np.array(column("signed"), np.bool_),
         slope=np.array(column("slope"), np.float32),

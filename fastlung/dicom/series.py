@@ -45,7 +45,7 @@ __all__ = ["SeriesHeaders", "SeriesIndex", "index_files", "index_series"]
 SLICE_THICKNESS_MM = (0.05, 50.0)
 
 _DEFAULT = Policy()
-#: Where pixels lie does not matter when two codings are compared.
+#: Where pixels lie does not matter when two pixel_formats are compared.
 _NO_PIXELS = PixelElement(offset=0, length=0, available=0)
 
 
@@ -277,10 +277,10 @@ def _series(
     texts: list[str] = []
     defects: list[ScanError] = []
     for number, header in enumerate([*kept, *left_out], start=1):
-        if isinstance(header.coding, ScanError):
+        if isinstance(header.pixel_format, ScanError):
             place = f"slice {number} of {len(kept)}: " if number <= len(kept) else ""
-            texts.append(f"{place}{_named(header.key)}: {header.coding}")
-            defects.append(header.coding)
+            texts.append(f"{place}{_named(header.key)}: {header.pixel_format}")
+            defects.append(header.pixel_format)
     texts += [f"{_named(entry.key)}: {entry.error}" for entry in broken]
     defects += [entry.error for entry in broken]
     problem: ScanError | None = _over_limit(kept)
@@ -309,16 +309,16 @@ def _stacks(slices: list[SliceHeader], opened: Opened, policy: Policy) -> tuple[
 
     def marks(index: int) -> Iterator[Hashable]:
         header = slices[index]
-        if isinstance(header.coding, ScanError):
+        if isinstance(header.pixel_format, ScanError):
             return
         if uids_tell and header.instance_uid:
             yield header.instance_uid
         try:
-            frame = opened(header.key, header.size_bytes).of(header.coding.pixels)
+            frame = opened(header.key, header.size_bytes).of(header.pixel_format.pixels)
         except ScanError:  # a frame cut short: loading says so
             return
-        coding = replace(header.coding, pixels=_NO_PIXELS)
-        yield header.transfer_syntax, coding, hashlib.sha256(frame).digest()
+        pixel_format = replace(header.pixel_format, pixels=_NO_PIXELS)
+        yield header.transfer_syntax, pixel_format, hashlib.sha256(frame).digest()
 
     missing = (np.nan,) * 6
     return stack_slices(

@@ -2,7 +2,7 @@
 Elements of one slice to what they mean, each value checked against what a scanner can write.
 
 A slice without a sane size, position or orientation is an error; one whose pixels cannot be read
-has the reason in `SliceHeader.coding`, because it still has a place among the others.
+has the reason in `SliceHeader.pixel_format`, because it still has a place among the others.
 """
 
 from __future__ import annotations
@@ -12,8 +12,18 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastlung.dicom.pixel_format import CODED_TEXT, UID, Coding, check_pixels, read_coding, safe_uid
-from fastlung.dicom.tags import ACQUISITION_NUMBERS, ACQUISITION_TEXTS
+from fastlung.dicom.pixel_format import (
+    CODED_TEXT,
+    UID,
+    PixelFormat,
+    check_pixels,
+    read_pixel_format,
+    safe_uid,
+)
+from fastlung.dicom.tags import (
+    ACQUISITION_NUMBERS,
+    ACQUISITION_TEXTS,
+)
 from fastlung.errors import FormatError, MetadataError, ScanError
 from fastlung.limits import beyond, limits_in_force
 
@@ -25,16 +35,20 @@ if TYPE_CHECKING:
 
 __all__ = ["CT_IMAGE", "TELLS", "SliceHeader", "make_slice_header", "next_slice", "sop_class_of"]
 
+
 #: Finest and coarsest pixel taken, in millimetres: an inner ear of 50 mm and a body of 700 mm lie
 #: within at any matrix. A spacing of 1e-12 mm would ask for an astronomical grid.
 PIXEL_SPACING_MM = (0.05, 10.0)
+
 #: Largest coordinate taken, in millimetres; no table is 100 m long.
 MAX_COORDINATE_MM = 1e5
+
 #: How far direction cosines may be from unit length and right angles. Files round them to two or
 #: three decimals; more than this is not a rotation.
 COSINE_TOLERANCE = 1e-2
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+
 #: What tells acquisitions apart that share positions: a name, and where it may stand. In the order
 #: in which they are tried.
 TELLS = {
@@ -45,11 +59,13 @@ TELLS = {
     "content time": ("ContentTime",),
     "trigger time": ("TriggerTime",),
 }
+
 #: What normally is another in each slice of a series.
 DIFFERING = frozenset({
     "SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "AcquisitionNumber", "ContentTime",
     "TriggerTime", "ExposureTime", "XRayTubeCurrent",
 })  # fmt: skip
+
 _MAX_ACQUISITION_NUMBER = 1e6
 
 Triple = tuple[float, float, float]
@@ -86,7 +102,7 @@ class SliceHeader:
         ImageOrientationPatient: row cosines, column cosines; None where absent.
     transfer_syntax : str
         Transfer Syntax UID.
-    coding : Coding or ScanError
+    pixel_format : PixelFormat or ScanError
         How to read the pixels, or why they cannot be used.
     acquisition : mapping
         Allow-listed technical tags, by keyword.
@@ -109,7 +125,7 @@ class SliceHeader:
     position_mm: Triple | None
     orientation: tuple[float, ...] | None
     transfer_syntax: str
-    coding: Coding | ScanError
+    pixel_format: PixelFormat | ScanError
     acquisition: Mapping[str, str | float]
 
 
@@ -144,9 +160,9 @@ def make_slice_header(
     if max(rows, columns) > limits_in_force().rows_columns:
         raise beyond("rows_columns", f"Rows x Columns is {rows} x {columns}")
     try:
-        coding: Coding | ScanError = read_coding(elements, pixels, rows * columns)
+        pixel_format: PixelFormat | ScanError = read_pixel_format(elements, pixels, rows * columns)
     except ScanError as error:
-        coding = error
+        pixel_format = error
     instance_uid = safe_uid(elements.text("SOPInstanceUID"))
     image_type = elements.text("ImageType").split("\\")
     return SliceHeader(
@@ -167,7 +183,7 @@ def make_slice_header(
         position_mm=_position(elements),
         orientation=_orientation(elements),
         transfer_syntax=safe_uid(elements.transfer_syntax),
-        coding=coding,
+        pixel_format=pixel_format,
         acquisition=_acquisition(elements),
     )
 
@@ -195,11 +211,15 @@ def next_slice(
         None where more differs, or a value is not to be had: `slices_of` knows what to do.
     """
     pixels = elements.pixels
-    if pixels is None or isinstance(first.coding, ScanError) or not DIFFERING.issuperset(differing):
+    if (
+        pixels is None
+        or isinstance(first.pixel_format, ScanError)
+        or not DIFFERING.issuperset(differing)
+    ):
         return None
     try:
         position = _position(elements)
-        size = first.rows * first.columns * first.coding.bits_allocated // 8
+        size = first.rows * first.columns * first.pixel_format.bits_allocated // 8
         check_pixels(elements.transfer_syntax, pixels, size)
     except ScanError:
         return None
@@ -218,7 +238,7 @@ def next_slice(
         instance_number=_instance_number(elements),
         tells={**first.tells, **_tells(elements, again)},
         position_mm=position,
-        coding=replace(first.coding, pixels=pixels),
+        pixel_format=replace(first.pixel_format, pixels=pixels),
         acquisition=acquisition,
     )
 

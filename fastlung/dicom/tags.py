@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
     from pydicom.dataset import Dataset
 
+
 __all__ = [
     "ACQUISITION_NUMBERS",
     "ACQUISITION_TEXTS",

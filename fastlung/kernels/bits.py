@@ -1,8 +1,9 @@
 """
-Operations on 64-bit words for which processors have an instruction and Numba has no name.
+Masks as bits: volume to words of 64 voxels, words to runs.
 
-In plain Python (``NUMBA_DISABLE_JIT=1``) they are what stands in the functions; compiled, they are
-one instruction each, of whatever vector width the processor has.
+Some operations on words have an instruction in processors and no name in Numba. In plain Python
+(``NUMBA_DISABLE_JIT=1``) they are what stands in the functions; compiled, they are one instruction
+each, of whatever vector width the processor has.
 """
 
 import numpy as np

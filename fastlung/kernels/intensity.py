@@ -1,4 +1,4 @@
-"""Windows and histograms of finished volumes."""
+"""Windows, histograms and noise of finished volumes."""
 
 import numpy as np
 from numba import njit

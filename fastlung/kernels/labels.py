@@ -1,8 +1,8 @@
 """
-Connected components of run-length rows, by union-find on runs or on blocks of rows.
+Connected components of run-length rows, and voxels shared out to the nearer of two.
 
-Labels are numbered by the first voxel of each component in array order, as scikit-image's and
-SciPy's are.
+Union-find on runs or on blocks of rows. Labels are numbered by the first voxel of each component in
+array order, as scikit-image's and SciPy's are.
 """
 
 import numpy as np

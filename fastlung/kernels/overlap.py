@@ -1,4 +1,9 @@
-"""How masks made of runs lie: the box around each part, and what two of them share."""
+"""
+Where masks made of runs lie: boxes, what two share, and the measured field of view.
+
+Scanners reconstruct a circle and fill the corners with a number, which fastlung makes -1024 HU.
+Row by row the field is a stretch, so two numbers a row say where it lies.
+"""
 
 import numpy as np
 from numba import njit

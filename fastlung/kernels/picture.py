@@ -1,5 +1,5 @@
 """
-What is asked of each slice by itself: smoothing, shapes of regions, convex hulls.
+What is asked of slices as pictures: shapes of regions, hulls, projections, grey levels.
 
 Masks are run-length rows, as in `fastlung.kernels.runs`; labels those of
 `fastlung.kernels.labels.label_slices`.

@@ -1,5 +1,5 @@
 """
-The default lung mask.
+The lung masks: the default one, the tutorial's, and an outside segmenter's answer.
 
 The air of the lungs, as `fastlung.mask.evidence` sorts it, is told apart into right and left; dense
 regions between parts of one lung are taken in; vessels and small nodules on the wall are closed

@@ -1,8 +1,7 @@
 """
-A bounded sample of scans to measure with: synthetic, or the first of a source.
+A process that measures one run on a bounded sample of scans: synthetic, or the first of a source.
 
-Covers choosing scans and naming them in lists that a run takes for a source. Copies of a scan are
-links: they cost no disk, and are read from the page cache.
+Copies of a scan are links: they cost no disk, and are read from the page cache.
 """
 
 from __future__ import annotations

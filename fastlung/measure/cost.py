@@ -1,10 +1,9 @@
 """
-Which instance to rent, how many, for how long, and what it costs: arithmetic on a measured profile.
+Which instance to rent, how many, for how long, at what cost: arithmetic on a profile.
 
-Covers every instance of a catalogue. Nothing here is measured on the instances themselves: each
-answer says whose processor its speed was measured on. What one machine can do is
-`fastlung.plan.model`'s, what an instance has `fastlung.plan.catalogue`', what S3 asks for
-`fastlung.measure.cost`'s.
+Covers every instance of a catalogue, and what S3 asks for. Nothing here is measured on the
+instances themselves: each answer says whose processor its speed was measured on. What one
+machine can do is `fastlung.plan.model`'s, what an instance has `fastlung.plan.catalogue`'s.
 """
 
 from __future__ import annotations

@@ -1,7 +1,8 @@
 """
 What a run would do and how long it would take, on this machine or another.
 
-Covers listing, a few headers and arithmetic: no pixel is read and nothing is written.
+Covers listing, or a table of series in its place, a few headers and arithmetic: no pixel is read
+and nothing is written.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-Horizontal bars as SVG: stacked parts, a mark for the range, a note behind each.
+A measured profile as text, and as horizontal bars in SVG.
 
-Covers drawing only; what is drawn, and its words, are the caller's. Plain SVG 1.1 without scripts
-or fonts of its own, so that browsers, documentation and converters show the same.
+Plain SVG 1.1 without scripts or fonts of its own, so that browsers, documentation and converters
+show the same.
 """
 
 from __future__ import annotations

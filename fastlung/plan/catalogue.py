@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 
     from fastlung.plan.catalogue_file import FamilyEntry
     from fastlung.plan.machine import Machine
-    from fastlung.source.open import Source
 
 __all__ = [
     "Catalogue",

@@ -1,8 +1,7 @@
 """
-JSON documents that people keep, edit and send around: catalogues of instances, and profiles.
+JSON documents that people keep, edit and send around, and the file of the catalogue.
 
 Covers naming a format and its version, reading with limits, and one sentence for whatever is wrong.
-What a document holds is its own module's business.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-What a scan of a given size costs: assumed at first, corrected by what was measured.
+What a scan of a given size costs: assumed at first, then measured, then remembered.
 
-Covers processor seconds, bytes, requests and memory as `fastlung.plan.model` wants them. Pure
-arithmetic; what is remembered from run to run is `fastlung.plan.costs`'s.
+Covers processor seconds, bytes, requests and memory as `fastlung.plan.model` wants them, and the
+file that keeps what was measured from run to run.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
 What an EC2 instance says of itself, where we run on one.
 
-Covers asking the instance metadata service, version 2 (tokens), with little patience: nothing here
-is ever required, and elsewhere nobody is asked.
+The instance metadata service, version 2, is asked with short timeouts: nothing here is ever
+required, and elsewhere nobody is asked.
 """
 
 from __future__ import annotations
@@ -18,19 +18,27 @@ from urllib.request import ProxyHandler, Request, build_opener
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+
 __all__ = ["instance_type", "is_amazon", "metadata"]
+
 
 #: Seconds until a question counts as unanswered. The service is on the same host: it answers in
 #: a few milliseconds or, from a container that it does not let through, never.
-PATIENCE_SECONDS = 0.2
+TIMEOUT_SECONDS = 0.2
+
 ENDPOINT = "http://169.254.169.254"
+
 #: What AWS SDKs read, too.
 ENDPOINT_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
+
 DISABLED_VARIABLE = "AWS_EC2_METADATA_DISABLED"
+
 #: How long a token is good for: two questions, in seconds.
 LEASE_SECONDS = "60"
+
 #: No answer that is wanted here is longer, in bytes.
 LONGEST_ANSWER = 1024
+
 TYPE = re.compile(r"[a-z0-9][a-z0-9-]{0,20}\.[a-z0-9-]{1,20}")
 
 
@@ -121,5 +129,5 @@ def metadata(item: str, environment: Mapping[str, str] = os.environ) -> str | No
 def _ask(request: Request) -> str:
     # Never through a proxy: it would answer for its own host, if at all.
     opener = build_opener(ProxyHandler({}))
-    with opener.open(request, timeout=PATIENCE_SECONDS) as answer:
+    with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:
         return str(answer.read(LONGEST_ANSWER).decode("ascii"))

@@ -1,8 +1,9 @@
 """
-What this machine lets us use: processors and memory, each the least of everything that limits it.
+What this machine lets us use: processors, memory and disk, each the least of its limits.
 
 Covers psutil, affinity, resource limits, control groups of both versions, the process's own
-group and every group above it, and the network link. Decides nothing; see `fastlung.plan.plan`.
+group and every group above it, the network link, and processors that idle. Decides nothing; see
+`fastlung.plan.plan`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What may be changed while a run goes on, and what it has measured so far."""
+"""What may be changed while a run goes on, what it has measured, and which setting is best."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from fastlung.plan.model import Resources, ScanCost
 
-__all__ = ["REQUESTS", "Progress", "Setting", "Window", "best_setting"]
+__all__ = ["REQUESTS", "Interval", "Progress", "Setting", "best_setting"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -103,7 +103,7 @@ THROUGH = 0.5
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class Interval:
     """What a run did between two looks at it."""
 
     begin: Progress
@@ -118,9 +118,9 @@ class Window:
         """How much one of the sums of `Progress` has grown."""
         return float(getattr(self.end, name) - getattr(self.begin, name))
 
-    def gain(self, before: Window) -> float:
+    def gain(self, before: Interval) -> float:
         """
-        How much faster than another window it was.
+        How much faster than another interval it was.
 
         Scans are not alike, and the large ones come first: what is done for each byte drifts. A
         setting that is faster commits, writes and computes more in a second, all three.
@@ -137,18 +137,18 @@ class Window:
         seconds = self.grown("seconds")
         return min(1.0, self.grown("idle_cpu_seconds") / seconds / cpus) if seconds > 0 else 1.0
 
-    def queued_behind(self, lighter: Window, way: Literal["fetch", "store"]) -> bool:
+    def queued_behind(self, lighter: Interval, way: Literal["fetch", "store"]) -> bool:
         """
         Whether its transfers waited for one another more than for their own answers.
 
-        That is so where more was under way than in another window and hardly more came through:
+        That is so where more was under way than in another interval and hardly more came through:
         what a request takes then tells how many there were, not how slow the store is.
         """
         loads, rates = [], []
-        for window in (lighter, self):
-            seconds = window.grown("seconds")
-            moved = window.grown("fetched_bytes" if way == "fetch" else "stored_bytes")
-            loads.append(window.grown(f"{way}_seconds") / seconds if seconds > 0 else 0.0)
+        for interval in (lighter, self):
+            seconds = interval.grown("seconds")
+            moved = interval.grown("fetched_bytes" if way == "fetch" else "stored_bytes")
+            loads.append(interval.grown(f"{way}_seconds") / seconds if seconds > 0 else 0.0)
             rates.append(moved / seconds if seconds > 0 else 0.0)
         if min(*loads, *rates) <= 0 or loads[1] <= loads[0]:
             return False

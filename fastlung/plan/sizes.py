@@ -1,7 +1,8 @@
 """
-How much memory a scan needs at its worst moment: pure arithmetic on its size.
+How large scans are, by listings and a few headers, and how much memory each needs.
 
-A plan, a worker's check of a header and the doctor ask the same function.
+Memory is arithmetic on a size; a plan, a worker's check of a header and the doctor ask the same
+function.
 """
 
 from __future__ import annotations

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from fastlung.plan.costs import ASSUMED, Calibration, usual_cost
 from fastlung.plan.model import predict, request_seconds, worker_bytes
 from fastlung.plan.plan import most_requests, most_workers, resources_of
-from fastlung.plan.setting import Window, best_setting
+from fastlung.plan.setting import Interval, best_setting
 from fastlung.plan.sizes import computing_bytes
 from fastlung.text import byte_size
 
@@ -32,16 +32,16 @@ if TYPE_CHECKING:
 
 __all__ = ["Tuner"]
 
-#: Groups of a window: for each worker, and at least. A rate counted over fewer jumps by more than
-#: what is to be told apart.
-WINDOW_GROUPS_EACH, WINDOW_GROUPS = 3, 8
+#: Groups of an interval: for each worker, and at least. A rate counted over fewer jumps by more
+#: than what is to be told apart.
+INTERVAL_GROUPS_EACH, INTERVAL_GROUPS = 3, 8
 #: A change is tried if the model promises so much more, and kept if the run really is so much
 #: faster.
 WORTH_TRYING, WORTH_KEEPING = 1.05, 1.03
-#: A promise beyond this shows in a shorter window: one group for each worker.
+#: A promise beyond this shows in a shorter interval: one group for each worker.
 PLAIN = 1.3
 #: Windows until something is tried again after a change that did not pay; doubled each time.
-PATIENCE_WINDOWS, LONGEST_PATIENCE = 2, 64
+FIRST_BACKOFF, LONGEST_BACKOFF = 2, 64
 #: Workers are multiplied by this at once, at most; and by that where the model knows no reason why
 #: processors are idle.
 GROWTH, PROBE = 4.0, 1.5
@@ -57,10 +57,10 @@ BUSY = 0.92
 MARGIN = 1.05
 #: Memory that stays free whatever happens, as a part of the budget.
 SPARE_MEMORY = 0.03
-#: How much the last window counts beside all before, at least; by default as its groups do. More,
+#: How much the last interval counts beside all before, at least; by default as its groups do. More,
 #: and the end of a run, when what was computed before is committed, made scans a quarter too cheap.
 FRESH = 0.1
-#: How much a window counts, at least, if requests had waited for one another in all before.
+#: How much an interval counts, at least, if requests had waited for one another in all before.
 AFRESH = 0.5
 
 
@@ -68,10 +68,10 @@ class Tuner:
     """
     Adjusts workers, bytes ahead and requests of a run.
 
-    It begins with the plan's setting. Once a window of groups is committed it corrects the plan's
-    costs by what they took, asks the model for a better setting, and tries it: if the next window
-    is not faster, it goes back and waits before it tries again. If memory gets scarce it goes down
-    at once.
+    It begins with the plan's setting. Once an interval of groups is committed it corrects the
+    plan's costs by what they took, asks the model for a better setting, and tries it: if the next
+    interval is not faster, it goes back and waits before it tries again. If memory gets scarce
+    it goes down at once.
 
     Parameters
     ----------
@@ -130,10 +130,10 @@ class Tuner:
         self._windows = 0
         # What was measured in a whole run is not put right by a first look.
         self._looked = cost.source != "network" or calibration.scans > 0
-        self._lightest: Window | None = None
-        self._before: tuple[Setting, Window] | None = None
+        self._lightest: Interval | None = None
+        self._before: tuple[Setting, Interval] | None = None
         self._promised = 1.0
-        self._patience, self._wait = PATIENCE_WINDOWS, 0
+        self._backoff, self._wait = FIRST_BACKOFF, 0
         self._probes = -1
         self._held_until_groups = 0
 
@@ -205,12 +205,12 @@ class Tuner:
             return self.setting
         # What is to be told apart by eye needs no long look.
         short = not self._windows or (self._before is not None and self._promised > PLAIN)
-        each = 1 if short else WINDOW_GROUPS_EACH
-        if groups >= max(WINDOW_GROUPS, each * self.setting.workers):
-            window = Window(self._begun, progress)
+        each = 1 if short else INTERVAL_GROUPS_EACH
+        if groups >= max(INTERVAL_GROUPS, each * self.setting.workers):
+            interval = Interval(self._begun, progress)
             self._begun = progress
-            self._measure(window)
-            self._decide(window)
+            self._measure(interval)
+            self._decide(interval)
         return self.setting
 
     def _look_early(self, progress: Progress) -> None:
@@ -219,9 +219,9 @@ class Tuner:
         if progress.fetched_bytes < EARLY_PART * self.setting.workers * planned.fetch_bytes:
             return
         self._looked = True
-        if self._begun is not None and self._is_busy(Window(self._begun, progress)):
+        if self._begun is not None and self._is_busy(Interval(self._begun, progress)):
             return
-        self._lightest = Window.since_the_start(progress)
+        self._lightest = Interval.since_the_start(progress)
         each = progress.fetch_seconds / progress.fetched_bytes
         slower = _over(each, request_seconds(planned, "fetch") / planned.fetch_bytes)
         if slower is None or slower < MUCH_SLOWER or self._windows:
@@ -243,10 +243,10 @@ class Tuner:
             most_requests=self._most_requests,
         )
 
-    def _decide(self, window: Window) -> None:
+    def _decide(self, interval: Interval) -> None:
         if self._before is not None:
-            self._judge(window, self._before)
-        elif window.grown("throttled") >= window.grown("groups"):
+            self._judge(interval, self._before)
+        elif interval.grown("throttled") >= interval.grown("groups"):
             self._most_requests = max(1, self.setting.requests // 2)
             self._go(
                 replace(self.setting, requests=self._most_requests),
@@ -255,15 +255,17 @@ class Tuner:
         elif self._wait > 0:
             self._wait -= 1
         else:
-            self._try(window)
+            self._try(interval)
 
-    def _measure(self, window: Window) -> None:
+    def _measure(self, interval: Interval) -> None:
         """Correct what a scan costs."""
         planned, known = self._planned, self._known
-        cpu = window.ratio("cpu_seconds", "committed_bytes")
-        stored = window.ratio("stored_bytes", "committed_bytes")
+        cpu = interval.ratio("cpu_seconds", "committed_bytes")
+        stored = interval.ratio("stored_bytes", "committed_bytes")
         way: Literal["fetch", "store"] = "fetch" if planned.source == "network" else "store"
-        each = window.ratio(f"{way}_seconds", "fetched_bytes" if way == "fetch" else "stored_bytes")
+        each = interval.ratio(
+            f"{way}_seconds", "fetched_bytes" if way == "fetch" else "stored_bytes"
+        )
         bytes_planned = planned.fetch_bytes if way == "fetch" else planned.store_bytes
         requests = request_seconds(planned, way) / bytes_planned if bytes_planned else 0.0
         now = {
@@ -272,12 +274,12 @@ class Tuner:
             "requests": _over(each, requests),
         }
         scans = self.calibration.scans if self.calibration is not known else 0
-        groups = int(window.grown("groups"))
-        # The first window holds work that is not committed yet: it only shows the way.
+        groups = int(interval.grown("groups"))
+        # The first interval holds work that is not committed yet: it only shows the way.
         fresh = max(FRESH, groups / (scans + groups)) if self._windows > 1 else 1.0
         self._windows += 1
         weights = dict.fromkeys(now, fresh) | {
-            "requests": self._weight_of_requests(window, way, fresh)
+            "requests": self._weight_of_requests(interval, way, fresh)
         }
         mixed = {
             name: weights[name] * getattr(known, name) * value
@@ -289,18 +291,18 @@ class Tuner:
         self._cost = self._corrected()
 
     def _weight_of_requests(
-        self, window: Window, way: Literal["fetch", "store"], fresh: float
+        self, interval: Interval, way: Literal["fetch", "store"], fresh: float
     ) -> float:
-        """How much a window tells of the store: nothing where requests waited for anything else."""
-        if self._is_busy(window):
+        """How much an interval tells of the store: none where requests waited otherwise."""
+        if self._is_busy(interval):
             return 0.0
-        lightest, self._lightest = self._lightest, self._lightest or window
+        lightest, self._lightest = self._lightest, self._lightest or interval
         if lightest is None:
             return fresh
-        if window.queued_behind(lightest, way):
+        if interval.queued_behind(lightest, way):
             return 0.0
-        if lightest.queued_behind(window, way):
-            self._lightest = window
+        if lightest.queued_behind(interval, way):
+            self._lightest = interval
             return max(fresh, AFRESH)
         return fresh
 
@@ -308,7 +310,7 @@ class Tuner:
         """
         Cost of the planned scan by what was measured.
 
-        Not of the scans of the last window: the largest come first, and the rest are unlike them.
+        Not of the scans of the last interval: the largest come first, and the rest are unlike them.
         """
         planned, known, found = self._planned, self._known, self.calibration
         cpu, requests = found.cpu / known.cpu, found.requests / known.requests
@@ -322,58 +324,58 @@ class Tuner:
             connection_bytes_per_second=planned.connection_bytes_per_second / requests,
         )
 
-    def _try(self, window: Window) -> None:
+    def _try(self, interval: Interval) -> None:
         """Change something, if the model or an idle processor gives reason to."""
         now, why = self.expected, ""
-        best = self._best(window.end, GROWTH)
+        best = self._best(interval.end, GROWTH)
         promised = predict(self._cost, self._resources, best).scans_per_second
         gain = promised / now.scans_per_second
-        if self._is_busy(window):
+        if self._is_busy(interval):
             self.why = "as before: processors are busy, be it with other programs"
         elif gain >= WORTH_TRYING:
             why = f"trying {_words(best, self.setting)}: {now.sentence}"
         else:
             # Processors are idle and the model does not know why: scans differ, after all.
-            best = self._probe(window)
+            best = self._probe(interval)
             why = f"trying {_words(best, self.setting)}: processors are idle"
         if best != self.setting and why:
-            self._before, self._promised = (self.setting, window), gain
+            self._before, self._promised = (self.setting, interval), gain
             self._go(best, why)
 
-    def _probe(self, window: Window) -> Setting:
+    def _probe(self, interval: Interval) -> Setting:
         """More of something: of requests and what is held ahead, and of workers, in turn."""
         setting = self.setting
         wider = replace(setting, requests=min(2 * setting.requests, self._most_requests))
         longer = replace(wider, ahead_bytes=2 * setting.ahead_bytes)
         if longer.workers * worker_bytes(self._cost, longer) <= self._resources.memory_bytes:
             wider = longer
-        room = self._room(window.end)
+        room = self._room(interval.end)
         more = replace(setting, workers=min(math.ceil(PROBE * setting.workers), room))
         choices = [one for one in (wider, more) if one != setting] or [setting]
         self._probes += 1
         return choices[self._probes % len(choices)]
 
-    def _judge(self, window: Window, before: tuple[Setting, Window]) -> None:
+    def _judge(self, interval: Interval, before: tuple[Setting, Interval]) -> None:
         """Keep what was tried, or go back."""
         (setting, slower), self._before = before, None
-        gain = window.gain(slower)
+        gain = interval.gain(slower)
         words = _words(self.setting, setting)
         if gain >= WORTH_KEEPING:
-            self._patience = PATIENCE_WINDOWS
+            self._backoff = FIRST_BACKOFF
             self.why = f"{words}: {gain - 1:+.0%}"
             return
-        self._wait, self._patience = self._patience, min(2 * self._patience, LONGEST_PATIENCE)
-        if not self._is_busy(window):
-            self._learn_network(window)
-        idle = window.idle_share(self._resources.cpus)
+        self._wait, self._backoff = self._backoff, min(2 * self._backoff, LONGEST_BACKOFF)
+        if not self._is_busy(interval):
+            self._learn_network(interval)
+        idle = interval.idle_share(self._resources.cpus)
         self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {idle:.0%} idle")
 
-    def _learn_network(self, window: Window) -> None:
+    def _learn_network(self, interval: Interval) -> None:
         """More was asked of it than it carries, or of the store behind it."""
-        seconds = window.grown("seconds")
+        seconds = interval.grown("seconds")
         coming, going = (
-            window.grown("fetched_bytes") / seconds,
-            window.grown("stored_bytes") / seconds,
+            interval.grown("fetched_bytes") / seconds,
+            interval.grown("stored_bytes") / seconds,
         )
         caps = {}
         if self._planned.source == "network":
@@ -398,7 +400,7 @@ class Tuner:
         # What runs is not stopped: memory comes back as scans end.
         self._held_until_groups = progress.groups + setting.workers
         self._before = None
-        self._wait, self._patience = self._patience, min(2 * self._patience, LONGEST_PATIENCE)
+        self._wait, self._backoff = self._backoff, min(2 * self._backoff, LONGEST_BACKOFF)
         left = byte_size(max(0, progress.memory_available_bytes))
         lower = replace(setting, workers=fewer, ahead_bytes=ahead)
         self._begun = progress
@@ -412,9 +414,9 @@ class Tuner:
         more = max(0, int((progress.memory_available_bytes - spare) // each))
         return max(1, min(self._most_workers, self.setting.workers + more))
 
-    def _is_busy(self, window: Window) -> bool:
+    def _is_busy(self, interval: Interval) -> bool:
         """Whether no processor is idle, be it others that use some of them."""
-        return window.idle_share(self._resources.cpus) <= 1 - BUSY
+        return interval.idle_share(self._resources.cpus) <= 1 - BUSY
 
     def _go(self, setting: Setting, why: str) -> None:
         self.setting, self.why = setting, why

@@ -1,4 +1,4 @@
-"""PNG files of few colours, and nothing else about them."""
+"""One picture of a scan: four views with the mask outlined, lettered, as a PNG of few colours."""
 
 from __future__ import annotations
 

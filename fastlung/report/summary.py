@@ -1,8 +1,7 @@
 """
-Rows as CSV and as aligned text.
+What became of a run, for people: tables, CSV and sentences.
 
-Covers layout only. The rows of the manifest are `fastlung.sink.manifest`'s, sentences
-`fastlung.report.summary`'s.
+Covers layout and words. The rows of the manifest are `fastlung.sink.manifest`'s.
 """
 
 from __future__ import annotations

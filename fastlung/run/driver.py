@@ -13,19 +13,19 @@ from typing import TYPE_CHECKING
 
 from fastlung.plan.machine import IdleClock, available_memory
 from fastlung.plan.setting import Progress
-from fastlung.run.listing import Finder
-from fastlung.run.pool import Staff, after_loss, died, record_failure
+from fastlung.run.listing import ListingThread
+from fastlung.run.pool import WorkerPool, died, record_failure, recover
 from fastlung.run.protocol import Began, Broke, Ended, GaveBack
 from fastlung.run.schedule import Dispatcher
-from fastlung.run.signals import Bell, Interruptions
+from fastlung.run.signals import Interruptions, Wakeup
 from fastlung.storage.open import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
     from fastlung.plan.setting import Setting
-    from fastlung.run.pool import Member
-    from fastlung.run.protocol import FromWorker, Parcel
+    from fastlung.run.pool import PoolMember
+    from fastlung.run.protocol import FromWorker, PackedTask
     from fastlung.scan import Outcome
     from fastlung.sink.commit import Job, Task
 
@@ -36,7 +36,7 @@ POLL_SECONDS = 0.25
 #: Seconds between looks at memory and pace.
 REPORT_SECONDS = 1.0
 #: Worker processes begun before the others are listened to; each takes about 15 ms.
-HIRED_AT_ONCE = 4
+STARTED_AT_ONCE = 4
 #: Workers in a row that may be lost before they begin anything, as when they are killed while they
 #: are idle and are given a group at the same moment; beyond it the group is taken for the cause.
 IDLE_LOSSES = 3
@@ -119,13 +119,15 @@ class Driver:
         self._available_bytes = available_bytes
         self._floor_bytes = floor_bytes
         self._sink = open_store(job.sink, job.storage)
-        self._dispatch: Dispatcher[Parcel] = Dispatcher(
+        self._dispatch: Dispatcher[PackedTask] = Dispatcher(
             self._setting, budget_bytes=job.memory_bytes, longest_chunk=longest_chunk
         )
-        self._bell = Bell()
-        self._staff = Staff(self._job, self._bell, serial=serial, timeout_seconds=timeout_seconds)
-        self.interruptions = Interruptions(self._bell)
-        self._curious: dict[int, None] = {}
+        self._wakeup = Wakeup()
+        self._pool = WorkerPool(
+            self._job, self._wakeup, serial=serial, timeout_seconds=timeout_seconds
+        )
+        self.interruptions = Interruptions(self._wakeup)
+        self._refillable: dict[int, None] = {}
         self._stopping = self._listed = False
         self._short, self._most_workers = False, self._setting.workers
         self._started: float | None = None
@@ -153,103 +155,101 @@ class Driver:
         FastlungError
             Whatever `tasks` raises.
         """
-        finder = Finder(tasks, self._bell)
+        listing = ListingThread(tasks, self._wakeup)
         try:
             with self.interruptions:
-                self._loop(finder)
-                for member, message in self._staff.dismiss():
+                self._loop(listing)
+                for member, message in self._pool.finish():
                     self._hear(member, message)
         except KeyboardInterrupt:
-            self._staff.kill()
+            self._pool.kill()
             raise
         except BaseException:
-            self._staff.drop()
+            self._pool.abandon()
             raise
         finally:
-            finder.stop()
-            self._staff.close()
-            self._bell.close()
+            listing.stop()
+            self._pool.close()
+            self._wakeup.close()
         if self._stopping:
             raise KeyboardInterrupt(self.interruptions.reason)
 
-    def _loop(self, finder: Finder) -> None:
+    def _loop(self, listing: ListingThread) -> None:
         while True:
             if self.interruptions.reason and not self._stopping:
                 self._stopping = True
-                finder.stop()
+                listing.stop()
                 self._dispatch.stop()
-                self._staff.stop()
-            self._take_in(finder)
-            hiring = self._hand_out()
-            if self._dispatch.over or (
-                self._stopping and (self._serial or not self._staff.members)
-            ):
+                self._pool.stop()
+            self._take_in(listing)
+            starting = self._hand_out()
+            if self._dispatch.over or (self._stopping and (self._serial or not self._pool.members)):
                 return
-            for member, message in self._staff.news(0.0 if hiring else POLL_SECONDS):
+            for member, message in self._pool.news(0.0 if starting else POLL_SECONDS):
                 self._hear(member, message)
             self._look_around()
 
-    def _take_in(self, finder: Finder) -> None:
+    def _take_in(self, listing: ListingThread) -> None:
         if self._listed or self._stopping:
             return
-        found = list(finder.taken())
+        found = list(listing.taken())
         self._dispatch.add(found)
-        self._waiting_bytes += sum(len(parcel.data) for parcel in found)
-        finder.gone(self._waiting_bytes)
-        if finder.over:
+        self._waiting_bytes += sum(len(packed.data) for packed in found)
+        listing.throttle(self._waiting_bytes)
+        if listing.over:
             self._listed = True
             self._dispatch.close()
         if found or self._listed:
-            self._curious.update(dict.fromkeys(self._staff.members))
+            self._refillable.update(dict.fromkeys(self._pool.members))
 
     def _hand_out(self) -> bool:
         """Give groups to whoever may have some; tell whether more workers could begin at once."""
         if self._stopping or (self._short and self._dispatch.held):
             return False
-        staying = self._staff.staying
+        staying = self._pool.staying
         if not self._serial:
-            self._staff.let_go(len(staying) - self._workers)
+            self._pool.retire(len(staying) - self._workers)
         for member in staying:
-            if not member.handed and not member.leaving and not self._give(member):
+            if not member.leases and not member.leaving and not self._give(member):
                 break  # nothing for one that is idle is nothing for any
             if self._short and self._dispatch.held:
                 return False
         else:
-            if self._hire_some(self._workers - len(staying)):
+            if self._start_some(self._workers - len(staying)):
                 return True
-        for number in self._curious:
-            curious = self._staff.members.get(number)
-            if curious is not None and curious.handed and not curious.leaving:
-                self._give(curious)
-        self._curious.clear()
+        for number in self._refillable:
+            worker = self._pool.members.get(number)
+            if worker is not None and worker.leases and not worker.leaving:
+                self._give(worker)
+        self._refillable.clear()
         return False
 
-    def _hire_some(self, wanted: int) -> bool:
+    def _start_some(self, wanted: int) -> bool:
         """Begin workers as long as there is something for them; whether to go on at once."""
-        for _ in range(min(wanted, HIRED_AT_ONCE)):
+        for _ in range(min(wanted, STARTED_AT_ONCE)):
             if not self._give(None):
                 return False
-        return wanted > HIRED_AT_ONCE
+        return wanted > STARTED_AT_ONCE
 
     @property
     def _workers(self) -> int:
         return max(1, min(self._setting.workers, self._most_workers))
 
-    def _give(self, member: Member | None) -> bool:
+    def _give(self, member: PoolMember | None) -> bool:
         """Give a member, or somebody new, what there is; whether there was anything."""
-        number = self._staff.next_number if member is None else member.number
+        number = self._pool.next_number if member is None else member.number
         chunk = self._dispatch.take(number)
         if not chunk:
             return False
         self._started = self._started or time.monotonic()
-        self._waiting_bytes -= sum(len(handed.task.data) for handed in chunk)
+        self._waiting_bytes -= sum(len(lease.task.data) for lease in chunk)
         if member is None:
-            self._staff.hire(chunk)
+            self._pool.start(chunk)
         else:
             member.give(chunk)
         return True
 
-    def _hear(self, member: Member, message: FromWorker | None) -> None:
+    def _hear(self, member: PoolMember, message: FromWorker | None) -> None:
         match message:
             case None:
                 self._lost(member)
@@ -258,15 +258,15 @@ class Driver:
                 member.begun.setdefault(message.number, time.monotonic())
                 member.tally = message.tally or member.tally
                 self._dispatch.began(member.number, message.number, message.need_bytes)
-                self._curious[member.number] = None
+                self._refillable[member.number] = None
             case Ended():
-                handed = member.forget(message.number)
+                lease = member.forget(message.number)
                 self._dispatch.ended(member.number, message.number, message.peak_bytes)
-                self._committed_bytes += handed.task.source_bytes
+                self._committed_bytes += lease.task.source_bytes
                 member.tally = message.tally
                 self._peak_bytes = max(self._peak_bytes, message.peak_bytes)
                 self._end(message.outcomes)
-                self._curious[member.number] = None
+                self._refillable[member.number] = None
             case GaveBack():
                 self._take_back(member, message)
             case Broke():
@@ -277,50 +277,50 @@ class Driver:
         for outcome in outcomes:
             self._tell(outcome)
 
-    def _take_back(self, member: Member, message: GaveBack) -> None:
+    def _take_back(self, member: PoolMember, message: GaveBack) -> None:
         """See that a group that needs more memory gets it, or fails for good."""
-        handed = member.forget(message.number)
-        parcel = self._dispatch.ended(member.number, message.number)
+        lease = member.forget(message.number)
+        packed = self._dispatch.ended(member.number, message.number)
         if message.need_bytes:
-            self._return(replace(parcel, need_bytes=message.need_bytes))
-        elif handed.alone:
+            self._return(replace(packed, need_bytes=message.need_bytes))
+        elif lease.alone:
             error = died(message.words)
-            self._end(record_failure(self._job, self._sink, parcel.task(), error))
+            self._end(record_failure(self._job, self._sink, packed.task(), error))
         else:
-            self._return(parcel, alone=True)
+            self._return(packed, alone=True)
 
-    def _return(self, parcel: Parcel, *, alone: bool = False) -> None:
-        self._waiting_bytes += len(parcel.data)
+    def _return(self, packed: PackedTask, *, alone: bool = False) -> None:
+        self._waiting_bytes += len(packed.data)
         if alone:
-            self._dispatch.retry_alone(parcel)
+            self._dispatch.retry_alone(packed)
         else:
-            self._dispatch.add([parcel])
+            self._dispatch.add([packed])
 
-    def _lost(self, member: Member) -> None:
+    def _lost(self, member: PoolMember) -> None:
         """Deal with a worker that is gone, by its own wish or not."""
-        words = member.worker.last_words()
+        words = member.worker.exit_reason()
         self._dispatch.lost(member.number)
-        if self._stopping or not member.handed:
+        if self._stopping or not member.leases:
             return
         suspect = member.suspect
         if suspect < 0:
             self._idle_losses += 1
             if self._idle_losses > IDLE_LOSSES:
-                suspect = next(iter(member.handed))
-        aftermath = after_loss(
+                suspect = next(iter(member.leases))
+        recovery = recover(
             self._job,
             self._sink,
-            tuple(member.handed.values()),
+            tuple(member.leases.values()),
             suspect,
-            last_words=words,
+            exit_reason=words,
             timed_out=member.overdue is not None,
         )
-        for parcel in aftermath.again:
-            self._return(parcel)
-        for parcel in aftermath.alone:
-            self._return(parcel, alone=True)
-        self._groups += len({outcome.group for outcome in aftermath.outcomes})
-        for outcome in aftermath.outcomes:
+        for packed in recovery.again:
+            self._return(packed)
+        for packed in recovery.alone:
+            self._return(packed, alone=True)
+        self._groups += len({outcome.group for outcome in recovery.outcomes})
+        for outcome in recovery.outcomes:
             self._tell(outcome)
 
     def _look_around(self) -> None:
@@ -328,7 +328,7 @@ class Driver:
         now = time.monotonic()
         if now - self._looked >= POLL_SECONDS:
             self._looked = now
-            self._staff.watch()
+            self._pool.watch()
         if now - self._reported >= REPORT_SECONDS and self._started is not None:
             self._reported = now
             available = self._available_bytes()
@@ -339,10 +339,10 @@ class Driver:
         """Give up a worker a second while memory is scarce; take one back when it is not."""
         self._short = available < self._floor_bytes
         if self._short:
-            fewer = min(self._most_workers, len(self._staff.members)) - 1
+            fewer = min(self._most_workers, len(self._pool.members)) - 1
             self._most_workers = max(1, fewer)
             if not self._serial:
-                self._staff.let_go(len(self._staff.staying) - self._workers)
+                self._pool.retire(len(self._pool.staying) - self._workers)
         elif available > 2 * self._floor_bytes and self._most_workers < self._setting.workers:
             self._most_workers += 1
 
@@ -353,17 +353,17 @@ class Driver:
             self._most_workers = setting.workers
         self._setting = setting
         self._dispatch.resize(setting)
-        self._staff.tune(setting)
-        self._curious.update(dict.fromkeys(self._staff.members))
+        self._pool.tune(setting)
+        self._refillable.update(dict.fromkeys(self._pool.members))
 
     def _now(self, seconds: float, available: int) -> Report:
-        tally = self._staff.tally
+        tally = self._pool.tally
         return Report(
             progress=Progress(
                 seconds=seconds,
                 groups=self._groups,
                 committed_bytes=self._committed_bytes,
-                workers=len(self._staff.members),
+                workers=len(self._pool.members),
                 peak_worker_bytes=self._peak_bytes,
                 idle_cpu_seconds=self._idle(),
                 memory_available_bytes=available,

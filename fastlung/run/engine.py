@@ -128,19 +128,19 @@ def run(
     if options.workers != 0:
         start_server()  # it gets ready while we do
     prepared = prepare(places, config, options)
-    contents, search = prepared.contents, prepared.search
+    contents, listing = prepared.contents, prepared.listing
     tell(
         RunPlanned(
             machine=prepared.machine,
             plan=prepared.plan,
             groups=prepared.groups,
             already_done=contents.already_done,
-            listed=search.listed,
+            listed=listing.listed,
         )
     )
     prepared.sink.sweep()
     outcomes: list[Outcome] = []
-    if search.first:
+    if listing.first:
         _claim_sink(prepared)
         if not prepared.sink.enforces_create():
             tell(SinkUnguarded(sink=prepared.sink.url))
@@ -153,7 +153,7 @@ def run(
     summary = RunSummary(
         outcomes=tuple(outcomes),
         earlier=tuple(contents.earlier),
-        groups_total=search.found,
+        groups_total=listing.found,
         groups_already_done=contents.already_done,
         seconds=time.perf_counter() - started,
         machine=prepared.machine,
@@ -275,17 +275,17 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
     return DryRun(
         machine=prepared.machine,
         plan=prepared.plan,
-        pending=tuple(task.group for task in prepared.search.first),
+        pending=tuple(task.group for task in prepared.listing.first),
         already_done=prepared.contents.already_done,
     )
 
 
 def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], None]) -> None:
     """Do all that is found."""
-    contents, search, plan, tuner = (
-        prepared.contents, prepared.search, prepared.plan, prepared.tuner,
+    contents, listing, plan, tuner = (
+        prepared.contents, prepared.listing, prepared.plan, prepared.tuner,
     )  # fmt: skip
-    counted = search.listed
+    counted = listing.listed
 
     def end(outcome: Outcome) -> None:
         outcomes.append(outcome if len(outcomes) < KEPT_WHOLE else outcome.in_short())
@@ -293,7 +293,7 @@ def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], 
 
     def report(now: Report) -> Setting:
         nonlocal counted
-        if search.listed and not counted:
+        if listing.listed and not counted:
             counted = True
             _claim_sink(prepared)  # it says how many groups there are
         setting = now.setting if tuner is None else tuner.observe(now.progress)
@@ -319,7 +319,7 @@ def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], 
         floor_bytes=_floor_bytes(prepared.machine),
     )
     with SpotNotice(driver.interruptions.ask):
-        driver.run(search)
+        driver.run(listing)
     if not counted:
         _claim_sink(prepared)
 
@@ -342,7 +342,7 @@ def _claim_sink(prepared: Prepared) -> None:
             prepared.sink,
             config=prepared.config,
             names_key=prepared.names_key,
-            groups=prepared.search.found if prepared.search.listed else None,
+            groups=prepared.listing.found if prepared.listing.listed else None,
             machine=prepared.machine,
             plan=prepared.plan,
         )

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
     from fastlung.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.run.schedule import Handed
+    from fastlung.run.schedule import Lease
     from fastlung.run.worker import Stopwatch
     from fastlung.scan import Grid
     from fastlung.sink.commit import Job, Storer, Task
@@ -129,7 +129,7 @@ class GroupRun:
     ----------
     job : Job
         The run.
-    handed : Handed
+    lease : Lease
         The group, and the memory it is allowed.
     storer : Storer
         Where scans and the record go.
@@ -138,7 +138,7 @@ class GroupRun:
     """
 
     job: Job
-    handed: Handed[Task]
+    lease: Lease[Task]
     storer: Storer
     tell_need: Callable[[int], None]
 
@@ -171,7 +171,7 @@ class GroupRun:
             return self._run(clock, fetched)
 
     def _run(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Future[tuple[Outcome, ...]]:
-        task = self.handed.task
+        task = self.lease.task
         group = task.group
         nobody = Outcome(name=group.label, group=group.id, status="skipped")
         try:
@@ -199,7 +199,7 @@ class GroupRun:
 
     def _readable(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Blobs:
         """Bytes of the files, under keys that may be recorded."""
-        group, job = self.handed.task.group, self.job
+        group, job = self.lease.task.group, self.job
         with clock("fetch"):
             try:
                 blobs = fetched()
@@ -210,7 +210,7 @@ class GroupRun:
         if group.kind == "archive":
             (archive,) = blobs.values()
             with clock("read"):
-                room = max(0, self.handed.allowed_bytes - len(archive))
+                room = max(0, self.lease.allowed_bytes - len(archive))
                 return dict(unpack(bytes(archive), memory_bytes=room))
         if job.config.names == "hash":
             return {pseudonym(job.names_key, key): blob for key, blob in blobs.items()}
@@ -224,7 +224,7 @@ class GroupRun:
         outcomes: list[Outcome | Future[Outcome]],
     ) -> None:
         """Do every series of the group."""
-        task, job = self.handed.task, self.job
+        task, job = self.lease.task, self.job
         uids = [series.series_uid for series in index.series]
         names = scan_names(uids, task.group, job.config.names, job.names_key)
         # A file of several stacks is wanted by several series; the last one frees it.
@@ -243,7 +243,7 @@ class GroupRun:
         self, name: str, series: SeriesHeaders, blobs: Blobs, clock: Stopwatch
     ) -> tuple[Outcome, Files]:
         """Outcome and files of one series; no files if it failed. Empties `blobs`."""
-        task, job = self.handed.task, self.job
+        task, job = self.lease.task, self.job
         outcome = Outcome(
             name=name,
             group=task.group.id,
@@ -292,24 +292,24 @@ class GroupRun:
 
     def _give_back_if_short(self, error: BaseException) -> None:
         """Let a group that ran out of memory beside others have another try, alone."""
-        unforeseen = isinstance(error, MemoryError) and not self.handed.alone
+        unforeseen = isinstance(error, MemoryError) and not self.lease.alone
         refused = isinstance(error, InsufficientMemoryError)
-        if unforeseen or (refused and self.handed.allowed_bytes < self.job.memory_bytes):
+        if unforeseen or (refused and self.lease.allowed_bytes < self.job.memory_bytes):
             raise MoreMemoryError(0)
 
     def _check_memory(self, series: SeriesHeaders) -> None:
         """Refuse a scan by the arithmetic of its headers, before anything is allocated."""
         if series.grid is None:
             return  # `load_series` will say why
-        size = _exact_size(self.handed.task.group, series, series.grid, self.job.config.spacing_mm)
+        size = _exact_size(self.lease.task.group, series, series.grid, self.job.config.spacing_mm)
         need = computing_bytes(size, self.job.config)
-        if need > self.job.memory_bytes and self.handed.allowed_bytes >= self.job.memory_bytes:
+        if need > self.job.memory_bytes and self.lease.allowed_bytes >= self.job.memory_bytes:
             raise InsufficientMemoryError(
                 f"{size.acquired_voxels:,} voxels that become {size.output_voxels:,} need "
                 f"{byte_size(need)}, and the run may use {byte_size(self.job.memory_bytes)}; raise "
                 "the memory limit, or ask for a coarser spacing"
             )
-        if need > self.handed.allowed_bytes:
+        if need > self.lease.allowed_bytes:
             raise MoreMemoryError(need)
         self.tell_need(need)
 

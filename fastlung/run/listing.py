@@ -1,7 +1,8 @@
 """
 What a run finds to do: groups as they are listed, without those that are done.
 
-The first ones are looked at before the run is planned; the rest comes while work goes on.
+The first ones are looked at before the run is planned; the rest comes, from a thread, while work
+goes on. `prepare` puts listing, machine and plan together.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from fastlung.plan.machine import probe
 from fastlung.plan.plan import plan_run
 from fastlung.plan.sizes import Estimator, computing_bytes
 from fastlung.plan.tune import Tuner
-from fastlung.run.protocol import Parcel
+from fastlung.run.protocol import PackedTask
 from fastlung.segmenter import segmenter_of
 from fastlung.sink.contents import SinkContents, check_sink, source_groups
 from fastlung.sink.names import load_names_key
@@ -35,13 +36,13 @@ if TYPE_CHECKING:
     from fastlung.plan.machine import Machine
     from fastlung.plan.plan import Plan
     from fastlung.plan.sizes import ScanSize
-    from fastlung.run.signals import Bell
+    from fastlung.run.signals import Wakeup
     from fastlung.sink.commit import Task
     from fastlung.source.groups import SourceGroup
     from fastlung.source.open import Source
     from fastlung.storage.base import Store
 
-__all__ = ["Finder", "Places", "Prepared", "Search", "look_at_places", "prepare"]
+__all__ = ["Listing", "ListingThread", "Places", "Prepared", "look_at_places", "prepare"]
 
 
 #: A run is planned from so many groups, or from those that are listed in so many seconds. Locally
@@ -51,7 +52,7 @@ FIRST_GROUPS = 1000
 FIRST_SECONDS = 2.0
 
 
-class Search:
+class Listing:
     """
     Source groups that are to be done, each with the memory it is expected to need.
 
@@ -98,7 +99,7 @@ class Search:
         self.first: tuple[Task, ...] = ()
         self.sizes: tuple[ScanSize, ...] = ()
 
-    def look_around(self, *, all_of_them: bool = False) -> None:
+    def find_first(self, *, all_of_them: bool = False) -> None:
         """
         Find the first groups, at least one that is to be done; or all.
 
@@ -145,12 +146,12 @@ class Search:
                 yield task
 
 
-#: Packed groups that may wait in memory; beyond it the search rests until some are handed out.
+#: Packed groups that may wait in memory; beyond it the listing rests until some are handed out.
 #: At least 40,000 folders of 200 slices.
 WAITING_BYTES = 256 * 2**20
 
 
-class Finder:
+class ListingThread:
     """
     Goes through what is found in a thread of its own.
 
@@ -158,19 +159,19 @@ class Finder:
     ----------
     tasks : iterable of Task
         Found as it is iterated over; may raise.
-    bell : Bell
-        Rung when there is something new.
+    wakeup : Wakeup
+        Woken when there is something new.
     """
 
-    def __init__(self, tasks: Iterable[Task], bell: Bell) -> None:
+    def __init__(self, tasks: Iterable[Task], wakeup: Wakeup) -> None:
         self._tasks = tasks
-        self._bell = bell
-        self._found: deque[Parcel] = deque()
+        self._wakeup = wakeup
+        self._found: deque[PackedTask] = deque()
         self._room = threading.Event()
         self._room.set()
         self._error: BaseException | None = None
         self._stopped = self._ended = False
-        self._thread = threading.Thread(target=self._find, daemon=True, name="fastlung-finder")
+        self._thread = threading.Thread(target=self._find, daemon=True, name="fastlung-listing")
         self._thread.start()
 
     @property
@@ -181,18 +182,18 @@ class Finder:
         Raises
         ------
         FastlungError
-            What ended the search.
+            What ended the listing.
         """
         if self._ended and not self._found and self._error is not None:
             raise self._error
         return self._ended and not self._found
 
-    def taken(self) -> Iterator[Parcel]:
+    def taken(self) -> Iterator[PackedTask]:
         """Take what was found since."""
         while self._found:
             yield self._found.popleft()
 
-    def gone(self, waiting_bytes: int) -> None:
+    def throttle(self, waiting_bytes: int) -> None:
         """Hear how many bytes of what was taken still wait for a worker."""
         if waiting_bytes < WAITING_BYTES:
             self._room.set()
@@ -210,14 +211,14 @@ class Finder:
             for task in self._tasks:
                 if self._stopped:
                     break
-                self._found.append(Parcel.of(task))
-                self._bell.ring()
+                self._found.append(PackedTask.of(task))
+                self._wakeup.wake()
                 self._room.wait()
         except BaseException as error:  # noqa: BLE001 - raised again where the run is
             self._error = error
         finally:
             self._ended = True
-            self._bell.ring()
+            self._wakeup.wake()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -257,7 +258,7 @@ class Prepared:
         Key of hashed names; empty where names are not hashed.
     contents : SinkContents
         What the sink held before.
-    search : Search
+    listing : Listing
         What there is to do.
     machine : Machine
         What may be used.
@@ -275,7 +276,7 @@ class Prepared:
     options: RunOptions
     names_key: bytes
     contents: SinkContents
-    search: Search
+    listing: Listing
     machine: Machine
     plan: Plan
     tuner: Tuner | None
@@ -284,7 +285,7 @@ class Prepared:
     @property
     def groups(self) -> int:
         """Source groups to do, as far as they are known."""
-        return self.search.found - self.contents.already_done
+        return self.listing.found - self.contents.already_done
 
 
 def look_at_places(source: str, sink: str, config: Config, options: RunOptions) -> Places:
@@ -349,19 +350,19 @@ def prepare(
         storage=options.storage,
     )
     contents = SinkContents(sink, config, options)
-    search = Search(groups, contents, Estimator(config, opened), config, options.limits)
-    search.look_around(all_of_them=all_of_them)
+    listing = Listing(groups, contents, Estimator(config, opened), config, options.limits)
+    listing.find_first(all_of_them=all_of_them)
     machine = with_known_network(probe())
     routes = Routes(source=route_of(source.store.url), sink=route_of(sink.url))
     calibration = recall(machine, config, routes) or ASSUMED
     plan = plan_run(
-        search.sizes,
+        listing.sizes,
         machine,
         config,
         options,
         routes=routes,
         calibration=calibration,
-        more_to_come=not search.listed,
+        more_to_come=not listing.listed,
     )
     return Prepared(
         source=source.store,
@@ -370,16 +371,16 @@ def prepare(
         options=options,
         names_key=places.names_key,
         contents=contents,
-        search=search,
+        listing=listing,
         machine=machine,
         plan=plan,
-        tuner=_tuner(search, machine, config, options, plan, routes, calibration),
+        tuner=_tuner(listing, machine, config, options, plan, routes, calibration),
         routes=routes,
     )
 
 
 def _tuner(
-    search: Search,
+    listing: Listing,
     machine: Machine,
     config: Config,
     options: RunOptions,
@@ -389,5 +390,5 @@ def _tuner(
 ) -> Tuner | None:
     if not options.auto_tune or not plan.workers:
         return None
-    groups = len(search.sizes) if search.listed else None
-    return Tuner.of_plan(plan, search.sizes, machine, config, routes, calibration, groups)
+    groups = len(listing.sizes) if listing.listed else None
+    return Tuner.of_plan(plan, listing.sizes, machine, config, routes, calibration, groups)

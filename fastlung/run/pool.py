@@ -1,5 +1,5 @@
 """
-The workers of a run: who there is, what each holds, how they are hired, watched and let go.
+The workers of a run: started, given leases, watched and retired; and recovery after a loss.
 
 Covers the processes only; what they are given is the driver's to say.
 """
@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ScanTimeoutError, WorkerDiedError
-from fastlung.run.process import PATIENCE_SECONDS, ProcessWorker, SerialWorker
+from fastlung.run.process import SHUTDOWN_SECONDS, ProcessWorker, SerialWorker
 from fastlung.run.protocol import Drop, Finish, Take, Tally, Tune
 from fastlung.sink.commit import Storer, committed_outcomes, failed
 
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
 
     from fastlung.errors import ResourceError
     from fastlung.plan.setting import Setting
-    from fastlung.run.protocol import FromWorker, Parcel
-    from fastlung.run.schedule import Handed
-    from fastlung.run.signals import Bell
+    from fastlung.run.protocol import FromWorker, PackedTask
+    from fastlung.run.schedule import Lease
+    from fastlung.run.signals import Wakeup
     from fastlung.scan import Outcome
     from fastlung.sink.commit import Job, Task
     from fastlung.storage.base import Store
 
-__all__ = ["Aftermath", "Member", "Staff", "after_loss", "record_failure"]
+__all__ = ["PoolMember", "Recovery", "WorkerPool", "record_failure", "recover"]
 
 
 @dataclass(slots=True, eq=False)
-class Member:
+class PoolMember:
     """
     One worker, and what it holds.
 
@@ -43,7 +43,7 @@ class Member:
         Unique in a run.
     worker : ProcessWorker or SerialWorker
         Who works.
-    handed : dict of int to Handed
+    leases : dict of int to Lease
         Groups of which it has told no end, by number.
     begun : dict of int to float
         When each group that is being computed or written was begun, the oldest first.
@@ -57,7 +57,7 @@ class Member:
 
     number: int
     worker: ProcessWorker | SerialWorker
-    handed: dict[int, Handed[Parcel]] = field(default_factory=dict)
+    leases: dict[int, Lease[PackedTask]] = field(default_factory=dict)
     begun: dict[int, float] = field(default_factory=dict)
     tally: Tally = field(default_factory=Tally)
     leaving: bool = False
@@ -70,18 +70,18 @@ class Member:
             return self.overdue
         return list(self.begun)[-1] if self.begun else -1
 
-    def give(self, chunk: tuple[Handed[Parcel], ...]) -> None:
+    def give(self, chunk: tuple[Lease[PackedTask], ...]) -> None:
         """Hand groups over."""
-        self.handed |= {handed.number: handed for handed in chunk}
+        self.leases |= {lease.number: lease for lease in chunk}
         self.worker.send(Take(groups=chunk))
 
-    def forget(self, number: int) -> Handed[Parcel]:
+    def forget(self, number: int) -> Lease[PackedTask]:
         """Hear that it holds a group no longer."""
         self.begun.pop(number, None)
-        return self.handed.pop(number)
+        return self.leases.pop(number)
 
 
-class Staff:
+class WorkerPool:
     """
     All workers of a run.
 
@@ -89,7 +89,7 @@ class Staff:
     ----------
     job : Job
         What all groups have in common.
-    bell : Bell
+    wakeup : Wakeup
         Ends the wait for news.
     serial : bool
         Whether the only worker is this process.
@@ -98,28 +98,28 @@ class Staff:
 
     Attributes
     ----------
-    members : dict of int to Member
+    members : dict of int to PoolMember
         Those that there are.
     """
 
-    def __init__(self, job: Job, bell: Bell, *, serial: bool, timeout_seconds: float) -> None:
+    def __init__(self, job: Job, wakeup: Wakeup, *, serial: bool, timeout_seconds: float) -> None:
         self._job = job
-        self._bell = bell
+        self._wakeup = wakeup
         self._serial = serial
         self._timeout_seconds = timeout_seconds
         self._selector = selectors.DefaultSelector()
-        self._selector.register(bell, selectors.EVENT_READ)
+        self._selector.register(wakeup, selectors.EVENT_READ)
         self._gone = Tally()
         self._numbers = 0
-        self.members: dict[int, Member] = {}
+        self.members: dict[int, PoolMember] = {}
 
     @property
     def next_number(self) -> int:
-        """Of whoever is hired next."""
+        """Of whoever is started next."""
         return self._numbers
 
     @property
-    def staying(self) -> list[Member]:
+    def staying(self) -> list[PoolMember]:
         """Those who may be given more."""
         return [member for member in self.members.values() if not member.leaving]
 
@@ -128,22 +128,22 @@ class Staff:
         """What all workers have measured, also those that are gone."""
         return sum((member.tally for member in self.members.values()), self._gone)
 
-    def hire(self, chunk: tuple[Handed[Parcel], ...]) -> None:
+    def start(self, chunk: tuple[Lease[PackedTask], ...]) -> None:
         """Begin another worker, with its first groups."""
         worker: ProcessWorker | SerialWorker
         if self._serial:
-            worker = SerialWorker(self._job, self._bell.ring)
+            worker = SerialWorker(self._job, self._wakeup.wake)
         else:
             worker = ProcessWorker(self._job, self._job.memory_bytes)
-        member = self.members[self._numbers] = Member(number=self._numbers, worker=worker)
+        member = self.members[self._numbers] = PoolMember(number=self._numbers, worker=worker)
         self._numbers += 1
         if isinstance(worker, ProcessWorker):
             self._selector.register(worker.connection, selectors.EVENT_READ, member)
         member.give(chunk)
 
-    def let_go(self, surplus: int) -> None:
+    def retire(self, surplus: int) -> None:
         """Let so many end when they are done with what they hold, idle ones first."""
-        leaving = sorted(self.staying, key=lambda member: (len(member.handed), -member.number))
+        leaving = sorted(self.staying, key=lambda member: (len(member.leases), -member.number))
         for member in leaving[: max(0, surplus)]:
             member.leaving = True
             member.worker.send(Finish())
@@ -155,22 +155,22 @@ class Staff:
         for member in self.members.values():
             member.worker.send(Tune(ahead_bytes=ahead, requests=requests))
 
-    def news(self, seconds: float) -> Iterator[tuple[Member, FromWorker | None]]:
+    def news(self, seconds: float) -> Iterator[tuple[PoolMember, FromWorker | None]]:
         """
         Wait for news, so long at most.
 
         Yields
         ------
-        tuple of Member and message
+        tuple of PoolMember and message
             None instead of a message where the worker is gone; it is no member then.
         """
         serial = [m.worker for m in self.members.values() if isinstance(m.worker, SerialWorker)]
         busy = any(not worker.is_idle for worker in serial)
         for key, _ in self._selector.select(0.0 if busy else seconds):
             if key.data is None:
-                self._bell.hush()
+                self._wakeup.clear()
                 continue
-            member: Member = key.data
+            member: PoolMember = key.data
             try:
                 for message in member.worker.news():
                     yield member, message
@@ -201,7 +201,7 @@ class Staff:
             member.leaving = True
             member.worker.send(Finish(begun_only=True))
 
-    def dismiss(self) -> Iterator[tuple[Member, FromWorker]]:
+    def finish(self) -> Iterator[tuple[PoolMember, FromWorker]]:
         """Let everybody end, all being done; hear what this process has still written."""
         for member in self.members.values():
             member.worker.send(Finish())
@@ -213,11 +213,11 @@ class Staff:
             self._gone += member.tally
             del self.members[member.number]
 
-    def drop(self) -> None:
+    def abandon(self) -> None:
         """End workers that nobody waits for any more: politely at first, then not."""
         for member in self.members.values():
             member.worker.send(Drop())
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + SHUTDOWN_SECONDS
         while time.monotonic() < until and any(m.worker.is_alive for m in self.members.values()):
             time.sleep(0.01)
         self.kill()
@@ -236,7 +236,7 @@ class Staff:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Aftermath:
+class Recovery:
     """
     What is left of a worker's groups.
 
@@ -244,26 +244,26 @@ class Aftermath:
     ----------
     outcomes : tuple of Outcome
         Final ones.
-    again : tuple of Parcel
+    again : tuple of PackedTask
         Groups to be done again, like any other.
-    alone : tuple of Parcel
+    alone : tuple of PackedTask
         Groups to be done again with nothing beside them.
     """
 
     outcomes: tuple[Outcome, ...]
-    again: tuple[Parcel, ...]
-    alone: tuple[Parcel, ...]
+    again: tuple[PackedTask, ...]
+    alone: tuple[PackedTask, ...]
 
 
-def after_loss(
+def recover(
     job: Job,
     sink: Store,
-    held: Sequence[Handed[Parcel]],
+    held: Sequence[Lease[PackedTask]],
     suspect: int,
     *,
-    last_words: str,
+    exit_reason: str,
     timed_out: bool,
-) -> Aftermath:
+) -> Recovery:
     """
     Sort out what a lost worker held.
 
@@ -273,43 +273,43 @@ def after_loss(
         The run.
     sink : Store
         Where records are.
-    held : sequence of Handed
+    held : sequence of Lease
         Its groups, of which it had told no end.
     suspect : int
         Number of the one that is to blame; -1 for none.
-    last_words : str
+    exit_reason : str
         How the worker ended.
     timed_out : bool
         Whether it was killed for holding the suspect too long.
     """
     outcomes: list[Outcome] = []
-    again: list[Parcel] = []
-    alone: list[Parcel] = []
-    for handed in held:
+    again: list[PackedTask] = []
+    alone: list[PackedTask] = []
+    for lease in held:
         # A worker may die after a commit and before it could tell; or half way through one.
-        parcel = replace(handed.task, touched=True)
-        task = parcel.task()
+        packed = replace(lease.task, touched=True)
+        task = packed.task()
         if committed := committed_outcomes(sink, job, task.group):
             outcomes += committed
-        elif handed.number != suspect:
-            (alone if handed.alone else again).append(parcel)
+        elif lease.number != suspect:
+            (alone if lease.alone else again).append(packed)
         elif timed_out:
             error = ScanTimeoutError(
                 "it took longer than the time limit and its worker was killed; raise "
                 "--scan-timeout, or look at the folder"
             )
             outcomes += record_failure(job, sink, task, error)
-        elif handed.alone:
-            outcomes += record_failure(job, sink, task, died(last_words))
+        elif lease.alone:
+            outcomes += record_failure(job, sink, task, died(exit_reason))
         else:
-            alone.append(parcel)
-    return Aftermath(outcomes=tuple(outcomes), again=tuple(again), alone=tuple(alone))
+            alone.append(packed)
+    return Recovery(outcomes=tuple(outcomes), again=tuple(again), alone=tuple(alone))
 
 
-def died(last_words: str) -> WorkerDiedError:
+def died(exit_reason: str) -> WorkerDiedError:
     """Say that a group had its second chance."""
     return WorkerDiedError(
-        f"its worker {last_words}, twice, the second time with no other scan beside it; give "
+        f"its worker {exit_reason}, twice, the second time with no other scan beside it; give "
         "it more memory, or report it if the file may be shared"
     )
 

@@ -1,8 +1,8 @@
 """
-Who works: this process, or worker processes that may die without harm to others.
+Worker processes, seen from both ends; and this process as the only worker.
 
-Covers starting, talking to and ending workers. What they are given, and what becomes of what a
-lost one held, is the driver's.
+Covers starting, talking to and ending workers, and the main function inside one. What they are
+given, and what becomes of what a lost one held, is the driver's.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ from typing import TYPE_CHECKING, Any
 import psutil
 
 from fastlung.run.protocol import Drop, Finish, Take, Tune
-from fastlung.run.worker import Workbench
+from fastlung.run.worker import Worker
 from fastlung.storage.prefetch import share_arenas
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from fastlung.sink.commit import Job
 
 __all__ = [
-    "PATIENCE_SECONDS",
+    "SHUTDOWN_SECONDS",
     "PrivatePeak",
     "ProcessWorker",
     "SerialWorker",
@@ -50,7 +50,7 @@ __all__ = [
 
 
 #: Seconds a worker is given to end by itself before it is killed.
-PATIENCE_SECONDS = 5.0
+SHUTDOWN_SECONDS = 5.0
 
 PRELOAD = "fastlung.run.preload"
 
@@ -83,28 +83,28 @@ class SerialWorker:
     def __init__(self, job: Job, ring: Callable[[], None]) -> None:
         self._news: queue.SimpleQueue[FromWorker] = queue.SimpleQueue()
         self._ring = ring
-        self._bench = Workbench(job, self._post).__enter__()
+        self._worker = Worker(job, self._post).__enter__()
         self._closed = False
 
     @property
     def is_idle(self) -> bool:
         """Whether there is nothing to compute."""
-        return self._closed or self._bench.is_idle
+        return self._closed or self._worker.is_idle
 
     def send(self, message: ForWorker) -> None:
         """Heed a message."""
         match message:
             case Take():
-                self._bench.hand(message.groups)
+                self._worker.hand(message.groups)
             case Tune():
-                self._bench.tune(message.ahead_bytes, message.requests)
+                self._worker.tune(message.ahead_bytes, message.requests)
             case Finish():
-                self._bench.finish(begun_only=message.begun_only)
+                self._worker.finish(begun_only=message.begun_only)
 
     def news(self) -> Iterator[FromWorker]:
         """Do a group if there is one, and tell what happened since."""
         if not self.is_idle:
-            self._bench.step()
+            self._worker.step()
         with suppress(queue.Empty):
             while True:
                 yield self._news.get(block=False)
@@ -112,7 +112,7 @@ class SerialWorker:
     def kill(self) -> None:
         """Do nothing: what it did is over."""
 
-    def last_words(self) -> str:
+    def exit_reason(self) -> str:
         """Never asked: it is not lost."""
         return ""
 
@@ -120,7 +120,7 @@ class SerialWorker:
         """Wait for what is being written."""
         if not self._closed:
             self._closed = True
-            self._bench.__exit__(None, None, None)
+            self._worker.__exit__(None, None, None)
 
     def _post(self, message: FromWorker) -> None:
         self._news.put(message)
@@ -195,7 +195,7 @@ class ProcessWorker:
         """End the process at once, whatever it is doing."""
         self._process.kill()
 
-    def last_words(self) -> str:
+    def exit_reason(self) -> str:
         """By what signal or exit code it ended, and what it held."""
         self.close()
         code = self._process.exitcode
@@ -208,7 +208,7 @@ class ProcessWorker:
 
     def close(self) -> None:
         """Wait for the process, which was told to end or has ended; kill it if it does not."""
-        self._process.join(PATIENCE_SECONDS)
+        self._process.join(SHUTDOWN_SECONDS)
         if self._process.exitcode is None:
             self.kill()
             self._process.join()
@@ -217,7 +217,7 @@ class ProcessWorker:
 
 def _limit_sending(connection: Connection) -> None:
     """Let no worker that has stopped listening, held up in compiled code, hold up the driver."""
-    timeout = struct.pack("ll", int(PATIENCE_SECONDS), 0)
+    timeout = struct.pack("ll", int(SHUTDOWN_SECONDS), 0)
     with socket.socket(fileno=os.dup(connection.fileno())) as end:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
 
@@ -291,12 +291,12 @@ def work(at: Connection, job: Job, memory_bytes: int, aws_environment: dict[str,
         with sending, suppress(BrokenPipeError, ConnectionResetError):  # nobody is left to tell
             at.send(message)
 
-    with Workbench(job, post, PrivatePeak()) as bench:
+    with Worker(job, post, PrivatePeak()) as worker:
         listener = threading.Thread(
-            target=_listen, args=(at, bench), daemon=True, name="fastlung-listener"
+            target=_listen, args=(at, worker), daemon=True, name="fastlung-listener"
         )
         listener.start()
-        while bench.step():
+        while worker.step():
             pass
 
 
@@ -316,19 +316,19 @@ def _prepare(memory_bytes: int, aws_environment: dict[str, str]) -> None:
     _limit_memory(memory_bytes)
 
 
-def _listen(at: Connection, bench: Workbench) -> None:
+def _listen(at: Connection, worker: Worker) -> None:
     """Heed the driver; end at once when it is gone, or cannot be understood."""
     try:
         while (message := _heard(at)) is not None:
             match message:
                 case Take():
-                    bench.hand(message.groups)
+                    worker.hand(message.groups)
                 case Tune():
-                    bench.tune(message.ahead_bytes, message.requests)
+                    worker.tune(message.ahead_bytes, message.requests)
                 case Finish():
-                    bench.finish(begun_only=message.begun_only)
+                    worker.finish(begun_only=message.begun_only)
                 case Drop():
-                    bench.drain()
+                    worker.drain()
                     os._exit(0)
     finally:
         # A worker that is deaf would wait for ever, and its driver for it.

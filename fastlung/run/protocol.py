@@ -7,7 +7,7 @@ import zlib
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
-from fastlung.run.schedule import Handed
+from fastlung.run.schedule import Lease
 
 if TYPE_CHECKING:
     from fastlung.errors import StoreError
@@ -23,7 +23,7 @@ __all__ = [
     "ForWorker",
     "FromWorker",
     "GaveBack",
-    "Parcel",
+    "PackedTask",
     "Take",
     "Tally",
     "Tune",
@@ -35,7 +35,7 @@ __all__ = [
 class Take:
     """A chunk, in the order of work."""
 
-    groups: tuple[Handed[Parcel], ...]
+    groups: tuple[Lease[PackedTask], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -97,7 +97,7 @@ class Began:
     Attributes
     ----------
     number : int
-        `Handed.number` of it.
+        `Lease.number` of it.
     need_bytes : int
         What it needs by its own headers; 0 before they are read, or if it is what was expected.
     tally : Tally or None
@@ -117,7 +117,7 @@ class Ended:
     Attributes
     ----------
     number : int
-        `Handed.number` of it.
+        `Lease.number` of it.
     outcomes : tuple of Outcome
         One for each series, or one for a group that could not be read.
     peak_bytes : int
@@ -140,7 +140,7 @@ class GaveBack:
     Attributes
     ----------
     number : int
-        `Handed.number` of it.
+        `Lease.number` of it.
     need_bytes : int
         What it needs by its own headers; 0 if memory ran out unforeseen.
     words : str
@@ -165,7 +165,7 @@ FromWorker = Began | Ended | GaveBack | Broke
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Parcel:
+class PackedTask:
     """
     A task, packed: a folder of 200 slices takes 2 to 7 kB instead of 64.
 
@@ -185,7 +185,7 @@ class Parcel:
     touched: bool = False
 
     @classmethod
-    def of(cls, task: Task) -> Parcel:
+    def of(cls, task: Task) -> PackedTask:
         """Pack a task."""
         data = zlib.compress(pickle.dumps(task, pickle.HIGHEST_PROTOCOL), 1)
         return cls(need_bytes=task.need_bytes, source_bytes=task.source_bytes, data=data)
@@ -197,11 +197,11 @@ class Parcel:
         return replace(found, need_bytes=self.need_bytes, committed=committed)
 
 
-def unpacked(handed: Handed[Parcel]) -> Handed[Task]:
+def unpacked(lease: Lease[PackedTask]) -> Lease[Task]:
     """What a worker takes in hand."""
-    return Handed(
-        number=handed.number,
-        task=handed.task.task(),
-        allowed_bytes=handed.allowed_bytes,
-        alone=handed.alone,
+    return Lease(
+        number=lease.number,
+        task=lease.task.task(),
+        allowed_bytes=lease.allowed_bytes,
+        alone=lease.alone,
     )

@@ -1,4 +1,8 @@
-"""Source groups that nobody holds, by need: the largest at hand, and the largest below a bound."""
+"""
+Which worker gets which source group when: a queue by size, leases, and a memory budget.
+
+Pure: no clock, no process. The simulator in the tests runs this very code.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +17,7 @@ if TYPE_CHECKING:
 
     from fastlung.plan.setting import Setting
 
-__all__ = ["LARGEST_CHUNK", "Dispatcher", "Handed", "Shelves", "Task", "Weighed"]
+__all__ = ["LARGEST_CHUNK", "Dispatcher", "Lease", "SizeQueue", "Task", "Weighed"]
 
 
 #: Groups whose needs differ by less than this factor are taken as they came.
@@ -35,16 +39,16 @@ class Weighed(Protocol):
 Task = TypeVar("Task", bound=Weighed)
 
 
-class Shelves(Generic[Task]):
+class SizeQueue(Generic[Task]):
     """
     Groups that nobody holds, by need: the largest at hand, and the largest below a bound.
 
-    A shelf takes all needs within a factor, in the order they came. There are a few hundred
-    shelves at most, so that nothing here depends on the number of groups.
+    A class takes all needs within a factor, in the order they came. There are a few hundred
+    classes at most, so that nothing here depends on the number of groups.
     """
 
     def __init__(self) -> None:
-        self._shelves: dict[int, deque[Task]] = {}
+        self._queue: dict[int, deque[Task]] = {}
         self._order: list[int] = []
         self._count = 0
 
@@ -53,42 +57,42 @@ class Shelves(Generic[Task]):
 
     def add(self, task: Task) -> None:
         """Put one up."""
-        number = _shelf(task.need_bytes)
-        if number not in self._shelves:
-            self._shelves[number] = deque()
+        number = _size_class(task.need_bytes)
+        if number not in self._queue:
+            self._queue[number] = deque()
             insort(self._order, number)
-        self._shelves[number].append(task)
+        self._queue[number].append(task)
         self._count += 1
 
     def largest(self) -> Task | None:
         """The one that is due; it stays."""
-        return self._shelves[self._order[-1]][0] if self._order else None
+        return self._queue[self._order[-1]][0] if self._order else None
 
     def largest_below(self, need_bytes: float) -> Task | None:
         """One of the largest that need no more; it stays."""
         if need_bytes < 1:
             return None
-        number = _shelf(int(need_bytes))
+        number = _size_class(int(need_bytes))
         place = bisect_right(self._order, number)
         if place and self._order[place - 1] == number:
-            task = self._shelves[number][0]
+            task = self._queue[number][0]
             if task.need_bytes <= need_bytes:
                 return task
             place -= 1
-        return self._shelves[self._order[place - 1]][0] if place else None
+        return self._queue[self._order[place - 1]][0] if place else None
 
     def remove(self, task: Task) -> None:
         """Take away what `largest` or `largest_below` has given."""
-        number = _shelf(task.need_bytes)
-        shelf = self._shelves[number]
-        shelf.popleft()
+        number = _size_class(task.need_bytes)
+        tasks = self._queue[number]
+        tasks.popleft()
         self._count -= 1
-        if not shelf:
-            del self._shelves[number]
+        if not tasks:
+            del self._queue[number]
             del self._order[bisect_left(self._order, number)]
 
 
-def _shelf(need_bytes: int) -> int:
+def _size_class(need_bytes: int) -> int:
     return math.ceil(math.log(max(1, need_bytes), ALIKE))
 
 
@@ -111,7 +115,7 @@ LEAST_CORRECTION, MOST_CORRECTION = 0.5, 4.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Handed(Generic[Task]):
+class Lease(Generic[Task]):
     """
     One source group in a worker's hands.
 
@@ -143,7 +147,7 @@ class _Held:
 
 
 @dataclass(slots=True)
-class _Hand(Generic[Task]):
+class _WorkerLeases(Generic[Task]):
     """What one worker holds, in the order in which it works."""
 
     tasks: dict[int, Task] = field(default_factory=dict)
@@ -171,9 +175,9 @@ class _Hand(Generic[Task]):
 def _charge(held: Iterable[_Held], ahead_bytes: int) -> int:
     """Worst need of what a worker holds and, with several, what may be read ahead."""
     needs, sources, count = 0, 0, 0
-    for one in held:
-        needs = max(needs, one.need_bytes)
-        sources += one.source_bytes
+    for lease in held:
+        needs = max(needs, lease.need_bytes)
+        sources += lease.source_bytes
         count += 1
     return needs + (min(ahead_bytes, sources) if count > 1 else 0)
 
@@ -204,9 +208,9 @@ class Dispatcher(Generic[Task]):
         self._setting = setting
         self._budget = budget_bytes
         self._longest_chunk = longest_chunk
-        self._shelves: Shelves[Task] = Shelves()
+        self._queue: SizeQueue[Task] = SizeQueue()
         self._last: deque[Task] = deque()
-        self._hands: dict[int, _Hand[Task]] = {}
+        self._leases: dict[int, _WorkerLeases[Task]] = {}
         self._numbers = 0
         self._held = 0
         self._closed = self._stopped = False
@@ -221,7 +225,7 @@ class Dispatcher(Generic[Task]):
     @property
     def pending(self) -> int:
         """Groups that no worker holds."""
-        return len(self._shelves) + len(self._last)
+        return len(self._queue) + len(self._last)
 
     @property
     def held(self) -> int:
@@ -246,7 +250,7 @@ class Dispatcher(Generic[Task]):
             if task.need_bytes > self._budget:
                 self._last.append(task)
             else:
-                self._shelves.add(task)
+                self._queue.add(task)
 
     def retry_alone(self, task: Task) -> None:
         """Take in a group that did harm, or had too little memory, for a second chance alone."""
@@ -260,17 +264,17 @@ class Dispatcher(Generic[Task]):
     def stop(self) -> None:
         """Hand out nothing any more, and forget what no worker holds."""
         self._closed = self._stopped = True
-        self._shelves = Shelves()
+        self._queue = SizeQueue()
         self._last.clear()
 
     def resize(self, setting: Setting) -> None:
         """Go on with another setting; what is handed out stays so."""
         self._setting = setting
         self._charged = self._late = 0
-        for hand in self._hands.values():
-            self._weigh(hand, fresh=True)
+        for leases in self._leases.values():
+            self._weigh(leases, fresh=True)
 
-    def take(self, worker: int) -> tuple[Handed[Task], ...]:
+    def take(self, worker: int) -> tuple[Lease[Task], ...]:
         """
         Decide what a worker gets now.
 
@@ -281,24 +285,24 @@ class Dispatcher(Generic[Task]):
 
         Returns
         -------
-        tuple of Handed
+        tuple of Lease
             A chunk, in the order of work; empty if there is nothing for it now. Worth asking again
             after `began`, `ended`, `lost`, `add`, `close` or `resize`. Workers that hold nothing
             are all alike: nothing for one is nothing for any.
         """
         if self._alone:
             return ()
-        hand = self._hands.get(worker) or _Hand()
-        if self._last and self._closed and not len(self._shelves) and not self._held:
+        leases = self._leases.get(worker) or _WorkerLeases()
+        if self._last and self._closed and not len(self._queue) and not self._held:
             self._alone = True
-            return (self._give(worker, hand, self._last.popleft(), late=False),)
-        chunk: list[Handed[Task]] = []
-        most = self._room(hand)
-        while len(chunk) < most and (found := self._next(hand)) is not None:
+            return (self._give(worker, leases, self._last.popleft(), late=False),)
+        chunk: list[Lease[Task]] = []
+        most = self._room(leases)
+        while len(chunk) < most and (found := self._next(leases)) is not None:
             task, late = found
-            self._shelves.remove(task)
-            chunk.append(self._give(worker, hand, task, late=late))
-            if hand.ahead_bytes >= self._setting.ahead_bytes:
+            self._queue.remove(task)
+            chunk.append(self._give(worker, leases, task, late=late))
+            if leases.ahead_bytes >= self._setting.ahead_bytes:
                 break
         return tuple(chunk)
 
@@ -313,15 +317,15 @@ class Dispatcher(Generic[Task]):
         need_bytes : int
             What it needs by its own headers; 0 if not known.
         """
-        hand = self._hands[worker]
-        held = hand.held[number]
+        leases = self._leases[worker]
+        held = leases.held[number]
         if not held.begun:
             held.begun = True
-            hand.waiting -= 1
-            hand.waiting_bytes -= held.source_bytes
+            leases.waiting -= 1
+            leases.waiting_bytes -= held.source_bytes
         if need_bytes:
             held.need_bytes = need_bytes
-            self._weigh(hand)
+            self._weigh(leases)
 
     def ended(self, worker: int, number: int, peak_bytes: int = 0) -> Task:
         """
@@ -334,13 +338,13 @@ class Dispatcher(Generic[Task]):
         peak_bytes : int
             Most memory that the worker held meanwhile; 0 if not measured.
         """
-        hand = self._hands[worker]
-        if peak_bytes and hand.charge:
-            measured = MARGIN * peak_bytes / hand.charge
+        leases = self._leases[worker]
+        if peak_bytes and leases.charge:
+            measured = MARGIN * peak_bytes / leases.charge
             corrected = max(measured, self.correction * FORGETTING)
             self.correction = min(max(corrected, LEAST_CORRECTION), MOST_CORRECTION)
-        task = self._drop(hand, number)
-        self._weigh(hand)
+        task = self._drop(leases, number)
+        self._weigh(leases)
         return task
 
     def lost(self, worker: int) -> tuple[Task, ...]:
@@ -352,48 +356,48 @@ class Dispatcher(Generic[Task]):
         tuple of Task
             What it held, in the order of work; nobody holds it now.
         """
-        hand = self._hands.pop(worker, None)
-        if hand is None:
+        leases = self._leases.pop(worker, None)
+        if leases is None:
             return ()
-        tasks = tuple(self._drop(hand, number) for number in list(hand.tasks))
-        self._weigh(hand)
+        tasks = tuple(self._drop(leases, number) for number in list(leases.tasks))
+        self._weigh(leases)
         return tasks
 
-    def _room(self, hand: _Hand[Task]) -> int:
+    def _room(self, leases: _WorkerLeases[Task]) -> int:
         """How many groups a worker may be given: fewer toward the end, none beyond its fill."""
-        left, workers = len(self._shelves), max(1, self._setting.workers)
-        if hand.waiting and hand.ahead_bytes >= self._setting.ahead_bytes:
+        left, workers = len(self._queue), max(1, self._setting.workers)
+        if leases.waiting and leases.ahead_bytes >= self._setting.ahead_bytes:
             return 0
         # What one holds in advance at the very end, another one would begin sooner.
-        if self._closed and left < workers and hand.held:
+        if self._closed and left < workers and leases.held:
             return 0
         fair = max(1, left // (CHUNKS_LEFT * workers))
-        return max(0, min(self._longest_chunk, fair) - hand.waiting)
+        return max(0, min(self._longest_chunk, fair) - leases.waiting)
 
-    def _next(self, hand: _Hand[Task]) -> tuple[Task, bool] | None:
+    def _next(self, leases: _WorkerLeases[Task]) -> tuple[Task, bool] | None:
         """What fits into memory now, the largest first; and whether it must fit beside another."""
-        due = self._shelves.largest()
+        due = self._queue.largest()
         if due is None:
             return None
         budget = self._budget / self.correction
-        free = budget - (self._charged - hand.charge)
-        if not self._held or hand.charge_with(due, self._setting.ahead_bytes) <= free:
+        free = budget - (self._charged - leases.charge)
+        if not self._held or leases.charge_with(due, self._setting.ahead_bytes) <= free:
             self._reserved = None
             return due, False
         if self._reserved is not due:
             self._reserve(due)
         # A worker that holds nothing yet reads nothing ahead.
-        ahead = self._setting.ahead_bytes if hand.held else 0
-        if hand.charge + ahead > free:
+        ahead = self._setting.ahead_bytes if leases.held else 0
+        if leases.charge + ahead > free:
             return None
         # What is given now must leave room for the one that waits once all else has ended.
-        others = self._late - self._late_charge(hand)
+        others = self._late - self._late_charge(leases)
         beside = budget - due.need_bytes - self._setting.ahead_bytes - others
-        task = self._shelves.largest_below(min(free, beside) - ahead)
+        task = self._queue.largest_below(min(free, beside) - ahead)
         return None if task is None else (task, True)
 
-    def _late_charge(self, hand: _Hand[Task]) -> int:
-        return hand.late_charge if hand.reservation == self._reservation else 0
+    def _late_charge(self, leases: _WorkerLeases[Task]) -> int:
+        return leases.late_charge if leases.reservation == self._reservation else 0
 
     def _reserve(self, due: Task) -> None:
         """Let a group wait: all that is handed out so far will end before it begins."""
@@ -401,42 +405,44 @@ class Dispatcher(Generic[Task]):
         self._reservation += 1
         self._late = 0
 
-    def _give(self, worker: int, hand: _Hand[Task], task: Task, *, late: bool) -> Handed[Task]:
+    def _give(
+        self, worker: int, leases: _WorkerLeases[Task], task: Task, *, late: bool
+    ) -> Lease[Task]:
         number, self._numbers = self._numbers, self._numbers + 1
-        self._hands[worker] = hand
-        if hand.reservation != self._reservation:
-            hand.reservation, hand.late_charge = self._reservation, 0
-            for held in hand.held.values():
+        self._leases[worker] = leases
+        if leases.reservation != self._reservation:
+            leases.reservation, leases.late_charge = self._reservation, 0
+            for held in leases.held.values():
                 held.late = False
-        hand.tasks[number] = task
-        hand.held[number] = _Held(task.need_bytes, task.source_bytes, late)
-        hand.waiting += 1
-        hand.waiting_bytes += task.source_bytes
+        leases.tasks[number] = task
+        leases.held[number] = _Held(task.need_bytes, task.source_bytes, late)
+        leases.waiting += 1
+        leases.waiting_bytes += task.source_bytes
         self._held += 1
-        self._weigh(hand)
+        self._weigh(leases)
         share = self._budget // max(1, self._setting.workers)
         allowed = self._budget if self._alone else max(task.need_bytes, share)
-        return Handed(number=number, task=task, allowed_bytes=allowed, alone=self._alone)
+        return Lease(number=number, task=task, allowed_bytes=allowed, alone=self._alone)
 
-    def _drop(self, hand: _Hand[Task], number: int) -> Task:
-        held = hand.held.pop(number)
+    def _drop(self, leases: _WorkerLeases[Task], number: int) -> Task:
+        held = leases.held.pop(number)
         if not held.begun:
-            hand.waiting -= 1
-            hand.waiting_bytes -= held.source_bytes
+            leases.waiting -= 1
+            leases.waiting_bytes -= held.source_bytes
         self._held -= 1
         self._alone = False
-        return hand.tasks.pop(number)
+        return leases.tasks.pop(number)
 
-    def _weigh(self, hand: _Hand[Task], *, fresh: bool = False) -> None:
+    def _weigh(self, leases: _WorkerLeases[Task], *, fresh: bool = False) -> None:
         """Bring the sums up to date with what a worker holds."""
         ahead = self._setting.ahead_bytes
         if not fresh:
-            self._charged -= hand.charge
-        hand.charge = _charge(hand.held.values(), ahead)
-        self._charged += hand.charge
+            self._charged -= leases.charge
+        leases.charge = _charge(leases.held.values(), ahead)
+        self._charged += leases.charge
         if not fresh:
-            self._late -= self._late_charge(hand)
-        if hand.reservation == self._reservation:
-            late = [held for held in hand.held.values() if held.late]
-            hand.late_charge = _charge(late, ahead)
-            self._late += hand.late_charge
+            self._late -= self._late_charge(leases)
+        if leases.reservation == self._reservation:
+            late = [held for held in leases.held.values() if held.late]
+            leases.late_charge = _charge(late, ahead)
+            self._late += leases.late_charge

@@ -1,5 +1,5 @@
 """
-Signals that ask a run to end: the first one politely, the second one at once.
+What asks a run to end early: signals, the first politely, the second at once; spot notices.
 
 The first SIGINT or SIGTERM lets the scans in work be finished and recorded. A second one raises
 KeyboardInterrupt where the run is. Handlers are those of before once the run has ended.
@@ -22,18 +22,18 @@ if TYPE_CHECKING:
     from types import FrameType, TracebackType
     from typing import Self
 
-__all__ = ["Bell", "Interruptions", "SpotNotice"]
+__all__ = ["Interruptions", "SpotNotice", "Wakeup"]
 
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
-class Bell:
-    """Wakes whoever waits for its file descriptor; may be rung from signals and threads."""
+class Wakeup:
+    """Wakes whoever waits for its file descriptor; may be woken from signals and threads."""
 
     def __init__(self) -> None:
-        # Not a pipe: a thread may ring after the end, and a closed socket, unlike the number of a
-        # closed file, is never somebody else's.
+        # Not a pipe: a thread may wake it after the end, and a closed socket, unlike the
+        # number of a closed file, is never somebody else's.
         self._out, self._in = socket.socketpair()
         self._out.setblocking(False)
         self._in.setblocking(False)
@@ -42,13 +42,13 @@ class Bell:
         """What to wait for."""
         return self._out.fileno()
 
-    def ring(self) -> None:
+    def wake(self) -> None:
         """Wake up whoever waits, now or the next time."""
-        with suppress(OSError):  # full: rung often enough; or closed: nobody waits
+        with suppress(OSError):  # full: woken often enough; or closed: nobody waits
             self._in.send(b"!")
 
-    def hush(self) -> None:
-        """Forget that it was rung."""
+    def clear(self) -> None:
+        """Forget that it was woken."""
         with suppress(BlockingIOError):
             while self._out.recv(4096):
                 pass
@@ -65,12 +65,12 @@ class Interruptions:
 
     Parameters
     ----------
-    bell : Bell
-        Rung by the first one.
+    wakeup : Wakeup
+        Woken by the first one.
     """
 
-    def __init__(self, bell: Bell) -> None:
-        self._bell = bell
+    def __init__(self, wakeup: Wakeup) -> None:
+        self._wakeup = wakeup
         self._before: dict[int, Any] = {}
         #: What asked the run to end; empty as long as nothing did.
         self.reason = ""
@@ -93,7 +93,7 @@ class Interruptions:
     def ask(self, reason: str) -> None:
         """Ask the run to end, from any thread."""
         self.reason = self.reason or reason
-        self._bell.ring()
+        self._wakeup.wake()
 
     def _heed(self, number: int, _frame: FrameType | None) -> None:
         if self.reason:

@@ -1,5 +1,5 @@
 """
-What one worker has in hand: groups on their way, one that is computed, one that is written.
+A worker's loop: groups prefetched, one that is computed, one that is written; and its clock.
 
 While a scan is computed the bytes of the next groups are read, as far as memory was planned for
 them, and the last scan is written. None of it stops where a chunk ends. What becomes of one group
@@ -31,12 +31,12 @@ if TYPE_CHECKING:
     from typing import Self
 
     from fastlung.run.group import Blobs
-    from fastlung.run.protocol import FromWorker, Parcel
-    from fastlung.run.schedule import Handed
+    from fastlung.run.protocol import FromWorker, PackedTask
+    from fastlung.run.schedule import Lease
     from fastlung.scan import Outcome
     from fastlung.sink.commit import Job, Task
 
-__all__ = ["Stopwatch", "Workbench"]
+__all__ = ["Stopwatch", "Worker"]
 
 
 #: A need by headers that differs less from the expected one is not worth telling.
@@ -47,7 +47,7 @@ WORTH_TELLING = 0.05
 class _Order:
     """A group that was handed to this worker, and what of it is on its way."""
 
-    handed: Handed[Task]
+    lease: Lease[Task]
     parts: list[Future[dict[str, memoryview]]] = field(default_factory=list)
     asked: int = 0
     asked_bytes: int = 0
@@ -72,7 +72,7 @@ class _Order:
             part.cancel()
 
 
-class Workbench:
+class Worker:
     """
     Does source groups in the order they are handed over.
 
@@ -123,9 +123,9 @@ class Workbench:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def hand(self, groups: Sequence[Handed[Parcel]]) -> None:
+    def hand(self, groups: Sequence[Lease[PackedTask]]) -> None:
         """Take in a chunk."""
-        orders = [_Order(unpacked(handed)) for handed in groups]
+        orders = [_Order(unpacked(lease)) for lease in groups]
         with self._changed:
             self._orders.extend(orders)
             self._read_ahead()
@@ -182,14 +182,14 @@ class Workbench:
         order = self._next()
         if order is None:
             return False
-        number = order.handed.number
+        number = order.lease.number
         clock, started, waited = Stopwatch(), time.perf_counter(), self._storer.waited_seconds
         self._post(Began(number=number))
         run = GroupRun(
             job=self._job,
-            handed=order.handed,
+            lease=order.lease,
             storer=self._storer,
-            tell_need=lambda need: self._tell_need(order.handed, need),
+            tell_need=lambda need: self._tell_need(order.lease, need),
         )
         try:
             committed = run(clock, order.result)
@@ -217,7 +217,7 @@ class Workbench:
                     return None
                 self._changed.wait()
             order = self._orders.popleft()
-            self._ask(order, order.handed.task.group.size_bytes)
+            self._ask(order, order.lease.task.group.size_bytes)
             self._read_ahead()
             return order
 
@@ -235,10 +235,10 @@ class Workbench:
         if order.error is not None:
             return
         try:
-            task = order.handed.task
+            task = order.lease.task
             objects = task.group.objects
             if not order.asked:
-                check_group(self._job, task.group, order.handed.allowed_bytes)
+                check_group(self._job, task.group, order.lease.allowed_bytes)
             first = order.asked
             while order.asked < len(objects):
                 size = objects[order.asked].size_bytes
@@ -252,11 +252,11 @@ class Workbench:
         except BaseException as error:  # noqa: BLE001 - it is this group's, and told as such
             order.error = error
 
-    def _tell_need(self, handed: Handed[Task], need_bytes: int) -> None:
-        expected = handed.task.need_bytes
+    def _tell_need(self, lease: Lease[Task], need_bytes: int) -> None:
+        expected = lease.task.need_bytes
         other = abs(need_bytes - expected) > WORTH_TELLING * expected
         need_bytes = need_bytes if other else 0
-        self._post(Began(number=handed.number, need_bytes=need_bytes, tally=self.tally()))
+        self._post(Began(number=lease.number, need_bytes=need_bytes, tally=self.tally()))
 
     def _tell_end(
         self, number: int, committed: Future[tuple[Outcome, ...]], peak_bytes: int

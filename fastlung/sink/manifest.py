@@ -1,8 +1,7 @@
 """
 The manifest: one row a series, for whoever trains on a sink or wants to know what became of it.
 
-Covers columns, their units and meaning, and the bytes of both forms, CSV and Parquet. Reading the
-records that rows come from is `fastlung.sink.manifest`'s.
+Covers columns, their units and meaning, both forms, CSV and Parquet, and when they are written.
 """
 
 from __future__ import annotations

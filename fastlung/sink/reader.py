@@ -1,5 +1,5 @@
 """
-From a sink back to arrays: `open_scan`.
+From a sink back to arrays: `open_scan`, and the `StoredScan` it gives.
 
 Reads what `fastlung.sink.writer` wrote, in every format, from wherever `open_store` reaches.
 """

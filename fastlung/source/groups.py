@@ -1,9 +1,9 @@
 """
 Which source groups a store holds.
 
-Covers the grouping of listed objects; opens none of them. A source group is a leaf: the objects
-directly under one folder, but each archive, and each volume file, stands for itself. A series
-spread over several folders is several groups here; `crawl` joins them.
+Covers the grouping of listed objects. A source group is a leaf: the objects directly under one
+folder, but each archive, and each volume file, stands for itself. A series spread over several
+folders is several groups; `join_series` reads headers and makes one of them.
 """
 
 from __future__ import annotations

@@ -2,7 +2,7 @@
 From what was typed as SOURCE to the source groups there.
 
 SOURCE is a folder or prefix, one archive or volume, or a list of such; whichever it is, what comes
-out are source groups. How the objects of one store form groups is `source`'s.
+out are source groups. How the objects of one store form groups is `fastlung.source.groups`'.
 """
 
 from __future__ import annotations

@@ -33,7 +33,7 @@ __all__ = ["Fetcher", "Traffic", "map_ahead", "share_arenas"]
 STACK_BYTES = 2**20
 
 #: How long requests under way are waited for when a fetcher is left, in seconds.
-PATIENCE_SECONDS = 5.0
+CLOSING_SECONDS = 5.0
 
 #: glibc's name for how many heaps threads may have, and how many that should be.
 M_ARENA_MAX, ARENAS = -8, 2
@@ -145,7 +145,7 @@ class Fetcher:
                 group.future.cancel()
             self._changed.notify_all()
             threads = tuple(self._threads)
-        until = time.monotonic() + PATIENCE_SECONDS
+        until = time.monotonic() + CLOSING_SECONDS
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
 

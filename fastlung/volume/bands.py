@@ -1,5 +1,5 @@
 """
-What each new sample along one axis is made of.
+Where along each axis new samples lie, and of which input samples each is made.
 
 Interpolation along an axis is a matrix with a narrow band, whatever the input positions; uneven
 steps and gaps cost nothing, and smoothing before a volume shrinks is one more factor of the same

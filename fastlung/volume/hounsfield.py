@@ -1,8 +1,8 @@
 """
-Stored words of a series to Hounsfield units, without interpolation.
+Values of a volume: stored words to Hounsfield units, and those to what a model wants.
 
-Pure: chooses what the kernels in `fastlung.kernels.hu` are told. `fastlung.pipeline` converts and
-resamples in one pass instead; the numbers are the same.
+Pure: chooses what the kernels in `fastlung.kernels.hu` and `fastlung.kernels.intensity` are told.
+`fastlung.pipeline` converts and resamples in one pass instead; the numbers are the same.
 """
 
 from __future__ import annotations

@@ -1,4 +1,8 @@
-"""Which way an array's axes run in the patient, and turning them to LPS, voxels untouched."""
+"""
+Grids turned, cut and fitted: LPS order, the box of body or lungs, a wanted size.
+
+Voxels are moved or left out here, never interpolated.
+"""
 
 from __future__ import annotations
 

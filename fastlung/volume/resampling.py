@@ -1,9 +1,9 @@
 """
 Where the new voxels lie, and the volume interpolated there.
 
-Lays grids, and hands the bands of `fastlung.volume.bands` to `fastlung.kernels.resample`, strip by strip
-to one thread or several, so that a volume is interpolated once. The arithmetic on voxels is the
-kernels'.
+Lays grids, and hands the bands of `fastlung.volume.bands` to `fastlung.kernels.resample`, strip by
+strip to one thread or several, so that a volume is interpolated once. The arithmetic on voxels is
+the kernels'.
 """
 
 from __future__ import annotations

@@ -30,8 +30,8 @@ from fastlung.storage.s3.retry import (
     IN_A_RUN,
     NO_CREDENTIALS,
     Limiter,
-    Patience,
     Request,
+    RetryPolicy,
     explain,
     may_pass,
     refusal_of,
@@ -119,7 +119,7 @@ def ask(
     *,
     action: str,
     where: str = "",
-    patience: Patience = IN_A_RUN,
+    policy: RetryPolicy = IN_A_RUN,
 ) -> Result:
     """
     Ask something of a bucket; again where that may help, and once with credentials looked up anew.
@@ -134,7 +134,7 @@ def ask(
         Makes the request, its whole body included, from the start.
     action, where : str
         What it is about, as in `Request`; by default the bucket.
-    patience : Patience
+    policy : RetryPolicy
         When to give up.
 
     Raises
@@ -146,12 +146,12 @@ def ask(
     at = connect(bucket, options)
     limiter = limiter_of(bucket, request.endpoint)
     try:
-        return retried(lambda: do(at), request, limiter, patience)
+        return retried(lambda: do(at), request, limiter, policy)
     except AccessError as error:
         if refusal_of(error.__cause__).code not in EXPIRED or not _forgotten(bucket, options, at):
             raise
     renewed = connect(bucket, options)
-    return retried(lambda: do(renewed), request, limiter, patience)
+    return retried(lambda: do(renewed), request, limiter, policy)
 
 
 @lru_cache(maxsize=256)

@@ -1,4 +1,4 @@
-"""One object of a bucket, read once: whole, and the one that was listed."""
+"""One object of a bucket, read once: whole, and the one that was listed; and sizes of parts."""
 
 from __future__ import annotations
 

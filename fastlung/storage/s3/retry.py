@@ -1,4 +1,4 @@
-"""What S3's refusals mean, and whether to ask again."""
+"""What S3's refusals mean, whether to ask again, when, and how many requests at a time."""
 
 from __future__ import annotations
 
@@ -36,9 +36,9 @@ __all__ = [
     "IN_A_RUN",
     "NO_CREDENTIALS",
     "Limiter",
-    "Patience",
     "Refusal",
     "Request",
+    "RetryPolicy",
     "TornError",
     "explain",
     "is_overload",
@@ -242,7 +242,7 @@ MOST_REQUESTS = 256
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Patience:
+class RetryPolicy:
     """
     When to give a request up.
 
@@ -259,10 +259,10 @@ class Patience:
 
 
 #: Where a typing error in an endpoint should be told at once.
-AT_START = Patience(tries=4, deadline_seconds=20.0)
+AT_START = RetryPolicy(tries=4, deadline_seconds=20.0)
 
 #: Twenty tries wait 70 s on average: a store that is away for half a minute costs no scan.
-IN_A_RUN = Patience(tries=20, deadline_seconds=120.0)
+IN_A_RUN = RetryPolicy(tries=20, deadline_seconds=120.0)
 
 
 class Limiter:
@@ -331,7 +331,7 @@ def retried(
     ask: Callable[[], Result],
     request: Request,
     limiter: Limiter,
-    patience: Patience = IN_A_RUN,
+    policy: RetryPolicy = IN_A_RUN,
 ) -> Result:
     """
     Make a request, its whole body included, until it succeeds or will not succeed.
@@ -344,7 +344,7 @@ def retried(
         What it is about, for messages.
     limiter : Limiter
         Gives each try its turn.
-    patience : Patience
+    policy : RetryPolicy
         When to give up.
 
     Raises
@@ -357,7 +357,7 @@ def retried(
         turn = limiter.begin()
         overload = False
         if until is None:  # waiting for the first turn is no fault of this request
-            until = time.monotonic() + patience.deadline_seconds
+            until = time.monotonic() + policy.deadline_seconds
         try:
             return ask()
         except FOREIGN as error:
@@ -367,7 +367,7 @@ def retried(
             jitter = random.uniform(0, longest)  # noqa: S311 - waiting, not hiding
             seconds = max(retry_after_seconds(error), jitter)
             too_late = time.monotonic() + seconds > until
-            if number == patience.tries or too_late or not may_pass(error):
+            if number == policy.tries or too_late or not may_pass(error):
                 raise explain(error, request, tries=number) from error
         finally:
             limiter.end(turn, overload=overload)

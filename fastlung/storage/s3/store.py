@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastlung.config import StoreOptions
     from fastlung.storage.base import Store
     from fastlung.storage.s3.access import Bucket
-    from fastlung.storage.s3.retry import Patience
+    from fastlung.storage.s3.retry import RetryPolicy
 
 __all__ = ["S3Store"]
 
@@ -89,7 +89,7 @@ class S3Store:
             For a wrong region, or an endpoint that does not answer.
         """
         try:
-            self._page(keys=1, patience=AT_START)
+            self._page(keys=1, policy=AT_START)
         except AccessError:
             if self._options.request_payer or not self._pays_to_look():
                 raise
@@ -111,7 +111,7 @@ class S3Store:
             self._options.model_copy(update={"request_payer": "requester"}),
         )
         try:
-            paying._page(keys=1, patience=AT_START)
+            paying._page(keys=1, policy=AT_START)
         except StoreError:
             return False
         return True
@@ -167,7 +167,7 @@ class S3Store:
         flat: bool = False,
         token: str = "",
         keys: int = KEYS_A_PAGE,
-        patience: Patience = IN_A_RUN,
+        policy: RetryPolicy = IN_A_RUN,
     ) -> Page:
         root = f"{self.prefix}/" if self.prefix else ""
         wanted = {
@@ -184,7 +184,7 @@ class S3Store:
             lambda at: _whole_page(at.client.list_objects_v2(**arguments)),
             action="list",
             where=self.url,
-            patience=patience,
+            policy=policy,
         )
         cut = len(root)
         return Page(
