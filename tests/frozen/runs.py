@@ -45,6 +45,8 @@ def _coarse() -> dict[str, Run]:
     for source in ("demo", "chest"):
         for preset, options in PRESETS.items():
             named = {"preset": preset, "names": "folder", **COARSE, **options}
+            if preset == "sybil":
+                named["size"] = (100, 128, 128)
             runs[f"{source}, {preset}"] = Run(source=source, options=named)
         for name in FORMATS[1:]:
             options = {"format": name, "names": "folder", **COARSER}
