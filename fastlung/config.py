@@ -49,6 +49,9 @@ PLAINER = {
     f"String should match pattern '{ENDPOINT}'": "expected http:// or https:// and a host",
 }
 
+#: Fields that came after 0.1.0: where they have their default, they do not enter the digest.
+LATER_FIELDS = ("on_frame_of_reference", "on_series_uid")
+
 
 class Config(BaseModel):
     """
@@ -115,6 +118,8 @@ class Config(BaseModel):
         files are, which takes a look at every header first.
     on_gap, on_duplicate, on_tilt, on_variable_spacing, on_mixed_orientation : str
         What is done about irregular series; see `fastlung.dicom.checks.Policy`.
+    on_frame_of_reference, on_series_uid : str
+        Whether UIDs that are another in each file part an even row; see the same.
     min_slices : int
         Fewest slices that make a volume.
     force : bool
@@ -154,6 +159,8 @@ class Config(BaseModel):
     on_tilt: Literal["shear", "keep", "fail"] = "shear"
     on_variable_spacing: Literal["true-positions", "fail"] = "true-positions"
     on_mixed_orientation: Literal["largest", "split", "fail"] = "largest"
+    on_frame_of_reference: Literal["join", "split"] = "join"
+    on_series_uid: Literal["fail", "join"] = "fail"
     min_slices: Annotated[int, Field(ge=1, le=5000)] = 3
     force: bool = False
 
@@ -243,6 +250,9 @@ class Config(BaseModel):
     def digest(self) -> str:
         """Sixteen hex digits; equal exactly where two runs would write the same bytes."""
         fields = self.model_dump(mode="json", exclude={"preset"})
+        for name in LATER_FIELDS:  # a sink of 0.1.0 is one of the same configuration
+            if fields[name] == type(self).model_fields[name].default:
+                del fields[name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 

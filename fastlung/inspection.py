@@ -69,6 +69,8 @@ class SeriesSummary:
         Why it cannot be processed; empty if, by its headers, it can.
     skipped_files : mapping of str to int
         Reason -> files of the folder that belong to no series.
+    flags : tuple of str
+        Reasons to look twice that headers give, a sentence each.
     excluded : tuple of str
         Rules of others that would exclude the series, where they were asked for.
     """
@@ -86,6 +88,7 @@ class SeriesSummary:
     acquisition: Mapping[str, str | float] = field(default_factory=dict)
     problem: str = ""
     skipped_files: Mapping[str, int] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
 
 
@@ -160,18 +163,18 @@ def _inspect_group(
 ) -> list[SeriesSummary]:
     if group.unreadable:
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
-    sizes = {info.key: info.size_bytes for info in group.objects}
     try:
         index = _index(store, group, policy)
     except (StoreError, ScanError) as error:
         return [SeriesSummary(group=group.label, problem=printable(str(error)))]
     skipped = dict(Counter(index.skipped.values()))  # asdict garbles a Counter
-    if index.broken:
-        problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
-        return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
+    lost = []
+    if index.loss is not None:
+        problem = printable(str(index.loss))
+        lost = [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
     if not index.series:
-        return [SeriesSummary(group=group.label, skipped_files=skipped)]
-    return _summaries(group, index, skipped, strict_like)
+        return lost or [SeriesSummary(group=group.label, skipped_files=skipped)]
+    return [*_summaries(group, index, skipped, strict_like), *lost]
 
 
 def _index(store: Store, group: SourceGroup, policy: Policy) -> SeriesIndex:
@@ -221,6 +224,7 @@ def _summary(
         transfer_syntaxes=series.transfer_syntaxes,
         acquisition=series.acquisition,
         problem="" if series.problem is None else str(series.problem),
+        flags=tuple(flag.text for flag in series.flags),
         skipped_files=skipped,
     )
 

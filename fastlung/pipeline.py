@@ -121,7 +121,7 @@ def process_scan(
         zero_centre=config.zero_centre,
         standardise=config.standardise,
         figures=padding | hu_percentiles(volume) | litres,
-        flags=flags,
+        flags=(*raw.flags, *flags),
     )
     if config.crop != "none":
         with stage("crop"):
@@ -261,7 +261,8 @@ def _by_grt123(raw: RawScan, config: Config, stage: Stage, segment: Segmenter | 
         mask, litres, flags = _segmented(hu, grid, config, segment)
     with stage("resample"):
         result = only_lungs(hu, mask, grid, config)
-    return replace(result, figures=hu_percentiles(hu) | litres, flags=(*flags, *result.flags))
+    flags = (*raw.flags, *flags, *result.flags)
+    return replace(result, figures=hu_percentiles(hu) | litres, flags=flags)
 
 
 def _valued(hu: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:

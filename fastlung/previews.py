@@ -203,11 +203,8 @@ def _read(path: str, number: int | None, config: Config, storage: StoreOptions) 
 
 def _chosen(path: str, index: SeriesIndex, number: int | None) -> Any:
     """The series asked for."""
-    if index.broken:
-        raise FormatError(
-            f"{path}: {len(index.broken)} files may be slices and cannot be read "
-            f"({index.skipped[index.broken[0]]}); fetch them again or move them away"
-        )
+    if not index.series and index.loss is not None:
+        raise type(index.loss)(f"{path}: {index.loss}")
     if not index.series:
         reasons = sorted(set(index.skipped.values()))
         raise NothingFoundError(f"{path}: no CT series here ({'; '.join(reasons[:3])})")

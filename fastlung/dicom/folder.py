@@ -11,6 +11,7 @@ import os
 import stat
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import local
 from typing import TYPE_CHECKING
@@ -21,7 +22,6 @@ from fastlung.dicom.checks import Policy
 from fastlung.dicom.pixels import load_from
 from fastlung.dicom.series import SeriesIndex, index_files
 from fastlung.errors import (
-    FormatError,
     NothingFoundError,
     ObjectNotFoundError,
     SeveralSeriesError,
@@ -80,13 +80,10 @@ def read_series(
     """
     files, odd = _regular_files(Path(path))
     index = index_files(files.sizes, files.first, policy)
-    if not index.series and not index.broken:
+    if not index.series and index.loss is not None:
+        raise index.loss
+    if not index.series:
         raise NothingFoundError(_nothing({**odd, **index.skipped}))
-    if index.broken:
-        raise FormatError(
-            f"{len(index.broken)} of {len(files.sizes)} files are DICOM, cannot be read and may be "
-            f"slices ({index.skipped[index.broken[0]]}); fetch them again or move them away"
-        )
     if number is None and len(index.series) == 1:
         number = 1
     if number is None or not 1 <= number <= len(index.series):
@@ -117,7 +114,7 @@ def list_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> Seri
     """
     files, odd = _regular_files(Path(path))
     index = index_files(files.sizes, files.first, policy)
-    return SeriesIndex(series=index.series, skipped={**odd, **index.skipped}, broken=index.broken)
+    return replace(index, skipped={**odd, **index.skipped})
 
 
 class _Folder:

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "HEAD_BYTES",
+    "LFS_POINTER",
     "NOT_DICOM",
     "Broken",
     "Lost",
@@ -69,7 +70,8 @@ SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
 #: How the stand-in begins that Git LFS leaves where the file itself was not fetched.
 LFS_POINTER = b"version https://git-lfs.github.com/"
 _PAGE = re.compile(rb"[\s\xef\xbb\xbf]*<(!doctype|html|head|body|\?xml|error)", re.IGNORECASE)
-_DIGITS = re.compile(r"\d+")
+#: Numbers in a name, and the sixteen hex digits that stand for one where names are hashed.
+_DIGITS = re.compile(r"^[0-9a-f]{16}(?=\.|$)|\d+")
 _MODALITY = re.compile(r"[A-Z0-9]{1,16}")
 
 
@@ -107,7 +109,7 @@ class Lost:
 
 def naming_pattern(key: str) -> str:
     """How a file is named but for its numbers; empty for a name without any."""
-    name = key.rpartition("/")[2]
+    name = key.rpartition("/")[2].lower()
     pattern = _DIGITS.sub("#", name)
     return pattern if pattern != name else ""
 

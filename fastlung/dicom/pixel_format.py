@@ -285,8 +285,8 @@ def settled_shift(pixel_format: PixelFormat, words: npt.NDArray[np.uint16]) -> i
     elif fits:
         return 0
     raise MetadataError(
-        f"HighBit is {pixel_format.high_bit} and BitsStored {pixel_format.bits_stored}, which do not "
-        "belong together, and the stored words fit neither; convert the files again"
+        f"HighBit is {pixel_format.high_bit} and BitsStored {pixel_format.bits_stored}, which do "
+        "not belong together, and the stored words fit neither; convert the files again"
     )
 
 

@@ -135,6 +135,7 @@ def load_from(series: SeriesHeaders, files: Files, *, threads: int = 1) -> RawSc
         acquisition=series.acquisition,
         slice_shifts_mm=series.slice_shifts_mm,
         slice_breaks=series.slice_breaks,
+        flags=series.flags,
     )
 
 

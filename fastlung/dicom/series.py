@@ -26,7 +26,7 @@ from fastlung.dicom.headers import Broken, Lost, Skipped, naming_pattern, pydico
 from fastlung.dicom.layout import HeaderReader
 from fastlung.dicom.pixels import Frames, decode_words
 from fastlung.dicom.slice_header import TELLS, SliceHeader
-from fastlung.errors import GeometryError, ScanError
+from fastlung.errors import FormatError, GeometryError, ScanError
 from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import Flag, Grid, Verdict
 from fastlung.text import printable
@@ -119,12 +119,16 @@ class SeriesIndex:
     skipped : mapping of str to str
         Key of every file that is in no series, and why.
     broken : tuple of str
-        Those keys of `skipped` that may be CT slices of a series that cannot be told.
+        Those keys of `skipped` that may be CT slices of a series that cannot be told, or hold a
+        volume that cannot be read.
+    loss : ScanError or None
+        What is to be said of `broken`; None where there are none.
     """
 
     series: tuple[SeriesHeaders, ...]
     skipped: Mapping[str, str]
     broken: tuple[str, ...] = ()
+    loss: ScanError | None = None
 
 
 def index_series(blobs: Mapping[str, bytes | memoryview], policy: Policy = _DEFAULT) -> SeriesIndex:
@@ -194,6 +198,7 @@ def index_files(
         ),
         skipped=found.skipped,
         broken=tuple(sorted(lost)),
+        loss=_loss(lost, len(sizes)),
     )
 
 
@@ -280,6 +285,17 @@ def _uid_each(count: int | None) -> GeometryError | None:
         f"{count} files, each with a SeriesInstanceUID of its own, would form an even row: an "
         "exporter or anonymiser has made the UID anew for every file; --on-series-uid join reads "
         "them as one series"
+    )
+
+
+def _loss(lost: Mapping[str, ScanError], count: int) -> ScanError | None:
+    """Make one error of all files that may be slices of nobody knows what."""
+    if not lost:
+        return None
+    first = min(lost)
+    return FormatError(
+        f"{len(lost)} of {count} files may be slices and cannot be read; fetch them again or move "
+        f"them away; the first: {_named(first)}: {lost[first]}"
     )
 
 

@@ -23,7 +23,6 @@ from fastlung.dicom.checks import Policy
 from fastlung.errors import (
     CredentialsError,
     FastlungError,
-    FormatError,
     InsufficientMemoryError,
     ScanError,
     StoreError,
@@ -36,7 +35,7 @@ from fastlung.scan import Outcome
 from fastlung.segmenter import segmenter_of
 from fastlung.sink.names import pseudonym, recorded_uid, scan_names
 from fastlung.sink.writer import PREVIEW_NAME, encode
-from fastlung.source.archives import unpack
+from fastlung.source.archives import member_key, unpack
 from fastlung.source.volumes import index_volume, load_volume
 from fastlung.text import byte_size, printable
 
@@ -178,13 +177,15 @@ class GroupRun:
             blobs = self._readable(clock, fetched)
             with clock("read"):
                 index = _indexed(self.job, group, blobs)
-            _refuse_broken(index, len(blobs))
         except (KeyboardInterrupt, SystemExit, MoreMemoryError, CredentialsError):
             raise
         except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)
             self._give_back_if_short(error)
             return self.storer.commit(task, [_failure(nobody, error, clock)], {})
         skipped = Counter(index.skipped.values())
+        lost = [] if index.loss is None else [_failure(nobody, index.loss, clock)]
+        if not index.series and lost:
+            return self.storer.commit(task, lost, {})
         if not index.series:
             nothing = replace(nobody, message=_why_nothing(skipped))
             return self.storer.commit(task, [nothing], skipped)
@@ -195,7 +196,7 @@ class GroupRun:
             # It will be begun anew, elsewhere; two must not write it at a time.
             wait([one for one in outcomes if isinstance(one, Future)])
             raise
-        return self.storer.commit(task, outcomes, skipped)
+        return self.storer.commit(task, [*outcomes, *lost], skipped)
 
     def _readable(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Blobs:
         """Bytes of the files, under keys that may be recorded."""
@@ -213,7 +214,9 @@ class GroupRun:
                 room = max(0, self.lease.allowed_bytes - len(archive))
                 return dict(unpack(bytes(archive), memory_bytes=room))
         if job.config.names == "hash":
-            return {pseudonym(job.names_key, key): blob for key, blob in blobs.items()}
+            return {
+                member_key(pseudonym(job.names_key, key), key): blob for key, blob in blobs.items()
+            }
         return blobs
 
     def _run_all(
@@ -378,15 +381,6 @@ def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcom
         peak_rss_bytes=_peak_rss_bytes(),
         transient=not isinstance(error, ScanError),
     )
-
-
-def _refuse_broken(index: SeriesIndex, count: int) -> None:
-    if index.broken:
-        raise FormatError(
-            f"{len(index.broken)} of {count} files may be slices and cannot be read; fetch them "
-            f"again or move them away; the first: {printable(index.broken[0].rpartition('/')[2])}: "
-            f"{index.skipped[index.broken[0]]}"
-        )
 
 
 def _why_nothing(skipped: Counter[str]) -> str:
