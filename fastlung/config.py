@@ -50,7 +50,7 @@ PLAINER = {
 }
 
 #: Fields that came after 0.1.0: where they have their default, they do not enter the digest.
-LATER_FIELDS = ("on_frame_of_reference", "on_series_uid")
+LATER_FIELDS = ("on_frame_of_reference", "on_series_uid", "only")
 
 
 class Config(BaseModel):
@@ -120,6 +120,8 @@ class Config(BaseModel):
         What is done about irregular series; see `fastlung.dicom.checks.Policy`.
     on_frame_of_reference, on_series_uid : str
         Whether UIDs that are another in each file part an even row; see the same.
+    only : str
+        ``chest``: scans flagged ``not_chest`` or ``reformat`` are skipped; or ``all``.
     min_slices : int
         Fewest slices that make a volume.
     force : bool
@@ -161,6 +163,7 @@ class Config(BaseModel):
     on_mixed_orientation: Literal["largest", "split", "fail"] = "largest"
     on_frame_of_reference: Literal["join", "split"] = "join"
     on_series_uid: Literal["fail", "join"] = "fail"
+    only: Literal["all", "chest"] = "all"
     min_slices: Annotated[int, Field(ge=1, le=5000)] = 3
     force: bool = False
 

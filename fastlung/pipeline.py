@@ -21,9 +21,11 @@ from fastlung.mask import assess_mask, grt123_mask, lung_mask, outside_labels, t
 from fastlung.mask.grt123 import OUTSIDE, only_lungs
 from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
 from fastlung.volume.bands import samples_of
+from fastlung.volume.content import chest_flags, hu_flags, reformat_flags
 from fastlung.volume.hounsfield import (
     DARKEST_HU,
     PADDING_HU,
+    hu_histogram,
     hu_percentiles,
     scale_arrays,
     to_hu,
@@ -52,7 +54,7 @@ from fastlung.volume.resampling import (
 )
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from typing import Any
 
     import numpy.typing as npt
@@ -112,6 +114,7 @@ def process_scan(
     volume, grid, padded = _resampled(raw, config, threads, stage)
     with stage("mask"):
         mask, litres, flags = _segmented(volume, grid, config, segment)
+    counts = hu_histogram(volume)
     padding = {"padding_fraction": padded / raw.stored.size}
     result = ScanResult(
         image=volume,
@@ -120,8 +123,8 @@ def process_scan(
         window_hu=config.window_hu,
         zero_centre=config.zero_centre,
         standardise=config.standardise,
-        figures=padding | hu_percentiles(volume) | litres,
-        flags=(*raw.flags, *flags),
+        figures=padding | hu_percentiles(counts) | litres,
+        flags=(*_content_flags(raw, counts, grid, litres), *flags),
     )
     if config.crop != "none":
         with stage("crop"):
@@ -261,8 +264,18 @@ def _by_grt123(raw: RawScan, config: Config, stage: Stage, segment: Segmenter | 
         mask, litres, flags = _segmented(hu, grid, config, segment)
     with stage("resample"):
         result = only_lungs(hu, mask, grid, config)
-    flags = (*raw.flags, *flags, *result.flags)
-    return replace(result, figures=hu_percentiles(hu) | litres, flags=flags)
+    counts = hu_histogram(hu)
+    flags = (*_content_flags(raw, counts, grid, litres), *flags, *result.flags)
+    return replace(result, figures=hu_percentiles(counts) | litres, flags=flags)
+
+
+def _content_flags(
+    raw: RawScan, counts: npt.NDArray[np.int64], grid: Grid, litres: Mapping[str, float]
+) -> tuple[Flag, ...]:
+    """What is to be said of a volume before its mask: files, values, and what it shows."""
+    both = [litres[name] for name in ("litres_right", "litres_left", "litres") if name in litres]
+    content = chest_flags(counts, grid, sum(both) if both else None)
+    return (*raw.flags, *hu_flags(counts), *reformat_flags(raw), *content)
 
 
 def _valued(hu: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:

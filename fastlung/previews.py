@@ -17,7 +17,6 @@ from fastlung.dicom import index_series, load_series
 from fastlung.dicom.checks import Policy
 from fastlung.errors import (
     ConfigError,
-    FormatError,
     NothingFoundError,
     ObjectNotFoundError,
     SeveralSeriesError,

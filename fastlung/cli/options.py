@@ -268,6 +268,12 @@ def describe_policies(group: argparse._ArgumentGroup) -> None:
         "join",
     )
     group.add_argument(
+        "--only",
+        type=OneOf("all", "chest"),
+        metavar="NAME",
+        help="chest: skip, by name, what shows no chest or is a reformat (default: all, flagged)",
+    )
+    group.add_argument(
         "--min-slices",
         type=count,
         metavar="N",

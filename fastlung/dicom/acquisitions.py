@@ -108,6 +108,8 @@ def tell_apart(
     Acquisitions or None
         None where no tag does.
     """
+    if len(places) == 1:  # whatever they are, none of them is a volume
+        return None
     row = _Row(places, heights[[place[0] for place in places]])
     number_of = row.numbers()
     for name, values in labels.items():

@@ -44,10 +44,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from fastlung.config import Config
     from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.run.schedule import Lease
     from fastlung.run.worker import Stopwatch
-    from fastlung.scan import Grid
+    from fastlung.scan import Grid, ScanResult
     from fastlung.sink.commit import Job, Storer, Task
     from fastlung.source.groups import SourceGroup
 
@@ -266,6 +267,8 @@ class GroupRun:
             blobs.clear()
             segment = segmenter_of(job.config)
             result = process_scan(raw, job.config, clock, segment=segment, threads=job.threads)
+            if reason := _not_asked_for(result, job.config):
+                return replace(outcome, status="skipped", message=reason, flags=result.flags), {}
             with clock("encode"):
                 files = encode(
                     result,
@@ -336,6 +339,14 @@ def _exact_size(
         acquired_voxels=math.prod(grid.shape),
         output_voxels=output_voxels(grid.shape, spacing, target_mm),
     )
+
+
+def _not_asked_for(result: ScanResult, config: Config) -> str:
+    """Why a result is left out by what was asked for; empty where it is not."""
+    if config.only != "chest":
+        return ""
+    texts = [flag.text for flag in result.flags if flag.name in ("not_chest", "reformat")]
+    return f"left out by --only chest: {'; '.join(texts)}" if texts else ""
 
 
 def _hidden(message: str, job: Job, group: SourceGroup) -> str:
