@@ -10,9 +10,20 @@ import numpy as np
 from fastlung.scan import Grid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
-__all__ = ["Orientation", "canonical_grid", "orientation_of", "ras_corner", "turned", "turned_back"]
+__all__ = [
+    "Orientation",
+    "canonical_grid",
+    "in_order",
+    "last_voxels",
+    "orientation_of",
+    "reversed_axes",
+    "turned",
+    "turned_back",
+]
 
 
 class Orientation(NamedTuple):
@@ -42,14 +53,25 @@ def orientation_of(grid: Grid) -> Orientation:
     return Orientation((z[0], y[0], x[0]), (z[1], y[1], x[1]))
 
 
-def ras_corner(orientation: Orientation) -> tuple[bool, bool, bool]:
-    """Whether the voxel that comes first in RAS order is the last along each acquired axis."""
+def reversed_axes(axes: str) -> tuple[bool, bool, bool]:
+    """Which of our ``(z, y, x)`` axes run against those of an orientation such as ``RAS``."""
+    return "I" in axes, "A" in axes, "R" in axes
+
+
+def last_voxels(orientation: Orientation, reversed_axes: Sequence[bool]) -> list[bool]:
+    """Whether the voxel that comes first, some canonical axes reversed, is last as acquired."""
     last = [False, False, False]
-    # Of canonical z, y, x the RAS order runs along the first and against the others.
-    axes = zip(orientation.axes, orientation.flips, (False, True, True), strict=True)
-    for axis, flip, against in axes:
+    for axis, flip, against in zip(orientation.axes, orientation.flips, reversed_axes, strict=True):
         last[axis] = flip != against
-    return last[0], last[1], last[2]
+    return last
+
+
+def in_order(array: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:
+    """View of a canonical ``(z, y, x)`` array whose axes run as an orientation such as ``RAS``."""
+    ends = ("SI", "PA", "LR")
+    order = [next(i for i, pair in enumerate(ends) if letter in pair) for letter in axes]
+    steps = [slice(None, None, -1 if against else 1) for against in reversed_axes(axes)]
+    return array[tuple(steps)].transpose(order)
 
 
 def turned(array: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:

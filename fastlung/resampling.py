@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "aligned_targets",
-    "grid_from_corner",
     "in_strips",
     "resample",
     "resample_between",
@@ -40,7 +39,9 @@ def target_grid(
     spacing_mm: Sequence[float],
     *,
     align: str = "centred",
+    count: str = "round",
     bounds_mm: Sequence[Sequence[float]] | None = None,
+    last: Sequence[bool] = (False, False, False),
 ) -> Grid:
     """
     Lay a grid of another spacing over the same part of the patient.
@@ -51,13 +52,21 @@ def target_grid(
         The acquired grid.
     spacing_mm : sequence of float
         Wanted spacing along ``(z, y, x)``, in millimetres.
-    align : {"centred", "corners"}
+    align : {"centred", "first", "extent", "corners"}
         ``centred``: ``n_out = max(1, round(n_in * s_in / s_out))`` voxels exactly `spacing_mm`
-        apart, centred on the acquired extent. ``corners``: as many voxels, first and last centre
-        kept, as `scipy.ndimage.zoom` lays them; the spacing is then only near `spacing_mm`.
+        apart, centred on the acquired extent. ``first``: exactly `spacing_mm` apart, from one
+        corner voxel, as MONAI's ``Spacing`` does. ``extent``: as many as ``centred``, edge to edge
+        with the acquired ones, as ``interpolate`` of PyTorch lays them. ``corners``: as many
+        voxels, first and last centre kept, as `scipy.ndimage.zoom` lays them; in these two the
+        spacing is only near `spacing_mm`.
+    count : {"round", "floor", "monai"}
+        How the number of voxels becomes whole. ``monai``: with ``first``, ``round(steps + 1)``,
+        not ``round(steps) + 1``; the two differ on ties, which go to even numbers.
     bounds_mm : sequence of three pairs of float, or None
         First and last voxel centre to cover along ``(z, y, x)``, in millimetres from the first
         voxel of `grid`; None for those of `grid`.
+    last : sequence of bool
+        Whether with ``first`` the last voxel along ``(z, y, x)`` keeps its place.
 
     Returns
     -------
@@ -69,65 +78,33 @@ def target_grid(
     else:
         lowest, highest = np.transpose(bounds_mm)
     extent = highest - lowest + grid.spacing_mm
+    whole = np.floor if count == "floor" else np.round
+    spacing = np.array(spacing_mm, dtype=float)
+    # To the billionth first: 7 x 1.8 / 0.4 is 31.5, whatever its sum in binary says.
     if align == "corners":
         # The tutorial holds spacings in single precision, which decides halves.
         ratio = (
             np.multiply(grid.shape, np.array(grid.spacing_mm, np.float32).astype(float))
             / spacing_mm
         )
-        shape = np.maximum(1, np.round(ratio)).astype(int)
+        shape = np.maximum(1, whole(ratio)).astype(int)
         steps = np.maximum(shape - 1, 1)
         spacing = np.where(shape > 1, (highest - lowest) / steps, grid.spacing_mm)
         first = lowest
+    elif align == "first":
+        steps = np.round((highest - lowest) / spacing, 9)
+        shape = (whole(steps + 1) if count == "monai" else whole(steps) + 1).astype(int)
+        first = np.where(last, highest - (shape - 1) * spacing, lowest)
     else:
-        # To the billionth first: 7 x 1.8 / 0.4 is 31.5, whatever its sum in binary says.
-        shape = np.maximum(1, np.round(np.round(extent / spacing_mm, 9))).astype(int)
-        spacing = np.array(spacing_mm, dtype=float)
+        shape = np.maximum(1, whole(np.round(extent / spacing, 9))).astype(int)
+        if align == "extent":
+            spacing = extent / shape
         first = (lowest + highest - (shape - 1) * spacing) / 2
     origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]
     return replace(
         grid,
         shape=tuple(shape.tolist()),
         spacing_mm=tuple(spacing.tolist()),
-        origin_mm=tuple(origin.tolist()),
-    )
-
-
-def grid_from_corner(
-    grid: Grid,
-    spacing_mm: Sequence[float],
-    bounds_mm: Sequence[Sequence[float]],
-    last: Sequence[bool],
-) -> Grid:
-    """
-    Lay a grid of another spacing from one corner voxel, as MONAI's ``Spacing`` does.
-
-    Parameters
-    ----------
-    grid : Grid
-        The acquired grid.
-    spacing_mm : sequence of float
-        Wanted spacing along ``(z, y, x)``, in millimetres.
-    bounds_mm : sequence of three pairs of float
-        First and last voxel centre along ``(z, y, x)``, in millimetres from the first voxel.
-    last : sequence of bool
-        Whether the last voxel along ``(z, y, x)`` keeps its place, not the first.
-
-    Returns
-    -------
-    Grid
-        ``round((last - first) / spacing) + 1`` voxels exactly `spacing_mm` apart.
-    """
-    lowest, highest = np.transpose(bounds_mm)
-    # To the billionth first, as in `target_grid`.
-    steps = np.round(np.round((highest - lowest) / spacing_mm, 9)).astype(int)
-    first = np.where(last, highest - steps * spacing_mm, lowest)
-    origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]
-    z, y, x = (float(spacing) for spacing in spacing_mm)
-    return replace(
-        grid,
-        shape=tuple((steps + 1).tolist()),
-        spacing_mm=(z, y, x),
         origin_mm=tuple(origin.tolist()),
     )
 

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import (
-    PRESETS,
     Config,
     RunOptions,
     StoreOptions,
@@ -26,6 +25,7 @@ from fastlung.config import (
 )
 from fastlung.errors import ConfigError
 from fastlung.io.names import KEY_VARIABLE
+from fastlung.presets import PRESETS, preset_recipe, steps_as_toml
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -120,6 +120,8 @@ def as_toml(settings: Settings) -> str:
     lines = [
         f"# fastlung {version('fastlung')}, options {config.digest}",
         "",
+        *_about(settings),
+        "",
         "# What is written.",
         *(_line(settings, name, value, "none") for name, value in config.model_dump().items()),
         "",
@@ -130,6 +132,10 @@ def as_toml(settings: Settings) -> str:
 
 
 def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
+    if name == "recipe" and not isinstance(value, str):
+        text = f"recipe = {steps_as_toml(settings.config.steps)}"
+        origin = settings.origins.get(name)
+        return f"{text}  # {origin}" if origin else "# recipe: the steps above"
     # JSON's numbers, texts, booleans and lists of them are TOML's, too; its objects are not.
     if isinstance(value, dict):
         # What is absent has no word in TOML.
@@ -139,9 +145,27 @@ def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
         text = json.dumps(absent if value is None else value)
     if name in settings.origins:
         return f"{f'{name} = {text}':<40}# {settings.origins[name]}"
-    preset = settings.config.preset
-    usual = f"preset {preset}" if PRESETS[preset].get(name) == value else "default"
+    usual = "default"
+    if name != "preset" and value != Config.model_fields[name].default:
+        usual = f"preset {settings.config.preset}"
     return f"{f'# {name} = {text}':<40}# {usual}"
+
+
+def _about(settings: Settings) -> list[str]:
+    """Where a recipe is from, and its steps: without the comment signs a file for --recipe."""
+    config = settings.config
+    known = preset_recipe(config.preset) if config.preset in PRESETS else None
+    lines = [f"# Recipe {config.preset}" + (f": {known.title}." if known else "")]
+    if known is not None:
+        said = {
+            "source": known.source,
+            "commit": known.commit,
+            "licence": known.licence,
+            "checked": known.checked or "not checked: written from the source named above",
+        }
+        lines += [f"# {what} = {json.dumps(text)}" for what, text in said.items() if text]
+        lines += [f"# {step}" for step in f"steps = {steps_as_toml(known.steps)}".split("\n")]
+    return lines
 
 
 def _add(
