@@ -2,8 +2,8 @@
 Lung CT DICOM in, training-ready volumes and lung masks out.
 
 Many scans: `process`, `inspect`; `open_scan` reads back what was written. One scan: `list_series`,
-`read_series`, then `process_scan`, or its steps `to_hu`, `resample`, `lung_mask`; `assess_mask`
-judges a mask, `preview` draws it. Arrays are NumPy, ordered ``(z, y, x)``.
+`read_series`, then `process_scan`, or its steps `to_hu`, `resample`, `lung_mask`; `load_for` gives
+a scan to a model; `assess_mask` judges a mask, `preview` draws it. Arrays are NumPy, ordered ``(z, y, x)``.
 
 Names are loaded when they are first used, so that ``import fastlung`` costs milliseconds and
 imports neither Numba nor a DICOM reader.
@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from fastlung.config import build_run_options as build_run_options
     from fastlung.geometry import Policy as Policy
     from fastlung.hounsfield import to_hu as to_hu
+    from fastlung.inputs import load_for as load_for
     from fastlung.io.dicom import list_series as list_series
     from fastlung.io.dicom import read_series as read_series
     from fastlung.io.reader import open_scan as open_scan
@@ -72,6 +73,7 @@ __all__ = [
     "inspect",
     "limited",
     "list_series",
+    "load_for",
     "lung_mask",
     "open_scan",
     "preview",
@@ -92,6 +94,7 @@ _EXPORTS = {
     "limits": ("Limits", "limited"),
     "mask": ("assess_mask", "lung_mask"),
     "hounsfield": ("to_hu",),
+    "inputs": ("load_for",),
     "pipeline": ("process_scan",),
     "resampling": ("resample",),
     "run.engine": ("process",),

@@ -347,7 +347,7 @@ def build_config(preset: str = "hu", **options: Any) -> Config:
         given.setdefault("standardise", None)
     if given.get("crop") == "none":
         given.setdefault("margin_mm", 0.0)
-    if given.get("recipe") in LAYOUTS:  # the other fields say all of it
+    if given.get("recipe") in list(LAYOUTS):  # the other fields say all of it
         return _validated(Config, {"preset": preset, **given})
     recipe = _chosen_recipe(preset, given.pop("recipe", None))
     if any(given.get(name) is None for name in recipe.needed):
@@ -403,9 +403,9 @@ def _usual() -> dict[str, Any]:
 def _edited(recipe: Recipe, given: Mapping[str, Any]) -> tuple[Step, ...]:
     """Steps of a recipe with the options that were given put into the steps they belong to."""
     steps = list(recipe.volume_steps)
-    usual = _usual() | flat_fields(steps)
+    usual = Config.model_validate({"recipe": recipe.volume_steps})
     for name, value in given.items():
-        if value == usual[name] or (isinstance(value, list) and tuple(value) == usual[name]):
+        if (tuple(value) if isinstance(value, list) else value) == getattr(usual, name):
             continue
         kind, fields = _where(name, value)
         place = next((i for i, step in enumerate(steps) if isinstance(step, kind)), None)
