@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlung.config import build_config
+from fastlung.dicom import read_series
 from fastlung.errors import ConfigError
-from fastlung.io.dicom import read_series
-from fastlung.orientation import in_order
 from fastlung.pipeline import process_scan
 from fastlung.presets import Recipe, preset_recipe, recipe_file
 from fastlung.recipe.order import checked_steps
 from fastlung.recipe.steps import Channels, Crop, LungsOnly, Mask, Orient, Patches
 from fastlung.scan import RawScan
-from fastlung.windowing import windowed
+from fastlung.volume.hounsfield import windowed
+from fastlung.volume.orientation import in_order
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

@@ -7,9 +7,8 @@ rows, and never raise on odd anatomy: they say so in flags. `assess_mask` judges
 """
 
 from fastlung.mask.chosen import chosen_mask
-from fastlung.mask.default import lung_mask
 from fastlung.mask.grt123 import grt123_mask
+from fastlung.mask.lungs import lung_mask, tutorial_mask
 from fastlung.mask.trust import assess_mask
-from fastlung.mask.tutorial import tutorial_mask
 
 __all__ = ["assess_mask", "chosen_mask", "grt123_mask", "lung_mask", "tutorial_mask"]

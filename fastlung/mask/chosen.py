@@ -7,11 +7,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlung.errors import SegmenterError
-from fastlung.mask.default import lung_mask
 from fastlung.mask.grt123 import grt123_mask
-from fastlung.mask.outside import outside_labels
+from fastlung.mask.lungs import lung_mask, outside_labels, tutorial_mask
 from fastlung.mask.trust import assess_mask
-from fastlung.mask.tutorial import tutorial_mask
 from fastlung.scan import Flag
 
 if TYPE_CHECKING:

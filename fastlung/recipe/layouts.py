@@ -27,7 +27,6 @@ from fastlung.recipe.steps import (
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
-    from fastlung.config import Config
     from fastlung.recipe.steps import Step
 
 __all__ = ["LAYOUTS", "flat_fields"]
@@ -38,7 +37,7 @@ BYTES = (0.0, 255.0)
 OUTSIDE = 170
 
 
-def _standard(config: Config) -> tuple[Step, ...]:
+def _standard(config: Any) -> tuple[Step, ...]:
     """Resample, mask, crop, window, size."""
     steps: list[Step] = [Hu(rule=config.hu_rule)]
     from_ras = config.align == "ras"
@@ -66,7 +65,7 @@ def _standard(config: Config) -> tuple[Step, ...]:
     return tuple(steps)
 
 
-def _values(config: Config) -> list[Step]:
+def _values(config: Any) -> list[Step]:
     """The steps that make the final numbers."""
     if config.window_hu is None:
         return [] if config.dtype == "int16" else [Dtype()]
@@ -80,7 +79,7 @@ def _values(config: Config) -> list[Step]:
     return [Window(low_hu=low, high_hu=high, to=(0.0 - centre, 1.0 - centre))]
 
 
-def _grt123(config: Config) -> tuple[Step, ...]:
+def _grt123(config: Any) -> tuple[Step, ...]:
     """Mask and window in the acquired frame, all but the lungs painted over, then interpolate."""
     steps: list[Step] = [Hu(padding="keep")]
     if config.mask != "none":
@@ -99,7 +98,7 @@ def _grt123(config: Config) -> tuple[Step, ...]:
 
 
 #: Name in a configuration -> the steps that it makes of the other fields.
-LAYOUTS: dict[str, Callable[[Config], tuple[Step, ...]]] = {
+LAYOUTS: dict[str, Callable[[Any], tuple[Step, ...]]] = {
     "standard": _standard,
     "grt123": _grt123,
 }
