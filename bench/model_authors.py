@@ -12,6 +12,11 @@ import types
 from pathlib import Path
 
 import numpy as np
+import torchio
+from hydra.utils import instantiate
+from monai.bundle import ConfigParser
+from monai.transforms import Compose, RandFlipd, SelectItemsd
+from omegaconf import OmegaConf
 
 __all__ = ["AUTHORS", "VERSIONS_OF"]
 
@@ -74,10 +79,6 @@ def merlin(path):
 
 def colipri(path):
     """What its processor instantiates from the configuration in the package."""
-    import torchio
-    from hydra.utils import instantiate
-    from omegaconf import OmegaConf
-
     configs = Path(importlib.util.find_spec("colipri").origin).parent / "configs"
     config = OmegaConf.load(configs / "config.yaml")
     config.pop("defaults")
@@ -93,8 +94,6 @@ def spectre(path):
     Its ``load_and_window`` has the same steps, and calls MONAI's ``Spacing`` in a way that MONAI
     1.6 refuses.
     """
-    from monai.transforms import Compose
-
     windowing = _imported("spectre.windowing")
     stage = _imported("spectre.ssl.transforms.dino_transform").DINOTransform()
     scan = Compose(stage.transforms[:5])({"image": path})["image"].as_tensor()
@@ -103,8 +102,6 @@ def spectre(path):
 
 def spectre_siglip(path):
     """Its SigLIP stage without a shift, flips and the report."""
-    from monai.transforms import Compose, RandFlipd, SelectItemsd
-
     stage = _imported("spectre.ssl.transforms.siglip_transform").SigLIPTransform(
         max_shift=(0, 0, 0)
     )
@@ -119,9 +116,6 @@ def spectre_siglip(path):
 
 def vista3d(path):
     """The bundle's preprocessing, made by MONAI from its configuration."""
-    from monai.bundle import ConfigParser
-    from monai.transforms import Compose
-
     parser = ConfigParser({"imports": ["$import torch"], "steps": VISTA3D})
     return np.asarray(Compose(parser.get_parsed_content("steps"))({"image": path})["image"])
 

@@ -18,6 +18,7 @@ from pathlib import Path
 
 import nibabel as nib
 import numpy as np
+import torch
 from model_authors import AUTHORS, VERSIONS_OF
 
 import fastlung
@@ -76,9 +77,11 @@ def table(found):
     """A row for each recipe."""
     versions = ", ".join(f"{name} {number}" for name, number in found["versions"].items())
     lines = [
-        f"Written by `nox -s recipes` on {found['date']}, one thread, CPU seconds of a whole scan "
-        f"from files to array, median of {ROUNDS} in turn; authors from uncompressed NIfTI, "
-        f"fastlung from DICOM. {versions}.",
+        (
+            f"Written by `nox -s recipes` on {found['date']}, one thread, CPU seconds of a whole "
+            f"scan from files to array, median of {ROUNDS} in turn; authors from uncompressed NIfTI, "
+            f"fastlung from DICOM. {versions}."
+        ),
         "",
         "| recipe | largest difference, of the range | authors s | fastlung s | times |",
         "|---|---|---|---|---|",
@@ -101,8 +104,6 @@ def table(found):
 
 def main(data):
     """Compare everything, and write what was found."""
-    import torch
-
     torch.set_num_threads(1)
     found = {
         "date": datetime.now(UTC).date().isoformat(),

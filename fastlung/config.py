@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
 import os
 import shlex
@@ -23,7 +24,17 @@ from fastlung.limits import Limits, changed
 from fastlung.presets import PRESETS, Recipe, preset_recipe, recipe_file
 from fastlung.recipe.layouts import LAYOUTS, flat_fields
 from fastlung.recipe.order import checked_steps, plainer
-from fastlung.recipe.steps import Channels, Hu, Mask, Resample, Step, Window
+from fastlung.recipe.steps import (
+    Channels,
+    Clip,
+    Hu,
+    LungsOnly,
+    Mask,
+    Orient,
+    Resample,
+    Step,
+    Window,
+)
 
 __all__ = [
     "PRESETS",
@@ -240,6 +251,32 @@ class Config(BaseModel):
     def steps(self) -> tuple[Step, ...]:
         """What is done to a scan, in order."""
         return LAYOUTS[self.recipe](self) if isinstance(self.recipe, str) else self.recipe
+
+    @property
+    def as_acquired(self) -> tuple[Step, ...]:
+        """Steps that are done to voxels as they were acquired, before a resampling or without."""
+        early = itertools.takewhile(lambda step: not isinstance(step, Resample), self.steps)
+        return tuple(step for step in early if not isinstance(step, (Orient, Hu, Clip)))
+
+    def target_spacing_mm(
+        self, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+    ) -> tuple[float, float, float]:
+        """Spacing along ``(z, y, x)`` that a scan of a shape and spacing is resampled to."""
+        laid = [step for step in self.steps if isinstance(step, (Resample, LungsOnly))]
+        if not laid:
+            return spacing_mm
+        if isinstance(laid[0], Resample) and laid[0].shape is not None:
+            wanted = [
+                "keep" if count == "keep" else have * n / count
+                for count, n, have in zip(laid[0].shape, shape, spacing_mm, strict=True)
+            ]
+        else:
+            wanted = list(laid[0].spacing_mm or spacing_mm)
+        z, y, x = (
+            have if isinstance(target, str) else target
+            for target, have in zip(wanted, spacing_mm, strict=True)
+        )
+        return z, y, x
 
     @property
     def digest(self) -> str:
