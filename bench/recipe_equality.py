@@ -1,11 +1,12 @@
 """
 Hold recipes to their authors' own code on the real chests, and say how much longer that takes.
 
-``python bench/recipe_equality.py DATA``: compares, then times both in turn in this process on one
-thread, and writes ``tests/recipes/references.json`` (what the tests of every day hold recipes to)
+``python bench/recipe_equality.py DATA``: runs both in turn in this process on one thread, compares
+and times them, and writes ``tests/recipes/references.json`` (what the tests of every day hold recipes to)
 and the table in ``docs/reference/presets.md``.
 """
 
+import argparse
 import hashlib
 import json
 import statistics
@@ -29,31 +30,26 @@ PAGE = ROOT / "docs" / "reference" / "presets.md"
 BEGIN, END = "<!-- begin: bench/recipe_equality.py -->", "<!-- end -->"
 #: Values of the authors' array that are kept for each recipe and chest.
 KEPT = 400
-ROUNDS = 3
 #: Largest difference allowed, as a part of the range of the values.
 TOLERANCE = 1e-3
 
 
-def compared(chest, model, nifti):
+def compared(chest, model, nifti, rounds):
     """How two arrays differ, their times in turn, and what the tests are to find again."""
     authors, length = AUTHORS[model]
-    theirs, ours = authors(nifti), fastlung.load_for(chest, model)
+    seconds = {"authors": [], "fastlung": []}
+    for _ in range(rounds):
+        start = time.process_time()
+        theirs = authors(nifti)
+        middle = time.process_time()
+        ours = fastlung.load_for(chest, model)
+        seconds["fastlung"].append(time.process_time() - middle)
+        seconds["authors"].append(middle - start)
     if theirs.shape != ours.shape:
-        raise SystemExit(
-            f"{model}, {chest.name}: {ours.shape}, and the authors have {theirs.shape}"
-        )
+        raise SystemExit(f"{model}, {chest.name}: {ours.shape}, and the authors' {theirs.shape}")
     difference = float(np.abs(theirs - ours).max()) / length
     if difference > TOLERANCE:
         raise SystemExit(f"{model}, {chest.name}: {difference:.1e} of the range apart")
-    seconds = {"authors": [], "fastlung": []}
-    for _ in range(ROUNDS):
-        for name, run, source in (
-            ("authors", authors, nifti),
-            ("fastlung", lambda path, model=model: fastlung.load_for(path, model), chest),
-        ):
-            start = time.process_time()
-            run(source)
-            seconds[name].append(time.process_time() - start)
     places = np.random.default_rng(17).choice(theirs.size, KEPT, replace=False)
     return {
         "shape": list(theirs.shape),
@@ -79,7 +75,7 @@ def table(found):
     lines = [
         (
             f"Written by `nox -s recipes` on {found['date']}, one thread, CPU seconds of a whole "
-            f"scan from files to array, median of {ROUNDS} in turn; authors from uncompressed NIfTI, "
+            f"scan from files to array, in turn; authors from uncompressed NIfTI, "
             f"fastlung from DICOM. {versions}."
         ),
         "",
@@ -102,26 +98,31 @@ def table(found):
     return "\n".join([*lines, "", f"Chests: {chests}."])
 
 
-def main(data):
-    """Compare everything, and write what was found."""
+def main(data, named, rounds):
+    """Compare what is named, or everything, and write down what was found."""
     torch.set_num_threads(1)
-    found = {
-        "date": datetime.now(UTC).date().isoformat(),
-        "versions": {name: version(name) for name in VERSIONS_OF},
-        "recipes": {model: {} for model in AUTHORS},
-    }
+    fastlung.load_for(min(Path(data).iterdir()), "merlin")  # kernels are compiled by now
+    found = json.loads(REFERENCES.read_text()) if named else {"recipes": {}}
+    found["date"] = datetime.now(UTC).date().isoformat()
+    found["versions"] = {name: version(name) for name in VERSIONS_OF}
     with tempfile.TemporaryDirectory() as folder:
         for chest in sorted(path for path in Path(data).iterdir() if path.is_dir()):
             nifti = as_nifti(chest, folder)
-            for model, chests in found["recipes"].items():
-                chests[chest.name] = compared(chest, model, nifti)
-                sys.stderr.write(f"{model} {chest.name} {chests[chest.name]['difference']:.1e}\n")
+            for model in AUTHORS:
+                if named and not {chest.name, model} <= named:
+                    continue
+                again = compared(chest, model, nifti, rounds)
+                found["recipes"].setdefault(model, {})[chest.name] = again
+                sys.stderr.write(f"{model} {chest.name} {again['difference']:.1e}\n")
     REFERENCES.write_text(json.dumps(found) + "\n")
-    page = PAGE.read_text()
-    before, _, rest = page.partition(BEGIN)
-    after = rest.partition(END)[2]
-    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{after}")
+    before, _, rest = PAGE.read_text().partition(BEGIN)
+    PAGE.write_text(f"{before}{BEGIN}\n{table(found)}\n{END}{rest.partition(END)[2]}")
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", help="folder with a folder for each chest")
+    parser.add_argument("named", nargs="*", help="a recipe and chests to compare anew, and no more")
+    parser.add_argument("--rounds", type=int, default=3)
+    given = parser.parse_args()
+    main(given.data, set(given.named), given.rounds)
