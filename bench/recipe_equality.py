@@ -2,8 +2,8 @@
 Hold recipes to their authors' own code on the real chests, and say how much longer that takes.
 
 ``python bench/recipe_equality.py DATA``: runs both in turn in this process on one thread, compares
-and times them, and writes ``tests/recipes/references.json`` (what the tests of every day hold recipes to)
-and the table in ``docs/reference/presets.md``.
+and times them. Writes ``tests/recipes/references.json``, what the tests of every day hold recipes
+to, and the table in ``docs/reference/presets.md``.
 """
 
 import argparse

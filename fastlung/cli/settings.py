@@ -153,9 +153,9 @@ def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
         text = json.dumps(absent if value is None else value)
     if name in settings.origins:
         return f"{f'{name} = {text}':<40}# {settings.origins[name]}"
-    usual = "default"
-    if name != "preset" and value != Config.model_fields[name].default:
-        usual = f"preset {settings.config.preset}"
+    field = Config.model_fields.get(name)
+    by_preset = field is not None and name != "preset" and value != field.default
+    usual = f"preset {settings.config.preset}" if by_preset else "default"
     return f"{f'# {name} = {text}':<40}# {usual}"
 
 
@@ -171,8 +171,8 @@ def _about(settings: Settings) -> list[str]:
             "licence": known.licence,
             "checked": known.checked or "not checked: written from the source named above",
         }
-        lines += [f"# {what} = {json.dumps(text)}" for what, text in said.items() if text]
-        lines += [f"# {step}" for step in f"steps = {steps_as_toml(known.steps)}".split("\n")]
+        lines += [f"#   {what} = {json.dumps(text)}" for what, text in said.items() if text]
+        lines += [f"#   {step}" for step in f"steps = {steps_as_toml(known.steps)}".split("\n")]
     return lines
 
 
