@@ -56,7 +56,7 @@ def test_only_a_whole_instance_has_a_price(instances):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "noise"),
+    ("first", "other", "noise"),
     [
         ((1.0, 1.1), (1.05, 1.2), True),
         ((1.0, 1.1), (1.12, 1.2), True),  # apart by less than the margin
