@@ -24,6 +24,7 @@ from raw_scans import raw_scan
 import fastlung.kernels
 from fastlung import build_config, process_scan
 from fastlung.demo.phantom import phantom
+import fastlung.run.process
 
 def signatures():
     modules = [importlib.import_module(f"fastlung.kernels.{m.name}")
