@@ -190,11 +190,13 @@ def _index(store: Store, group: SourceGroup, policy: Policy) -> SeriesIndex:
 def _summaries(
     group: SourceGroup, index: SeriesIndex, skipped: Mapping[str, int], strict_like: str | None
 ) -> list[SeriesSummary]:
-    names = scan_names([one.series_uid for one in index.series], group, "series", b"")
+    names = scan_names([entry.series_uid for entry in index.series], group, "series", b"")
     excluded: dict[str, tuple[str, ...]] = {}
     if strict_like == "idc":
-        for uid in {one.series_uid for one in index.series}:
-            excluded[uid] = idc_exclusions([one for one in index.series if one.series_uid == uid])
+        for uid in {entry.series_uid for entry in index.series}:
+            excluded[uid] = idc_exclusions(
+                [entry for entry in index.series if entry.series_uid == uid]
+            )
     return [
         replace(
             _summary(group.label, number, name, series, skipped),
@@ -251,9 +253,9 @@ def idc_exclusions(series: Sequence[SeriesHeaders]) -> tuple[str, ...]:
     tuple of str
         Rules broken; empty for a series it would process.
     """
-    headers = [header for one in series for header in one.headers]
-    classes = {name for one in series for name in one.verdict.classes}
-    dropped = sum(one.verdict.numbers.get("duplicate_slices", 0) for one in series)
+    headers = [header for entry in series for header in entry.headers]
+    classes = {name for entry in series for name in entry.verdict.classes}
+    dropped = sum(entry.verdict.numbers.get("duplicate_slices", 0) for entry in series)
     syntaxes = {header.transfer_syntax for header in headers}
     broken = {
         "JPEG-compressed": bool(syntaxes & IDC_COMPRESSED),

@@ -274,7 +274,9 @@ class Estimator:
         """Read one header of a group, if it has not been read yet."""
         if group.id not in self._looked_at:
             self._looked_at[group.id] = _sample(self._store_of(group), group)
-            found = [one for one in tuple(self._looked_at.values()) if one and one is not NO_SLICE]
+            found = [
+                size for size in tuple(self._looked_at.values()) if size and size is not NO_SLICE
+            ]
             self._usual = _usual(found)
 
     def estimate(self, group: SourceGroup) -> ScanSize:
@@ -294,10 +296,10 @@ class Estimator:
 
     def size(self, group: SourceGroup) -> ScanSize:
         """Estimate a group from its own header, or else as a usual one of those looked at."""
-        one = self._looked_at.get(group.id) or self._usual
-        if one is NO_SLICE:  # its largest file is no CT; another one may be
+        size = self._looked_at.get(group.id) or self._usual
+        if size is NO_SLICE:  # its largest file is no CT; another one may be
             return replace(_size(group, self._usual, self._config), is_scan=False)
-        return _size(group, one, self._config)
+        return _size(group, size, self._config)
 
 
 def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
@@ -361,35 +363,35 @@ def _usual(found: Sequence[_SliceSize]) -> _SliceSize:
             thickness_mm=UNKNOWN_THICKNESS_MM,
         )
     return _SliceSize(
-        frames=statistics.median_high([one.frames for one in found]),
-        rows=statistics.median_high([one.rows for one in found]),
-        columns=statistics.median_high([one.columns for one in found]),
+        frames=statistics.median_high([size.frames for size in found]),
+        rows=statistics.median_high([size.rows for size in found]),
+        columns=statistics.median_high([size.columns for size in found]),
         pixel_spacing_mm=(
-            statistics.median_high([one.pixel_spacing_mm[0] for one in found]),
-            statistics.median_high([one.pixel_spacing_mm[1] for one in found]),
+            statistics.median_high([size.pixel_spacing_mm[0] for size in found]),
+            statistics.median_high([size.pixel_spacing_mm[1] for size in found]),
         ),
-        thickness_mm=statistics.median_high([one.thickness_mm for one in found]),
+        thickness_mm=statistics.median_high([size.thickness_mm for size in found]),
     )
 
 
-def _size(group: SourceGroup, one: _SliceSize, config: Config) -> ScanSize:
-    slices = one.slices or _slices(group, one)
-    spacing = (min(one.thickness_mm, LONGEST_SCAN_MM / slices), *one.pixel_spacing_mm)
-    shape = (slices, one.rows, one.columns)
+def _size(group: SourceGroup, size: _SliceSize, config: Config) -> ScanSize:
+    slices = size.slices or _slices(group, size)
+    spacing = (min(size.thickness_mm, LONGEST_SCAN_MM / slices), *size.pixel_spacing_mm)
+    shape = (slices, size.rows, size.columns)
     return ScanSize(
         label=group.label,
         group_bytes=group.size_bytes if group.kind == "files" else _inflated_bytes(group),
-        acquired_voxels=slices * one.rows * one.columns,
+        acquired_voxels=slices * size.rows * size.columns,
         output_voxels=output_voxels(shape, spacing, config.spacing_mm),
         objects=max(1, len(group.objects)),
     )
 
 
-def _slices(group: SourceGroup, one: _SliceSize) -> int:
+def _slices(group: SourceGroup, size: _SliceSize) -> int:
     """One an object; as many as the bytes of an archive or volume make."""
     if group.kind == "files":
-        return max(1, len(group.objects)) * one.frames
-    return max(1, _inflated_bytes(group) // (2 * one.rows * one.columns))
+        return max(1, len(group.objects)) * size.frames
+    return max(1, _inflated_bytes(group) // (2 * size.rows * size.columns))
 
 
 def _inflated_bytes(group: SourceGroup) -> int:

@@ -367,7 +367,7 @@ class Driver:
                 peak_worker_bytes=self._peak_bytes,
                 idle_cpu_seconds=self._idle(),
                 memory_available_bytes=available,
-                **{one.name: getattr(tally, one.name) for one in fields(tally)},
+                **{field.name: getattr(tally, field.name) for field in fields(tally)},
             ),
             setting=self._setting,
             pending=self._dispatch.pending,

@@ -193,7 +193,7 @@ class GroupRun:
             self._run_all(index, blobs, clock, outcomes)
         except MoreMemoryError:
             # It will be begun anew, elsewhere; two must not write it at a time.
-            wait([one for one in outcomes if isinstance(one, Future)])
+            wait([outcome for outcome in outcomes if isinstance(outcome, Future)])
             raise
         return self.storer.commit(task, outcomes, skipped)
 

@@ -85,7 +85,7 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         """Sum of both, field by field."""
-        names = [one.name for one in fields(self)]
+        names = [field.name for field in fields(self)]
         return Tally(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 
