@@ -14,10 +14,8 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastlung.dicom.series import index_files
 from fastlung.errors import LimitError, StoreError
-from fastlung.limits import check_listing
-from fastlung.source.volumes import HEAD_BYTES, index_volume
+from fastlung.source.read import index_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -273,7 +271,7 @@ class Estimator:
     def look_at(self, group: SourceGroup) -> None:
         """Read one header of a group, if it has not been read yet."""
         if group.id not in self._looked_at:
-            self._looked_at[group.id] = _sample(self._store_of(group), group)
+            self._looked_at[group.id] = _sample(group, self._store_of(group))
             found = [
                 size for size in tuple(self._looked_at.values()) if size and size is not NO_SLICE
             ]
@@ -302,24 +300,17 @@ class Estimator:
         return _size(group, size, self._config)
 
 
-def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
-    """Header of a volume, or of the largest object: a slice, where there is one."""
-    if not group.objects or group.kind == "archive":
-        return None
-    if group.kind == "volume":
-        return _sample_volume(source, group)
-    largest = max(group.objects, key=lambda info: (info.size_bytes, info.key))
+def _sample(group: SourceGroup, store: Store) -> _SliceSize | None:
+    """What the header of one file says; None where there is none that can be read."""
     try:
-        check_listing([largest.size_bytes])  # its worker will say so; here only headers are read
-        index = index_files(
-            {largest.key: largest.size_bytes},
-            lambda key, count: source.get(key, first_bytes=count),
-        )
-    except (StoreError, LimitError):
+        index = index_sample(group, store)
+    except (StoreError, LimitError):  # its worker will say so; here only headers are read
         return None
-    frames = sum(len(series.headers) for series in index.series)
-    if not index.series and not index.broken:
+    if index is None:
+        return None
+    if not index.series and not index.broken and group.kind == "files":
         return NO_SLICE
+    frames = sum(len(series.headers) for series in index.series)
     for series in index.series:
         for header in series.headers:
             thickness = header.acquisition.get("SliceThickness")
@@ -330,24 +321,15 @@ def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
                 pixel_spacing_mm=header.pixel_spacing_mm,
                 thickness_mm=thickness if isinstance(thickness, float) else UNKNOWN_THICKNESS_MM,
             )
-    return None
-
-
-def _sample_volume(source: Store, group: SourceGroup) -> _SliceSize | None:
-    try:
-        heads = {info.key: source.get(info.key, first_bytes=HEAD_BYTES) for info in group.objects}
-    except StoreError:
-        return None
-    for series in index_volume(heads).series:
-        if series.grid is not None:
+        if group.kind == "volume" and series.grid is not None:
             slices, rows, columns = series.grid.shape
-            thickness, *pixel_spacing = series.grid.spacing_mm
+            thickness_mm, *pixel_spacing = series.grid.spacing_mm
             return _SliceSize(
                 frames=1,
                 rows=rows,
                 columns=columns,
                 pixel_spacing_mm=(pixel_spacing[0], pixel_spacing[1]),
-                thickness_mm=thickness,
+                thickness_mm=thickness_mm,
                 slices=slices,
             )
     return None

@@ -24,7 +24,7 @@ from raw_scans import raw_scan
 import fastlung.kernels
 from fastlung import build_config, process_scan
 from fastlung.demo.phantom import phantom
-from fastlung.run import executors
+import fastlung.run.process
 
 def signatures():
     modules = [importlib.import_module(f"fastlung.kernels.{m.name}")
