@@ -80,8 +80,7 @@ def read_series(
     """
     files, odd = _regular_files(Path(path))
     index = index_files(files.sizes, files.first, policy)
-    if not index.series and index.loss is not None:
-        raise index.loss
+    index.check()
     if not index.series:
         raise NothingFoundError(_nothing({**odd, **index.skipped}))
     if number is None and len(index.series) == 1:

@@ -24,7 +24,7 @@ from fastlung.dicom.geometry import Stack, stack_slices
 from fastlung.dicom.grouping import Group, divide, group_slices, same_but_for_uid
 from fastlung.dicom.headers import Broken, Lost, Skipped, naming_pattern, pydicom_silenced
 from fastlung.dicom.layout import HeaderReader
-from fastlung.dicom.pixels import Frames, decode_words
+from fastlung.dicom.pixels import Frames, decode_words, load_series
 from fastlung.dicom.slice_header import TELLS, SliceHeader
 from fastlung.errors import FormatError, GeometryError, ScanError
 from fastlung.limits import beyond, limits_in_force
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.errors import LimitError
+    from fastlung.scan import RawScan
 
 __all__ = ["SeriesHeaders", "SeriesIndex", "index_files", "index_series"]
 
@@ -85,9 +86,11 @@ class SeriesHeaders:
     defects : tuple of ScanError
         What is wrong with single files.
     problem : ScanError or None
-        What `load_series` will raise; None where, by the headers, it will succeed.
+        What `load` will raise; None where, by the headers, it will succeed.
     flags : tuple of Flag
         Reasons to look twice that are known before any pixel is.
+    loader : callable
+        Reads the pixels: `load_series` for slices, another for a volume that is one array.
     """
 
     series_uid: str
@@ -105,6 +108,31 @@ class SeriesHeaders:
     slice_shifts_mm: npt.NDArray[np.float64] | None = None
     slice_breaks: tuple[int, ...] = ()
     flags: tuple[Flag, ...] = ()
+    loader: Callable[..., RawScan] = load_series
+
+    @property
+    def pixel_keys(self) -> set[str]:
+        """Keys of the files that `load` asks for."""
+        # A volume has no slices, and wants all its files.
+        return {header.key for header in self.headers} or set(self.keys)
+
+    def load(self, blobs: Mapping[str, bytes | memoryview], *, threads: int = 1) -> RawScan:
+        """
+        Read the pixels.
+
+        Parameters
+        ----------
+        blobs : mapping of str to bytes or memoryview
+            Key to the bytes of one file, for `pixel_keys` at least.
+        threads : int
+            How many slices may be decoded at once; the result does not depend on it.
+
+        Raises
+        ------
+        ScanError
+            `problem`, or a subclass for pixels that are truncated or do not decode.
+        """
+        return self.loader(self, blobs, threads=threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -129,6 +157,18 @@ class SeriesIndex:
     skipped: Mapping[str, str]
     broken: tuple[str, ...] = ()
     loss: ScanError | None = None
+
+    def check(self) -> None:
+        """
+        Refuse files that cannot be read where there is no series beside them.
+
+        Raises
+        ------
+        ScanError
+            `loss`.
+        """
+        if self.loss is not None and not self.series:
+            raise self.loss
 
 
 def index_series(blobs: Mapping[str, bytes | memoryview], policy: Policy = _DEFAULT) -> SeriesIndex:

@@ -176,9 +176,10 @@ def mean_cost(costs: Sequence[ScanCost], counts: Sequence[int] | None = None) ->
     weighted = list(zip(costs, weights, strict=True))
     first = costs[0]
     means: dict[str, Any] = {
-        one.name: math.fsum(getattr(cost, one.name) * weight for cost, weight in weighted) / total
-        for one in fields(first)
-        if one.name not in ("source", "sink", "memory_bytes")
+        field.name: math.fsum(getattr(cost, field.name) * weight for cost, weight in weighted)
+        / total
+        for field in fields(first)
+        if field.name not in ("source", "sink", "memory_bytes")
     }
     seconds = math.fsum(cost.cpu_seconds * weight for cost, weight in weighted)
     held = math.fsum(cost.memory_bytes * cost.cpu_seconds * n for cost, n in weighted)

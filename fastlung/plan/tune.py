@@ -351,7 +351,7 @@ class Tuner:
             wider = longer
         room = self._room(interval.end)
         more = replace(setting, workers=min(math.ceil(PROBE * setting.workers), room))
-        choices = [one for one in (wider, more) if one != setting] or [setting]
+        choices = [choice for choice in (wider, more) if choice != setting] or [setting]
         self._probes += 1
         return choices[self._probes % len(choices)]
 
