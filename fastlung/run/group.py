@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from fastlung.config import Config
     from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.run.schedule import Lease
     from fastlung.run.worker import Stopwatch
@@ -292,7 +293,7 @@ class GroupRun:
         """Refuse a scan by the arithmetic of its headers, before anything is allocated."""
         if series.grid is None:
             return  # loading will say why
-        size = _exact_size(self.lease.task.group, series, series.grid, self.job.config.spacing_mm)
+        size = _exact_size(self.lease.task.group, series, series.grid, self.job.config)
         need = computing_bytes(size, self.job.config)
         if need > self.job.memory_bytes and self.lease.allowed_bytes >= self.job.memory_bytes:
             raise InsufficientMemoryError(
@@ -305,9 +306,7 @@ class GroupRun:
         self.report_need(need)
 
 
-def _exact_size(
-    group: SourceGroup, series: SeriesHeaders, grid: Grid, target_mm: tuple[float, float, float]
-) -> ScanSize:
+def _exact_size(group: SourceGroup, series: SeriesHeaders, grid: Grid, config: Config) -> ScanSize:
     """Size of a series by its own headers."""
     # Gaps count: the output covers the whole extent, whatever the usual spacing.
     extent_mm = float(series.slice_positions_mm[-1]) + grid.spacing_mm[0]
@@ -322,7 +321,9 @@ def _exact_size(
         label=group.label,
         group_bytes=group.size_bytes,
         acquired_voxels=math.prod(grid.shape),
-        output_voxels=output_voxels(grid.shape, spacing, target_mm),
+        output_voxels=output_voxels(
+            grid.shape, spacing, config.target_spacing_mm(grid.shape, spacing)
+        ),
     )
 
 
