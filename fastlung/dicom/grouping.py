@@ -372,7 +372,9 @@ def _differences(groups: list[Group]) -> list[str]:
 def _classes(groups: list[Group]) -> tuple[str, ...]:
     names = set(_differences(groups))
     acquisitions = ("multi_acquisition",) if names & _ANOTHER_SCAN else ()
-    return (*acquisitions, "split") if names - _ANOTHER_SCAN - {"orientation"} else acquisitions
+    # Where UIDs are empty the series number stands for them, and orientations have their class.
+    others = names - _ANOTHER_SCAN - {"orientation", "series number"}
+    return (*acquisitions, "split") if others else acquisitions
 
 
 def _actions(groups: list[Group]) -> tuple[str, ...]:
