@@ -99,12 +99,20 @@ class StoreError(FastlungError):
     """The source or the sink cannot be reached, read or written."""
 
 
+class ListingError(StoreError):
+    """A store whose listing has no end or no order, so that nobody knows what it left out."""
+
+
 class ObjectNotFoundError(StoreError, FileNotFoundError):
     """An object or path that should exist does not."""
 
 
 class AccessError(StoreError):
     """What is asked for is not allowed."""
+
+
+class LinkedAwayError(AccessError):
+    """A link inside the sink leads out of it, where nothing of ours may be written."""
 
 
 class CredentialsError(AccessError):

@@ -25,6 +25,7 @@ from fastlung.errors import (
 
 __all__ = [
     "EXPIRED",
+    "ErrorPageError",
     "FOREIGN",
     "NO_CREDENTIALS",
     "Refusal",
@@ -61,6 +62,10 @@ ACTIONS = {
 
 class TornError(Exception):
     """An answer that does not hold together: fewer bytes than promised, or a lost race."""
+
+
+class ErrorPageError(TornError):
+    """A page of somebody's apologies where an object was asked for, as long as that is."""
 
 
 #: What a request may raise.
@@ -206,6 +211,8 @@ def _cause(error: Exception, request: Request) -> str:
     status, code = refusal_of(error)
     if status:
         return f"{request.endpoint} answers {code or 'with status'} {status}"
+    if isinstance(error, ErrorPageError):
+        return f"{request.endpoint}, or a proxy before it, sends an error page for the object"
     if isinstance(error, TornError):
         return f"the answer of {request.endpoint} broke off"
     return f"no answer from {request.endpoint} ({type(error).__name__})"

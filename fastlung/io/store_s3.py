@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
-from fastlung.errors import AccessError, ConfigError, ObjectNotFoundError, StoreError
+from fastlung.errors import (
+    AccessError,
+    ConfigError,
+    ListingError,
+    ObjectNotFoundError,
+    StoreError,
+)
 from fastlung.io.objects import ObjectInfo, key_parts
 from fastlung.io.parts import PARTS_AT_ONCE, part_bytes, parts_of
 from fastlung.io.s3_access import ask, endpoint_of, limiter_of
@@ -149,7 +155,7 @@ class S3Store:
             If the bucket cannot be listed.
         """
         folder = prefix.strip("/")
-        return listed(self._pages, f"{folder}/" if folder else "")
+        return listed(self._pages, f"{folder}/" if folder else "", self.url)
 
     def _pages(self, prefix: str, *, after: str = "", flat: bool = False) -> Iterator[Page]:
         """Pages of a listing, keys as below this store's root, without what is hidden."""
@@ -189,6 +195,12 @@ class S3Store:
             patience=patience,
         )
         cut = len(root)
+        asked = root + prefix
+        if not all(key.startswith(asked) for key in _named(page)):
+            raise ListingError(
+                f"{self.url}: the store lists keys that were not asked for; copy the source to "
+                "another store"
+            )
         return Page(
             objects=tuple(
                 _info(info.key[cut:], info.size_bytes, info.etag)
@@ -197,6 +209,7 @@ class S3Store:
             ),
             folders=tuple(f[cut:] for f in page.folders if not _is_hidden(f[cut:-1])),
             token=page.token,
+            truncated=page.truncated,
         )
 
     def _payer(self) -> dict[str, str]:
@@ -414,8 +427,15 @@ def _whole_page(answer: dict[str, Any]) -> Page:
     return page
 
 
+def _named(page: Page) -> Iterator[str]:
+    yield from (info.key for info in page.objects)
+    yield from page.folders
+
+
 def _is_hidden(key: str) -> bool:
-    return key.endswith("/") or any(part.startswith(".") for part in key.split("/"))
+    """Whether a key below the root is a folder's marker, the root's own included, or dotted."""
+    marks_folder = not key or key.endswith(("/", "_$folder$"))
+    return marks_folder or any(part.startswith(".") for part in key.split("/"))
 
 
 def _info(key: str, size_bytes: int, etag: str) -> ObjectInfo:
