@@ -20,7 +20,10 @@ Everything fastlung raises on purpose, one class per cause.
     │   └── SegmenterError             an outside segmenter gave no labels that can be used
     ├── StoreError                     source or sink                          exit 4
     │   ├── ObjectNotFoundError        (also a FileNotFoundError)
+    │   ├── ListingError               without order or end: nobody knows what it left out
+    │   ├── SinkLostError              not the sink any more that the run began: ends it
     │   └── AccessError                not allowed
+    │       ├── LinkedAwayError        a link leads out of the sink
     │       └── CredentialsError       with none, expired or unknown ones: ends the whole run
     └── ResourceError                  this machine; a later run may succeed
         ├── InsufficientMemoryError
@@ -109,6 +112,10 @@ class ObjectNotFoundError(StoreError, FileNotFoundError):
 
 class AccessError(StoreError):
     """What is asked for is not allowed."""
+
+
+class SinkLostError(StoreError):
+    """The sink is not the one any more that the run began with."""
 
 
 class LinkedAwayError(AccessError):

@@ -55,7 +55,11 @@ class Keys:
                     objects.append(info(self.keys[at]))
                     at += 1
             more = at < len(self.keys) and self.keys[at].startswith(prefix)
-            yield Page(objects=tuple(objects), folders=tuple(folders), token=f"more after {at}" if more else "")
+            yield Page(
+                objects=tuple(objects),
+                folders=tuple(folders),
+                token=f"more after {at}" if more else "",
+            )
             if not more:
                 return
 

@@ -17,7 +17,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.errors import ConfigError, StoreError
+from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
 from fastlung.io.source import stable_id
 
 if TYPE_CHECKING:
@@ -27,17 +27,25 @@ if TYPE_CHECKING:
     from fastlung.io.source import SourceGroup
 
 __all__ = [
+    "SHARED_NAMES",
     "claim_key",
     "claim_name",
+    "holder_of",
     "load_names_key",
+    "other_names",
     "pseudonym",
     "recorded_uid",
     "scan_names",
+    "wish_key",
 ]
 
 #: Environment variable with the key of hashed names, for several machines that share a sink.
 KEY_VARIABLE = "FASTLUNG_NAMES_KEY"
 SHORTEST_KEY = 16
+#: Longest claim that is read, in bytes; ours are ids.
+CLAIM_BYTES = 128
+#: Folder of the wishes for names that another source group had first.
+SHARED_NAMES = "shared-names"
 LONGEST_NAME = 128
 # For fullmatch: `$` would let a trailing line break through. A leading dot would be a hidden name.
 _PLAIN_UID = re.compile(r"[0-9][0-9.]{0,63}")
@@ -170,12 +178,31 @@ def claim_key(name: str) -> str:
     return f"scans/{name}/group"
 
 
+def holder_of(sink: Store, name: str) -> str:
+    """Id of the source group that a name belongs to; empty where it is nobody's."""
+    try:
+        return sink.get(claim_key(name), first_bytes=CLAIM_BYTES).decode("ascii", "replace")
+    except ObjectNotFoundError:
+        return ""
+
+
+def other_names(name: str, group_id: str) -> tuple[str, ...]:
+    """What a scan is called where another source group has its name."""
+    return (f"{name}-{group_id[:8]}", f"{name}-{group_id}")
+
+
+def wish_key(name: str, group_id: str) -> str:
+    """Key of the empty object by which a group says that it would have this name."""
+    return f"{SHARED_NAMES}/{name}/{group_id}"
+
+
 def claim_name(sink: Store, name: str, group_id: str) -> str:
     """
-    Take a name in the sink for a source group.
+    Take a name in the sink for a source group, until `fastlung.io.shared_names` has the last word.
 
     Two groups may hold the same series, a copy for instance. The first to create the claim has
-    the name; the other one's scans carry eight digits of its id.
+    the name for now; the other one says that it wished for it, and its scan carries eight digits
+    of its id.
 
     Parameters
     ----------
@@ -196,9 +223,10 @@ def claim_name(sink: Store, name: str, group_id: str) -> str:
     StoreError
         If the sink cannot be written, or neither name can be had.
     """
-    owner = group_id.encode()
-    for candidate in (name, f"{name}-{group_id[:8]}"):
+    for candidate in (name, *other_names(name, group_id)):
         key = claim_key(candidate)
-        if sink.create(key, owner) or sink.get(key) == owner:
+        if sink.create(key, group_id.encode()) or holder_of(sink, candidate) == group_id:
             return candidate
+        if candidate == name:
+            sink.put(wish_key(name, group_id), [b""])
     raise StoreError(f"scans/{name}: two other source groups have this name; empty the sink")

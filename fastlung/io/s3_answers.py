@@ -25,9 +25,9 @@ from fastlung.errors import (
 
 __all__ = [
     "EXPIRED",
-    "ErrorPageError",
     "FOREIGN",
     "NO_CREDENTIALS",
+    "ErrorPageError",
     "Refusal",
     "Request",
     "TornError",

@@ -28,9 +28,9 @@ __all__ = ["PLAIN_KEY", "Wanted", "read_object"]
 #: letters and outer slashes, so all other keys are read through boto3, at several times the cost.
 PLAIN_KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w .,:;=@+()'!~-]+(/[\w .,:;=@+()'!~-]+)*")
 PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE = 412, 416
-#: How a page begins that stands where an object should: a proxy's HTML, S3's XML, a gateway's JSON.
+#: How a page begins that stands where an object should: HTML, S3's XML, a gateway's JSON.
 ERROR_PAGE = re.compile(
-    rb"<!doctype html|<html|<error[ >]|<\?xml[^>]*>\s*(?:<!--.*?-->\s*)?(?:<!doctype html|<html|<error[ >])"
+    rb"(?:<\?xml[^>]*>\s*(?:<!--.*?-->\s*)?)?(?:<!doctype html|<html|<error[ >])"
     rb"|\{\s*\"(?:error|errors|message|code|status|fault|__type)\"\s*:",
     re.IGNORECASE | re.DOTALL,
 )

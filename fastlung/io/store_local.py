@@ -352,8 +352,8 @@ class LocalStore:
         root, folder = os.path.realpath(self.root), os.path.realpath(path.parent)
         if os.path.commonpath((root, folder)) != root:
             raise LinkedAwayError(
-                f"{key}: the sink holds a link that leads out of it, and nothing is written through "
-                "it; remove the link, or make the sink itself the link"
+                f"{key}: a link inside the sink leads out of it, and nothing is written through "
+                "such a link; remove it, or make the sink itself a link"
             )
         return path
 
