@@ -17,8 +17,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fastlung.kernels import morphology
-from fastlung.kernels.compare import overlaps
 from fastlung.kernels.labels import label_slices
+from fastlung.kernels.overlap import overlaps
 from fastlung.kernels.runs import moments, select, sizes, slice_sizes, within
 
 if TYPE_CHECKING:

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from fastlung.kernels import morphology
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.runs import magnified, paint_coarse
-from fastlung.kernels.threshold import runs_at_most
 
 if TYPE_CHECKING:
     import numpy.typing as npt
