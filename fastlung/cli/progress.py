@@ -21,6 +21,7 @@ from rich.text import Text
 from fastlung.report.summary import shorten
 from fastlung.run.events import (
     KernelsReady,
+    NamesSettled,
     RunPlanned,
     RunProgressed,
     ScanEnded,
@@ -87,6 +88,14 @@ class JsonLines:
                     peak_rss_bytes=outcome.peak_rss_bytes,
                 )
 
+            case NamesSettled():
+                self._write(
+                    "names_settled",
+                    moved=[
+                        {"group": group, "before": before, "scan": now}
+                        for (group, before), now in sorted(event.moved.items())
+                    ],
+                )
             case RunProgressed() if time.perf_counter() - self._progressed >= JSON_SECONDS:
                 self._progressed = time.perf_counter()
                 now, setting = event.report.progress, event.report.setting
