@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from fastlung.cli.process import say
+from fastlung.cli.output import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import build_config, build_store_options
 from fastlung.dicom.checks import Policy
