@@ -224,7 +224,7 @@ def _kernels() -> Iterator[Fact]:
         value=place.folder or "none, in memory only",
         origin="NUMBA_CACHE_DIR"
         if os.environ.get("NUMBA_CACHE_DIR") == place.folder
-        else "beside the package, ~/.cache or a private temporary folder, the first that is writable",
+        else "beside the package, ~/.cache, or a private temporary folder: what is writable",
         problem=place.note,
     )
     # Numba keeps kernels of a folder of ours in a folder of its name, but beside them in their own.

@@ -79,8 +79,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return code
         does_more = args.command in WORKS
         if does_more or not outputs.reader_left:
-            done = "the work was done all the same" if does_more else "so that the answer is lost"
-            sys.stderr.write(f"fastlung: {outputs.trouble}; {done}\n")
+            rest = ", and the work went on" if does_more else ", so that the answer is lost"
+            sys.stderr.write(f"fastlung: {outputs.trouble}{rest}\n")
         if does_more:
             return code
         return code or (1 if outputs.reader_left else UNTOLD)

@@ -39,4 +39,4 @@ def keep_in_memory() -> None:
     """Write no compiled kernel from now on: the place for them is full, or gone."""
     for kernel in _kernels:
         if hasattr(kernel, "_cache"):  # a plain function has none, under NUMBA_DISABLE_JIT
-            kernel._cache = NullCache()
+            kernel._cache = NullCache()  # noqa: SLF001 - Numba has no other way

@@ -56,13 +56,13 @@ def kernel_place() -> Place:
     unwritten = f"{VARIABLE} cannot be written" if given else "no cache folder can be written"
     if private := _private_folder():
         note = (
-            f"{unwritten}, so that compiled kernels are kept in {private}; they are compiled again, "
-            "which takes a minute, when that folder is gone"
+            f"{unwritten}, so that compiled kernels are kept in {private}; when that is gone they "
+            "are compiled again, which takes a minute"
         )
         return Place(folder=private, is_numbas=False, note=note)
     note = (
         f"{unwritten}, so that compiled kernels are kept in memory only: each run compiles them "
-        f"anew, which takes a minute or two; set {VARIABLE} to a folder of yours that can be written"
+        f"anew, which takes a minute or two; set {VARIABLE} to a folder that can be written"
     )
     return Place(folder="", is_numbas=False, note=note)
 
