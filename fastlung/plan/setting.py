@@ -1,4 +1,4 @@
-"""What may be changed while a run goes on, what it has measured, and which setting is best."""
+"""What a run has measured, interval by interval, and which setting would be best for it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,14 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
-from fastlung.plan.model import predict, shared_rate, worker_bytes, worker_seconds
+from fastlung.plan.model import Setting, predict, shared_rate, worker_bytes, worker_seconds
 
 if TYPE_CHECKING:
     from typing import Self
 
     from fastlung.plan.model import Resources, ScanCost
 
-__all__ = ["REQUESTS", "Interval", "Progress", "Setting", "best_setting"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """
-    What may be changed while a run goes on.
-
-    Attributes
-    ----------
-    workers : int
-        Worker processes.
-    ahead_bytes : int
-        Source bytes that one worker may hold beside those of the scan it computes.
-    requests : int
-        Requests that one worker may have under way at once.
-    """
-
-    workers: int
-    ahead_bytes: int
-    requests: int
+__all__ = ["REQUESTS", "Interval", "Progress", "best_setting"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from fastlung.config import Config
     from fastlung.plan.costs import Routes
     from fastlung.plan.machine import Machine
-    from fastlung.plan.model import Prediction, Resources, ScanCost
+    from fastlung.plan.model import Prediction, Resources, ScanCost, Setting
     from fastlung.plan.plan import Plan
-    from fastlung.plan.setting import Progress, Setting
+    from fastlung.plan.setting import Progress
     from fastlung.plan.sizes import ScanSize
 
 __all__ = ["Tuner"]

@@ -23,7 +23,7 @@ from fastlung.storage.open import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fastlung.plan.setting import Setting
+    from fastlung.plan.model import Setting
     from fastlung.run.pool import PoolMember
     from fastlung.run.protocol import FromWorker, PackedTask
     from fastlung.scan import Outcome

@@ -40,7 +40,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tune:
-    """How far to read ahead from now on, as in `fastlung.plan.setting.Setting`."""
+    """How far to read ahead from now on, as in `fastlung.plan.model.Setting`."""
 
     ahead_bytes: int
     requests: int

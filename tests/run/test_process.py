@@ -15,7 +15,7 @@ from traps import BUG, CRASH, DIE, HANG, HOG, PANIC, Trap, once
 from fastlung.config import build_config
 from fastlung.errors import StoreError
 from fastlung.kernels import warm_up
-from fastlung.plan.setting import Setting
+from fastlung.plan.model import Setting
 from fastlung.run import warmup as warming_module
 from fastlung.run.driver import Driver
 from fastlung.run.warmup import ready_kernels

@@ -11,8 +11,8 @@ from simulation.simulator import Ended, SimulatedMachine, SimulatedScan, Simulat
 from fastlung.config import build_config, build_run_options
 from fastlung.plan.costs import ASSUMED, Calibration, Routes, scan_cost
 from fastlung.plan.machine import Machine
+from fastlung.plan.model import Setting
 from fastlung.plan.plan import memory_budget, plan_run
-from fastlung.plan.setting import Setting
 from fastlung.plan.sizes import ScanSize, computing_bytes, output_voxels
 from fastlung.plan.tune import Tuner
 

@@ -21,8 +21,9 @@ from simulation.cohorts import (
 
 from fastlung.config import build_run_options
 from fastlung.plan.costs import Calibration
+from fastlung.plan.model import Setting
 from fastlung.plan.plan import plan_run
-from fastlung.plan.setting import Interval, Progress, Setting
+from fastlung.plan.setting import Interval, Progress
 
 WHOLE = "FASTLUNG_SIMULATE" in os.environ
 GBPS = 125e6
