@@ -28,7 +28,7 @@ from fastlung.run.events import (
     ScanEnded,
     SinkUnguarded,
 )
-from fastlung.run.listing import look_at_places, prepare
+from fastlung.run.listing import entries_hidden, look_at_places, prepare
 from fastlung.run.process import start_server
 from fastlung.run.signals import SpotNotice
 from fastlung.run.warmup import ready_kernels
@@ -51,7 +51,7 @@ if TYPE_CHECKING:
     from fastlung.plan.plan import Plan
     from fastlung.run.driver import Report
     from fastlung.run.events import Event
-    from fastlung.run.listing import Prepared
+    from fastlung.run.listing import Places, Prepared
     from fastlung.scan import Outcome
     from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
@@ -130,6 +130,19 @@ def run(
     places = look_at_places(source, sink, config, options)
     if options.workers != 0:
         start_server()  # it gets ready while we do
+    with entries_hidden(places.source, config):
+        return _run(source, places, config, options, tell, started)
+
+
+def _run(
+    source: str,
+    places: Places,
+    config: Config,
+    options: RunOptions,
+    tell: Callable[[Event], None],
+    started: float,
+) -> RunSummary:
+    """Process what is there, from places that can be used."""
     prepared = prepare(places, config, options)
     contents, listing = prepared.contents, prepared.listing
     tell(

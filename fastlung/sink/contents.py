@@ -108,11 +108,13 @@ def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOption
         for name in sorted(now)
         if name != "preset" and fields.get(name) != now[name]
     ]
+    before = f"--config {sink.url}/{RUN_FILE}"
+    if any(fields.get(name) for name in ("mask_command", "mask_function")):
+        before += ", and --allow-commands if you know what it would run"
     raise SinkConflictError(
         f"{sink.url}: the sink was written with another configuration "
         f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the "
-        f"options of before (--config {sink.url}/{RUN_FILE}), or --overwrite to replace what is "
-        "there"
+        f"options of before ({before}), or --overwrite to replace what is there"
     )
 
 

@@ -12,12 +12,14 @@ import hmac
 import os
 import re
 import secrets
+import stat
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
+from fastlung.storage.cache import data_folder
 from fastlung.text import stable_id
 
 if TYPE_CHECKING:
@@ -41,7 +43,7 @@ __all__ = [
 
 #: Environment variable with the key of hashed names, for several machines that share a sink.
 KEY_VARIABLE = "FASTLUNG_NAMES_KEY"
-SHORTEST_KEY = 16
+SHORTEST_KEY, LONGEST_KEY = 16, 4096
 #: Longest claim that is read, in bytes; ours are ids.
 CLAIM_BYTES = 128
 #: Folder of the wishes for names that another source group had first.
@@ -63,16 +65,16 @@ def load_names_key() -> bytes:
     given = os.environ.get(KEY_VARIABLE, "")
     where = KEY_VARIABLE
     if not given:
-        data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-        path = Path(data_home) / "fastlung" / "names.key"
-        where = str(path)
+        where = "names.key"
         try:
+            path = data_folder() / "names.key"
+            where = str(path)
             if not path.exists():
                 _make_key_file(path)
-            given = path.read_text("utf-8", errors="surrogateescape").strip()
+            given = _read_key_file(path)
         except OSError as error:
             raise ConfigError(
-                f"{path}: the key of hashed names cannot be read or made "
+                f"{where}: the key of hashed names cannot be read or made "
                 f"({os.strerror(error.errno or 0)}); set {KEY_VARIABLE} instead"
             ) from error
     if len(given) < SHORTEST_KEY:
@@ -81,6 +83,30 @@ def load_names_key() -> bytes:
             f"this has {len(given)}; 'openssl rand -hex 32' makes a good one"
         )
     return given.encode("utf-8", "surrogateescape")
+
+
+def _read_key_file(path: Path) -> str:
+    """Read a key that nobody else can read or replace."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+        status, folder = os.fstat(descriptor), path.parent.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
+            raise ConfigError(
+                f"{path}: the key of hashed names is another user's, or no file; remove it, and "
+                f"the next run makes one, or set {KEY_VARIABLE}"
+            )
+        if status.st_mode & 0o077:
+            raise ConfigError(
+                f"{path}: others may read the key of hashed names (mode {status.st_mode & 0o777:o})"
+                f"; 'chmod 600 {path}' if nobody did, else remove it: names hashed with a new key "
+                "are other names, and need another sink"
+            )
+        if folder.st_uid not in (0, os.geteuid()) or folder.st_mode & 0o022:
+            raise ConfigError(
+                f"{path.parent}: others may replace the key of hashed names in it (mode "
+                f"{folder.st_mode & 0o7777:o}); 'chmod 700 {path.parent}'"
+            )
+        return file.read(LONGEST_KEY).strip()
 
 
 def _make_key_file(path: Path) -> None:

@@ -66,7 +66,13 @@ class S3Store:
         self._options = options
         self._enforces_create: bool | None = None
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", self.bucket):
-            raise ConfigError(f"s3://{place}: no bucket in it; expected s3://bucket/prefix")
+            if any(letter in self.bucket for letter in "@:%"):
+                # Not shown: it is a key and its secret, or part of them.
+                raise ConfigError(
+                    "an s3:// URL with credentials in it, which would end up in logs; give "
+                    "s3://bucket/prefix, and credentials by --profile or AWS_ACCESS_KEY_ID"
+                )
+            raise ConfigError("an s3:// URL without a bucket; expected s3://bucket/prefix")
 
     #: Some 13 MB/s each at 30 ms to the first byte; more than one worker needs.
     requests_at_once = 16
