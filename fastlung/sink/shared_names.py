@@ -25,7 +25,7 @@ from fastlung.sink.names import SHARED_NAMES, claim_key, holder_of, other_names,
 from fastlung.sink.records import outcome_key, read_record, record_key, to_json
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Sequence
 
     from fastlung.scan import Outcome
     from fastlung.sink.records import Record
@@ -126,13 +126,12 @@ def _settle(sink: Store, name: str, groups: set[str]) -> dict[tuple[str, str], O
     claimants = sorted((c for c in found.values() if c is not None), key=lambda c: c.place)
     if not claimants:
         return {}
-    first, *others = claimants
-    for each in others:
-        if each.outcome.name == name:
-            _copied(sink, each, _free_name(sink, name, each.record.group), wished=name)
-    if first.outcome.name != name:
-        _named(sink, first, name)
-        _remove_all(sink, first.outcome.name)
+    _share_out(sink, name, claimants)
+    first = claimants[0].record.group
+    if first in groups:  # it had another name; perhaps until a run was killed here
+        for before in other_names(name, first):
+            if holder_of(sink, before) == first:
+                _remove_all(sink, before)
     for group in groups - {c.record.group for c in claimants}:
         if read_record(sink, record_key(group)) is not None:
             sink.delete(wish_key(name, group))  # it holds no such series any more
@@ -143,6 +142,16 @@ def _settle(sink: Store, name: str, groups: set[str]) -> dict[tuple[str, str], O
         if said is not None and said != each.outcome:
             changed[each.record.group, each.outcome.name] = said
     return changed
+
+
+def _share_out(sink: Store, name: str, claimants: Sequence[_Claimant]) -> None:
+    """Let the first have the name, and no other."""
+    first, *others = claimants
+    for each in others:
+        if each.outcome.name == name:
+            _copied(sink, each, _free_name(sink, name, each.record.group), wished=name)
+    if first.outcome.name != name:
+        _named(sink, first, name)
 
 
 def _claimant(sink: Store, name: str, group: str) -> _Claimant | None:

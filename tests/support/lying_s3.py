@@ -33,7 +33,7 @@ class Page:
     contents: list[tuple[str, int, str]] = field(default_factory=list)
     folders: list[str] = field(default_factory=list)
     truncated: bool = False
-    token: str = ""
+    next_page: str = ""
 
     def xml(self) -> bytes:
         parts = [
@@ -43,7 +43,8 @@ class Page:
         ]
         parts += [f"<CommonPrefixes><Prefix>{escape(p)}</Prefix></CommonPrefixes>"
                   for p in self.folders]  # fmt: skip
-        token = f"<NextContinuationToken>{self.token}</NextContinuationToken>" * bool(self.token)
+        more = f"<NextContinuationToken>{self.next_page}</NextContinuationToken>"
+        token = more if self.next_page else ""
         return (
             f"<ListBucketResult><IsTruncated>{str(self.truncated).lower()}</IsTruncated>{token}"
             f"{''.join(parts)}</ListBucketResult>"
@@ -96,22 +97,20 @@ class LyingS3:
         """Keys in order, so many a page; the token is the last key of the page before."""
         prefix, delimiter = query.get("prefix", ""), query.get("delimiter", "")
         after = query.get("continuation-token") or query.get("start-after", "")
-        page = Page()
+        most = min(self.page_keys, int(query.get("max-keys", "1000")))
+        page, last = Page(), ""
         for entry in _entries(sorted(self.objects), prefix, delimiter):
             if entry <= after:
                 continue
-            if len(page.contents) + len(page.folders) == min(
-                self.page_keys, int(query.get("max-keys", "1000"))
-            ):
-                page.truncated, page.token = True, (page.folders + [c[0] for c in page.contents])[0]
-                page.token = max([*page.folders, *(c[0] for c in page.contents)])
+            if len(page.contents) + len(page.folders) == most:
+                page.truncated, page.next_page = True, last
                 break
-            if entry in self.objects and not (delimiter and entry.endswith(delimiter) and
-                                              entry != prefix):  # fmt: skip
+            last = entry
+            if delimiter and entry.endswith(delimiter) and entry != prefix:
+                page.folders.append(entry)
+            else:
                 data = self.objects[entry]
                 page.contents.append((entry, len(data), etag_of(data)))
-            else:
-                page.folders.append(entry)
         return page
 
     def honest_answer(self, key: str, data: bytes) -> Answer:  # noqa: ARG002 - lies look at it
@@ -147,8 +146,8 @@ class _Handler(BaseHTTPRequestHandler):
         if not key:
             page = b"" if self.command == "HEAD" else self.lying.page_of(query)
             body = page if isinstance(page, bytes) else page.xml()
-            denied = body.startswith(b"<Error>")
-            return 403 if denied else 200, {"x-amz-bucket-region": "us-east-1"}, body
+            status = 403 if body.startswith(b"<Error>") else 200
+            return status, {"x-amz-bucket-region": "us-east-1"}, body
         if self.command == "PUT":
             if key in objects and self.headers.get("If-None-Match"):
                 return 412, {}, b"<Error><Code>PreconditionFailed</Code></Error>"

@@ -151,7 +151,8 @@ def _looks_like_a_page(data: memoryview, wanted: Wanted) -> bool:
     if not head.isspace() and not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{")):
         return False  # all but one in a million, at the cost of a microsecond
     text = bytes(data).lstrip(b"\xef\xbb\xbf \t\r\n")[:PAGE_HEAD]
-    return bool(ERROR_PAGE.match(text)) and not wanted.key.lower().endswith(TEXT_SUFFIXES)
+    is_one = ERROR_PAGE.match(text) or (not text and wanted.first_bytes >= 0)
+    return bool(is_one) and not wanted.key.lower().endswith(TEXT_SUFFIXES)
 
 
 def _read_plain(at: Bucket, wanted: Wanted) -> memoryview:

@@ -211,7 +211,7 @@ class S3Store:
                 for info in page.objects
                 if not _is_hidden(info.key[cut:])
             ),
-            folders=tuple(f[cut:] for f in page.folders if not _is_hidden(f[cut:-1])),
+            folders=tuple(f[cut:] for f in page.folders if not _is_dotted(f[cut:])),
             token=page.token,
             truncated=page.truncated,
         )
@@ -438,8 +438,11 @@ def _named(page: Page) -> Iterator[str]:
 
 def _is_hidden(key: str) -> bool:
     """Whether a key below the root is a folder's marker, the root's own included, or dotted."""
-    marks_folder = not key or key.endswith(("/", "_$folder$"))
-    return marks_folder or any(part.startswith(".") for part in key.split("/"))
+    return not key or key.endswith(("/", "_$folder$")) or _is_dotted(key)
+
+
+def _is_dotted(key: str) -> bool:
+    return any(part.startswith(".") for part in key.split("/"))
 
 
 def _info(key: str, size_bytes: int, etag: str) -> ObjectInfo:
