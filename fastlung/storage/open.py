@@ -53,6 +53,13 @@ def open_store(url: str, options: StoreOptions = DEFAULT_OPTIONS) -> LocalStore 
     if not url:
         raise ConfigError("an empty path; give s3://bucket/prefix or the path of a local folder")
     try:
-        return LocalStore(Path(url).expanduser())
+        path = Path(url).expanduser()
+        if not path.is_absolute():
+            Path.cwd()
+        return LocalStore(path)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{url}: the working folder is gone; go to another, or give the path from / on"
+        ) from None
     except RuntimeError:
         raise ConfigError(f"{url}: no home folder for that ~; give the path from / on") from None
