@@ -85,7 +85,7 @@ On a terminal a bar shows progress. Anywhere else each event is one line of JSON
   run_planned      source_groups, already_done, listed (or are there more), workers, chunk_size,
                    worker_bytes, memory_budget_bytes, reasons
   sink_unguarded   sink, message; only where a store ignores conditional creates
-  kernels_ready    seconds
+  kernels_ready    seconds; note, where compiled kernels cannot be kept as usual
   scan_ended       scan, group, status (done, failed, skipped), error, message, verdict, flags,
                    seconds, peak_rss_bytes
   progress         every ten seconds: source_groups, listed, ended, workers, fetched_bytes,

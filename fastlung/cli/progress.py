@@ -73,7 +73,8 @@ class JsonLines:
             case SinkUnguarded():
                 self._write("sink_unguarded", sink=event.sink, message=unguarded(event))
             case KernelsReady():
-                self._write("kernels_ready", seconds=round(event.seconds, 3))
+                note = {"note": event.note} if event.note else {}
+                self._write("kernels_ready", seconds=round(event.seconds, 3), **note)
             case ScanEnded(outcome=outcome):
                 self._write(
                     "scan_ended",
@@ -266,7 +267,7 @@ class Bar:
             case KernelsReady():
                 self._bar.update(self._task, description="processing")
                 self._below.plain = ""
-                if sentence := compiled_once(event):
+                for sentence in filter(None, (event.note, compiled_once(event))):
                     self._print(sentence)
             case ScanEnded(outcome=outcome):
                 self._count(outcome)

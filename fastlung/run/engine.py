@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, SinkLostError, StoreError
+from fastlung.kernels.place import kernel_place
 from fastlung.plan.costs import remember as keep
 from fastlung.report.summary import nothing_found
 from fastlung.run.driver import Driver
@@ -160,7 +161,7 @@ def _run(
         sink_id = _claim_sink(prepared)
         if not prepared.sink.enforces_create():
             tell(SinkUnguarded(sink=prepared.sink.url))
-        tell(KernelsReady(seconds=_ready_kernels()))
+        tell(_kernels_ready(serial=not prepared.plan.workers))
         with manifest_afterwards(prepared.sink, sink_id):
             _drive(prepared, sink_id, outcomes, tell)
             _settle(prepared, outcomes, tell)
@@ -386,11 +387,13 @@ def _claim_sink(prepared: Prepared, sink_id: str = "") -> str:
         raise type(error)(f"sink {prepared.sink.url}: {error}") from error
 
 
-def _ready_kernels() -> float:
-    # Before any worker starts: it fills the cache that they load from.
-    started = time.perf_counter()
-    ready_kernels()
-    return time.perf_counter() - started
+def _kernels_ready(*, serial: bool) -> KernelsReady:
+    """Have kernels for this process, or in the place that the workers' server loads them from."""
+    started, place = time.perf_counter(), kernel_place()
+    # Without a place, what is compiled here would be of no use there.
+    if serial or place.folder:
+        ready_kernels()
+    return KernelsReady(seconds=time.perf_counter() - started, note=place.note)
 
 
 def _job(prepared: Prepared, sink_id: str) -> Job:

@@ -107,9 +107,19 @@ class SinkUnguarded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelsReady:
-    """The compiled kernels are loaded; long `seconds` mean that they had to be compiled."""
+    """
+    The compiled kernels are loaded; long `seconds` mean that they had to be compiled.
+
+    Attributes
+    ----------
+    seconds : float
+        How long that took.
+    note : str
+        What it costs that they cannot be kept where they usually are; else empty.
+    """
 
     seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
