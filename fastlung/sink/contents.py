@@ -27,8 +27,8 @@ from fastlung.sink.identity import RUN_FILE, RUN_FILE_BYTES, check_identity, sin
 from fastlung.sink.names import holder_of, pseudonym
 from fastlung.sink.records import RECORDS, is_done, read_record, record_key, to_json
 from fastlung.sink.shared_names import legacy_wish
-from fastlung.source.groups import join_series
 from fastlung.source.open import store_of
+from fastlung.source.read import join_series
 from fastlung.storage.prefetch import map_ahead
 
 if TYPE_CHECKING:

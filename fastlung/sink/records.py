@@ -75,6 +75,8 @@ class Record:
         Version that wrote it.
     written_at : str
         When, UTC, to the second; empty in records of early versions.
+    revisions : mapping of str to int
+        What of `fastlung.revisions` had a hand in it; empty in records of 0.1.0.
     """
 
     group: str
@@ -86,6 +88,7 @@ class Record:
     writer: str = ""
     fastlung: str = field(default_factory=lambda: version("fastlung"))
     written_at: str = ""
+    revisions: Mapping[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -178,6 +181,7 @@ FIELDS = {
     "writer": decode.text,
     "fastlung": decode.text,
     "written_at": decode.text,
+    "revisions": decode.mapping_of(decode.count()),
     "format": decode.count(),
 }
 
