@@ -1,8 +1,8 @@
 """
-Where options come from: a preset, a file, the environment and the command line, weakest first.
+Settings in layers, weakest first: preset, file, environment, command line; the command `config`.
 
-Covers finding and layering them, and writing them down so that they can be given again; which
-values are right is `fastlung.config`'s business.
+Covers finding and layering them, and writing them as a file for ``--config``; which values are
+right is `fastlung.config`'s.
 """
 
 from __future__ import annotations
@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import (
-    PRESETS,
     Config,
     RunOptions,
     StoreOptions,
@@ -27,6 +26,8 @@ from fastlung.config import (
     build_store_options,
 )
 from fastlung.errors import ConfigError
+from fastlung.presets import preset_recipe, steps_as_toml
+from fastlung.recipe import PRESETS
 from fastlung.sink.names import KEY_VARIABLE
 
 if TYPE_CHECKING:
@@ -39,7 +40,7 @@ __all__ = ["Settings", "as_toml", "print_config", "resolve"]
 
 PREFIX = "FASTLUNG_"
 
-#: Names a file for those who would rather not type ``--config``.
+#: Names a file in place of ``--config``.
 FILE_VARIABLE = "FASTLUNG_CONFIG"
 
 #: Options are spelt without the unit of their field.
@@ -51,7 +52,7 @@ FIELDS = (*Config.model_fields, *RunOptions.model_fields)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
-    Everything a run is told, and by whom.
+    Every option of a run, and where its value comes from.
 
     Attributes
     ----------
@@ -120,12 +121,14 @@ def as_toml(settings: Settings) -> str:
     Returns
     -------
     str
-        TOML; each line says where its value comes from. What nobody has set is a comment, so that
-        what is stronger than the file still decides what follows from it.
+        TOML; each line says where its value comes from. A default is a comment, so that options
+        stronger than the file still decide what follows from them.
     """
     config, options = settings.config, settings.options
     lines = [
         f"# fastlung {version('fastlung')}, options {config.digest}",
+        "",
+        *_about(settings),
         "",
         "# What is written.",
         *(_line(settings, name, value, "none") for name, value in config.model_dump().items()),
@@ -137,18 +140,40 @@ def as_toml(settings: Settings) -> str:
 
 
 def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
+    if name == "recipe" and not isinstance(value, str):
+        text = f"recipe = {steps_as_toml(settings.config.steps)}"
+        origin = settings.origins.get(name)
+        return f"{text}  # {origin}" if origin else "# recipe: the steps above"
     # JSON's numbers, texts, booleans and lists of them are TOML's, too; its objects are not.
     if isinstance(value, dict):
         # What is absent has no word in TOML.
-        given = {key: json.dumps(one) for key, one in value.items() if one is not None}
-        text = "{ " + ", ".join(f"{key} = {one}" for key, one in given.items()) + " }"
+        given = {key: json.dumps(item) for key, item in value.items() if item is not None}
+        text = "{ " + ", ".join(f"{key} = {item}" for key, item in given.items()) + " }"
     else:
         text = json.dumps(absent if value is None else value)
     if name in settings.origins:
         return f"{f'{name} = {text}':<40}# {settings.origins[name]}"
-    preset = settings.config.preset
-    usual = f"preset {preset}" if PRESETS[preset].get(name) == value else "default"
+    field = Config.model_fields.get(name)
+    by_preset = field is not None and name != "preset" and value != field.default
+    usual = f"preset {settings.config.preset}" if by_preset else "default"
     return f"{f'# {name} = {text}':<40}# {usual}"
+
+
+def _about(settings: Settings) -> list[str]:
+    """Where a recipe is from, and its steps: without the comment signs a file for --recipe."""
+    config = settings.config
+    known = preset_recipe(config.preset) if config.preset in PRESETS else None
+    lines = [f"# Recipe {config.preset}" + (f": {known.title}." if known else "")]
+    if known is not None:
+        said = {
+            "source": known.source,
+            "commit": known.commit,
+            "licence": known.licence,
+            "checked": known.checked or "not checked: written from the source named above",
+        }
+        lines += [f"#   {what} = {json.dumps(text)}" for what, text in said.items() if text]
+        lines += [f"#   {step}" for step in f"steps = {steps_as_toml(known.steps)}".split("\n")]
+    return lines
 
 
 def _add(
@@ -268,24 +293,7 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> No
 
 
 def print_config(args: Namespace) -> int:
-    """
-    Carry out ``fastlung config``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    ConfigError
-        If what was typed, the environment and the file cannot be used.
-    """
+    """Carry out ``fastlung config``; always 0."""
     settings = resolve(args, os.environ)
     if not args.quiet:
         sys.stdout.write(as_toml(settings))

@@ -74,8 +74,8 @@ def forecast(
     source : str
         What would be processed.
     sink : str or None
-        Where results would go; what it holds already is not done again. None takes all for new
-        and results to go where the source is.
+        Where results would go; what it holds already is not done again. None takes all as new, and
+        results to go where the source is.
     config : Config
         What would be done to each scan.
     options : RunOptions
@@ -244,6 +244,6 @@ def _size(cells: tuple[float, ...], config: Config) -> ScanSize:
         label=f"series of {slices} slices",
         group_bytes=round(size_bytes),
         acquired_voxels=math.prod(shape),
-        output_voxels=output_voxels(shape, spacing, config.spacing_mm),
+        output_voxels=output_voxels(shape, spacing, config.target_spacing_mm(shape, spacing)),
         objects=slices,
     )

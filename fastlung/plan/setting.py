@@ -1,4 +1,4 @@
-"""What a run has measured, interval by interval, and which setting would be best for it."""
+"""The best setting by the model, and what a run has measured, interval by interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["REQUESTS", "Interval", "Progress", "best_setting"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """
-    What a run has measured since its first source group was handed out; sums over all workers.
+    What a run has measured since its first lease; sums over all workers.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Progress:
     cpu_seconds : float
         Processor seconds of all workers, every thread of theirs.
     idle_cpu_seconds : float
-        Processor seconds that nobody used, of those that this run may use.
+        Processor seconds left idle, of those that this run may use.
     compute_seconds : float
         Wall seconds in which workers computed.
     fetch_wait_seconds, store_wait_seconds : float
@@ -73,8 +73,8 @@ class Progress:
 
     @classmethod
     def nothing(cls) -> Self:
-        """At the very start."""
-        return cls(**dict.fromkeys((one.name for one in fields(cls)), 0))
+        """Zeros: the very start of a run."""
+        return cls(**dict.fromkeys((field.name for field in fields(cls)), 0))
 
 
 #: Where more requests are under way, so much of what they should add must come through, or they
@@ -84,14 +84,14 @@ THROUGH = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What a run did between two looks at it."""
+    """The time between two measurements of a run."""
 
     begin: Progress
     end: Progress
 
     @classmethod
     def since_the_start(cls, end: Progress) -> Self:
-        """From the moment the first group was handed out."""
+        """Begin at the first lease."""
         return cls(Progress.nothing(), end)
 
     def grown(self, name: str) -> float:
@@ -113,7 +113,7 @@ class Interval:
         return min(ratios, default=1.0)
 
     def idle_share(self, cpus: float) -> float:
-        """Part of so many processors that nobody used, 0 to 1."""
+        """Part of so many processors that was idle, 0 to 1."""
         seconds = self.grown("seconds")
         return min(1.0, self.grown("idle_cpu_seconds") / seconds / cpus) if seconds > 0 else 1.0
 
@@ -135,7 +135,7 @@ class Interval:
         return rates[1] / rates[0] - 1 < THROUGH * (loads[1] / loads[0] - 1)
 
     def ratio(self, above: str, below: str) -> float | None:
-        """One sum for each unit of another; None if there is nothing to tell it from."""
+        """One sum for each unit of another; None if the other did not grow."""
         divisor = self.grown(below)
         return self.grown(above) / divisor if divisor > 0 else None
 
@@ -193,27 +193,30 @@ def best_setting(
     most_ahead = max(0.0, resources.memory_bytes - cost.memory_bytes)  # of a single worker
     for ahead in AHEAD_SCANS:
         for requests in REQUESTS:
-            one = Setting(
+            single = Setting(
                 workers=1,
                 ahead_bytes=int(min(ahead * cost.fetch_bytes, most_ahead)),
                 requests=min(requests, most_requests),
             )
-            workers = _workers_for(slow, resources, one, most_workers, threads)
-            tried.append(replace(one, workers=workers))
-    rates = [predict(slow, resources, one, threads).scans_per_second for one in tried]
+            workers = _workers_for(slow, resources, single, most_workers, threads)
+            tried.append(replace(single, workers=workers))
+    rates = [predict(slow, resources, setting, threads).scans_per_second for setting in tried]
     enough = (1 - EQUAL) * max(rates)
-    equals = [one for one, rate in zip(tried, rates, strict=True) if rate >= enough]
-    return min(equals, key=lambda one: (one.workers * worker_bytes(cost, one), one.requests))
+    equals = [setting for setting, rate in zip(tried, rates, strict=True) if rate >= enough]
+    return min(
+        equals,
+        key=lambda setting: (setting.workers * worker_bytes(cost, setting), setting.requests),
+    )
 
 
 def _workers_for(
-    cost: ScanCost, resources: Resources, one: Setting, most_workers: int, threads: int
+    cost: ScanCost, resources: Resources, setting: Setting, most_workers: int, threads: int
 ) -> int:
     """Workers that use up what is shared, within memory."""
     shared = shared_rate(cost, resources)
-    wanted = math.ceil(shared * worker_seconds(cost, one, threads) - 1e-9)
+    wanted = math.ceil(shared * worker_seconds(cost, setting, threads) - 1e-9)
     if resources.cpus / cost.cpu_seconds <= shared:
         # Where processors bind, one worker for each: clients of the stores fill the gaps.
         wanted = max(wanted, math.ceil(resources.cpus / threads - 1e-9))
-    fitting = int(resources.memory_bytes // max(1.0, worker_bytes(cost, one)))
+    fitting = int(resources.memory_bytes // max(1.0, worker_bytes(cost, setting)))
     return max(1, min(wanted, fitting, most_workers))

@@ -14,10 +14,8 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastlung.dicom.series import index_files
 from fastlung.errors import LimitError, StoreError
-from fastlung.limits import check_listing
-from fastlung.source.volumes import HEAD_BYTES, index_volume
+from fastlung.source.read import index_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -68,7 +66,7 @@ class ScanSize:
     Attributes
     ----------
     label : str
-        Label of its source group.
+        Its source group, in words.
     group_bytes : int
         Bytes of all objects of its source group, as stored.
     acquired_voxels, output_voxels : int
@@ -127,14 +125,15 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
     written = max(out, math.prod(config.size or ()))  # a fixed size may be larger
     image = VOXEL_BYTES[config.dtype] * written
     mask = 0 if config.mask == "none" else written
-    # grt123's recipe finds its mask, and paints, in the acquired frame.
-    segmented = acquired if config.recipe == "grt123" else out
+    # Steps before a resampling, such as grt123's mask and paint, work in the acquired frame.
+    early = bool(config.as_acquired)
+    segmented = acquired if early else out
     found = 0 if config.mask == "none" else segmented
     scratch = int(MASK_SCRATCH_BYTES[config.mask] * segmented)
     held = RESERVED_BYTES + 2 * size.group_bytes + image + mask
     stored = 2 * acquired
     # Words become HU row by row while they are resampled; these rules make a volume first.
-    hu = 2 * acquired if config.hu_rule == "tutorial" or config.recipe == "grt123" else 0
+    hu = 2 * acquired if config.hu_rule == "tutorial" or early else 0
     volume = turned = 2 * out  # and a copy where axes turn
     windowed = 0 if config.dtype == "int16" else image
     # How much a crop takes away is known only once lungs or body are found: as if nothing.
@@ -171,13 +170,13 @@ def output_bytes(size: ScanSize, config: Config) -> int:
 
 
 #: Groups of which one header is read: so many with the most bytes, and so many with the most
-#: objects. A header costs about a millisecond; smaller groups are taken for like ones.
+#: objects. A header costs about a millisecond; smaller groups are taken to be alike.
 SAMPLED_EACH_WAY = 50
 
 #: Headers read at once: of a bucket each takes some 60 ms.
 READ_AT_ONCE = 16
 
-#: While groups are still being found: headers read of the first ones, and of each that is larger
+#: While the listing goes on: headers are read of so many first groups, and of each that is larger
 #: by this factor than all before.
 SAMPLED_FIRST = 8
 
@@ -197,7 +196,7 @@ COMPRESSED_SUFFIXES = (".zip", ".gz", ".tgz", ".zraw")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SliceSize:
-    """One slice: its pixels, and where they lie; how many such a file or volume holds."""
+    """Pixels and spacing of a slice, and how many such a file or volume holds."""
 
     frames: int
     rows: int
@@ -207,7 +206,7 @@ class _SliceSize:
     slices: int = 0
 
 
-#: What a group is like whose largest file holds no CT.
+#: Of a group whose largest file holds no CT.
 NO_SLICE = _SliceSize(frames=0, rows=1, columns=1, pixel_spacing_mm=(1.0, 1.0), thickness_mm=1.0)
 
 
@@ -232,13 +231,13 @@ def estimate_sizes(
         One for each group, in order.
     """
     estimator = Estimator(config, store_of)
-    estimator.look_around(groups)
+    estimator.read_headers(groups)
     return tuple(map(estimator.size, groups))
 
 
 class Estimator:
     """
-    Estimates scans while they are found.
+    Estimates scans while they are listed.
 
     Parameters
     ----------
@@ -251,30 +250,32 @@ class Estimator:
     def __init__(self, config: Config, store_of: Callable[[SourceGroup], Store]) -> None:
         self._config = config
         self._store_of = store_of
-        self._looked_at: dict[str, _SliceSize | None] = {}
+        self._sampled: dict[str, _SliceSize | None] = {}
         self._usual = _usual([])
         self._most_bytes = self._most_objects = 0.0
 
-    def look_around(self, groups: Sequence[SourceGroup]) -> None:
+    def read_headers(self, groups: Sequence[SourceGroup]) -> None:
         """Read one header of each of the largest and the longest groups, many at a time."""
         by_bytes = sorted(groups, key=lambda group: group.size_bytes)[-SAMPLED_EACH_WAY:]
         by_count = sorted(groups, key=lambda group: len(group.objects))[-SAMPLED_EACH_WAY:]
-        looked_at = {group.id: group for group in (*by_bytes, *by_count)}
+        sampled = {group.id: group for group in (*by_bytes, *by_count)}
         with ThreadPoolExecutor(READ_AT_ONCE, "fastlung-headers") as pool:
             # Each in a copy of this thread's context, in which limits are in force.
             for _ in pool.map(
-                lambda each: each[0].run(self.look_at, each[1]),
-                [(copy_context(), group) for group in looked_at.values()],
+                lambda each: each[0].run(self.read_header, each[1]),
+                [(copy_context(), group) for group in sampled.values()],
             ):
                 pass
         self._most_bytes = max((group.size_bytes for group in groups), default=0)
         self._most_objects = max((len(group.objects) for group in groups), default=0)
 
-    def look_at(self, group: SourceGroup) -> None:
+    def read_header(self, group: SourceGroup) -> None:
         """Read one header of a group, if it has not been read yet."""
-        if group.id not in self._looked_at:
-            self._looked_at[group.id] = _sample(self._store_of(group), group)
-            found = [one for one in tuple(self._looked_at.values()) if one and one is not NO_SLICE]
+        if group.id not in self._sampled:
+            self._sampled[group.id] = _sample(group, self._store_of(group))
+            found = [
+                size for size in tuple(self._sampled.values()) if size and size is not NO_SLICE
+            ]
             self._usual = _usual(found)
 
     def estimate(self, group: SourceGroup) -> ScanSize:
@@ -286,38 +287,31 @@ class Estimator:
         """
         larger = group.size_bytes > GROWTH * self._most_bytes
         longer = len(group.objects) > GROWTH * self._most_objects
-        if larger or longer or len(self._looked_at) < SAMPLED_FIRST:
+        if larger or longer or len(self._sampled) < SAMPLED_FIRST:
             self._most_bytes = max(self._most_bytes, group.size_bytes)
             self._most_objects = max(self._most_objects, len(group.objects))
-            self.look_at(group)
+            self.read_header(group)
         return self.size(group)
 
     def size(self, group: SourceGroup) -> ScanSize:
-        """Estimate a group from its own header, or else as a usual one of those looked at."""
-        one = self._looked_at.get(group.id) or self._usual
-        if one is NO_SLICE:  # its largest file is no CT; another one may be
+        """Estimate a group from its own header, or else as the usual one of those sampled."""
+        size = self._sampled.get(group.id) or self._usual
+        if size is NO_SLICE:  # its largest file is no CT; another one may be
             return replace(_size(group, self._usual, self._config), is_scan=False)
-        return _size(group, one, self._config)
+        return _size(group, size, self._config)
 
 
-def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
-    """Header of a volume, or of the largest object: a slice, where there is one."""
-    if not group.objects or group.kind == "archive":
-        return None
-    if group.kind == "volume":
-        return _sample_volume(source, group)
-    largest = max(group.objects, key=lambda info: (info.size_bytes, info.key))
+def _sample(group: SourceGroup, store: Store) -> _SliceSize | None:
+    """What the header of one file says; None where there is none that can be read."""
     try:
-        check_listing([largest.size_bytes])  # its worker will say so; here only headers are read
-        index = index_files(
-            {largest.key: largest.size_bytes},
-            lambda key, count: source.get(key, first_bytes=count),
-        )
-    except (StoreError, LimitError):
+        index = index_sample(group, store)
+    except (StoreError, LimitError):  # its worker reports it; here only headers are read
         return None
-    frames = sum(len(series.headers) for series in index.series)
-    if not index.series and not index.broken:
+    if index is None:
+        return None
+    if not index.series and not index.broken and group.kind == "files":
         return NO_SLICE
+    frames = sum(len(series.headers) for series in index.series)
     for series in index.series:
         for header in series.headers:
             thickness = header.acquisition.get("SliceThickness")
@@ -328,24 +322,15 @@ def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
                 pixel_spacing_mm=header.pixel_spacing_mm,
                 thickness_mm=thickness if isinstance(thickness, float) else UNKNOWN_THICKNESS_MM,
             )
-    return None
-
-
-def _sample_volume(source: Store, group: SourceGroup) -> _SliceSize | None:
-    try:
-        heads = {info.key: source.get(info.key, first_bytes=HEAD_BYTES) for info in group.objects}
-    except StoreError:
-        return None
-    for series in index_volume(heads).series:
-        if series.grid is not None:
+        if group.kind == "volume" and series.grid is not None:
             slices, rows, columns = series.grid.shape
-            thickness, *pixel_spacing = series.grid.spacing_mm
+            thickness_mm, *pixel_spacing = series.grid.spacing_mm
             return _SliceSize(
                 frames=1,
                 rows=rows,
                 columns=columns,
                 pixel_spacing_mm=(pixel_spacing[0], pixel_spacing[1]),
-                thickness_mm=thickness,
+                thickness_mm=thickness_mm,
                 slices=slices,
             )
     return None
@@ -361,35 +346,35 @@ def _usual(found: Sequence[_SliceSize]) -> _SliceSize:
             thickness_mm=UNKNOWN_THICKNESS_MM,
         )
     return _SliceSize(
-        frames=statistics.median_high([one.frames for one in found]),
-        rows=statistics.median_high([one.rows for one in found]),
-        columns=statistics.median_high([one.columns for one in found]),
+        frames=statistics.median_high([size.frames for size in found]),
+        rows=statistics.median_high([size.rows for size in found]),
+        columns=statistics.median_high([size.columns for size in found]),
         pixel_spacing_mm=(
-            statistics.median_high([one.pixel_spacing_mm[0] for one in found]),
-            statistics.median_high([one.pixel_spacing_mm[1] for one in found]),
+            statistics.median_high([size.pixel_spacing_mm[0] for size in found]),
+            statistics.median_high([size.pixel_spacing_mm[1] for size in found]),
         ),
-        thickness_mm=statistics.median_high([one.thickness_mm for one in found]),
+        thickness_mm=statistics.median_high([size.thickness_mm for size in found]),
     )
 
 
-def _size(group: SourceGroup, one: _SliceSize, config: Config) -> ScanSize:
-    slices = one.slices or _slices(group, one)
-    spacing = (min(one.thickness_mm, LONGEST_SCAN_MM / slices), *one.pixel_spacing_mm)
-    shape = (slices, one.rows, one.columns)
+def _size(group: SourceGroup, size: _SliceSize, config: Config) -> ScanSize:
+    slices = size.slices or _slices(group, size)
+    spacing = (min(size.thickness_mm, LONGEST_SCAN_MM / slices), *size.pixel_spacing_mm)
+    shape = (slices, size.rows, size.columns)
     return ScanSize(
         label=group.label,
         group_bytes=group.size_bytes if group.kind == "files" else _inflated_bytes(group),
-        acquired_voxels=slices * one.rows * one.columns,
-        output_voxels=output_voxels(shape, spacing, config.spacing_mm),
+        acquired_voxels=slices * size.rows * size.columns,
+        output_voxels=output_voxels(shape, spacing, config.target_spacing_mm(shape, spacing)),
         objects=max(1, len(group.objects)),
     )
 
 
-def _slices(group: SourceGroup, one: _SliceSize) -> int:
-    """One an object; as many as the bytes of an archive or volume make."""
+def _slices(group: SourceGroup, size: _SliceSize) -> int:
+    """One per object; as many as the bytes of an archive or volume make."""
     if group.kind == "files":
-        return max(1, len(group.objects)) * one.frames
-    return max(1, _inflated_bytes(group) // (2 * one.rows * one.columns))
+        return max(1, len(group.objects)) * size.frames
+    return max(1, _inflated_bytes(group) // (2 * size.rows * size.columns))
 
 
 def _inflated_bytes(group: SourceGroup) -> int:

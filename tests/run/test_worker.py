@@ -51,8 +51,8 @@ def job(source, tmp_path):
 def handed_over(job, tasks, **options):
     """All news of a worker that is given some groups at once."""
     news = []
-    with Worker(job, news.append) as bench:
-        bench.hand(
+    with Worker(job, news.append) as worker:
+        worker.submit(
             [
                 Lease(
                     number=number,
@@ -62,8 +62,8 @@ def handed_over(job, tasks, **options):
                 for number, task in enumerate(tasks)
             ]
         )
-        bench.finish()
-        while bench.step():
+        worker.finish()
+        while worker.step():
             pass
     return news
 
@@ -112,18 +112,18 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
     outcomes = run_chunk(job, tasks(job))
     assert [outcome.status for outcome in outcomes] == ["done"] * 3
     files = sink_files(job)
-    one = outcomes[0]
-    assert one.name == "1.2.3.0"
-    assert set(one.outputs) == {
+    outcome = outcomes[0]
+    assert outcome.name == "1.2.3.0"
+    assert set(outcome.outputs) == {
         f"scans/1.2.3.0/{name}"
         for name in ("image.npy", "mask.npy", "metadata.json", "preview.png")
     }
-    for key, facts in one.outputs.items():
+    for key, facts in outcome.outputs.items():
         assert facts == (len(files[key]), zlib.crc32(files[key]))
-    assert np.load(f"{job.sink}/scans/1.2.3.0/image.npy").shape == one.grid.shape
+    assert np.load(f"{job.sink}/scans/1.2.3.0/image.npy").shape == outcome.grid.shape
     written = load_outcome(files["scans/1.2.3.0/outcome.json"])
     untimed = {"seconds": {}, "cpu_seconds": {}}
-    assert replace(written, **untimed) == replace(one, **untimed)
+    assert replace(written, **untimed) == replace(outcome, **untimed)
     steps = [
         "fetch",
         "read",
@@ -135,12 +135,12 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
         "wait",
         "store",
     ]
-    assert set(one.seconds) == set(steps)
-    record = load_record(files[record_key(one.group)])
-    assert record.outputs == one.outputs
+    assert set(outcome.seconds) == set(steps)
+    record = load_record(files[record_key(outcome.group)])
+    assert record.outputs == outcome.outputs
     assert record.writer == "token"
     assert record.skipped_files == {}
-    assert one.peak_rss_bytes > 50e6
+    assert outcome.peak_rss_bytes > 50e6
     assert committed_outcomes(LocalStore(job.sink), job, tasks(job)[0].group) == record.outcomes
     other = replace(job, writer="another run")
     assert committed_outcomes(LocalStore(job.sink), other, tasks(job)[0].group) == ()
@@ -225,15 +225,15 @@ def test_as_much_is_read_ahead_as_there_is_room_for(job, source, monkeypatch, ah
     listed = tasks(job)
     trace, news = Trace(monkeypatch), []
     job = replace(job, ahead_bytes=int(ahead_scans * listed[0].source_bytes), requests=1)
-    with Worker(job, news.append) as bench:
-        bench.hand(
+    with Worker(job, news.append) as worker:
+        worker.submit(
             [
                 Lease(number=number, task=PackedTask.of(task), allowed_bytes=10**9)
                 for number, task in enumerate(listed)
             ]
         )
-        worker = threading.Thread(target=bench.step)
-        worker.start()
+        thread = threading.Thread(target=worker.step)
+        thread.start()
         trace.wait_for("compute 1.2.3.0")
         until = time.monotonic() + 30
         while len(trace.log) < 20 + objects + 1 and time.monotonic() < until:
@@ -241,7 +241,7 @@ def test_as_much_is_read_ahead_as_there_is_room_for(job, source, monkeypatch, ah
         time.sleep(0.05)  # and no more comes
         assert sum(entry.startswith("read") for entry in trace.log) == 20 + objects
         trace.released.release()
-        worker.join()
+        thread.join()
 
 
 def test_there_is_no_bubble_where_a_chunk_ends(job, monkeypatch):
@@ -251,19 +251,19 @@ def test_there_is_no_bubble_where_a_chunk_ends(job, monkeypatch):
         [Lease(number=number, task=PackedTask.of(task), allowed_bytes=10**9)]
         for number, task in enumerate(tasks(job))
     )
-    with Worker(job, news.append) as bench:
-        worker = threading.Thread(target=lambda: [bench.step() for _ in range(3)])
-        worker.start()
-        bench.hand(first)
+    with Worker(job, news.append) as worker:
+        thread = threading.Thread(target=lambda: [worker.step() for _ in range(3)])
+        thread.start()
+        worker.submit(first)
         trace.wait_for("compute 1.2.3.0")
-        bench.hand(second)  # a chunk of its own, while the first one is computed
+        worker.submit(second)  # a chunk of its own, while the first one is computed
         trace.wait_for("read patient-01")
         trace.released.release()
         trace.wait_for("compute 1.2.3.1", "write scans/1.2.3.0/outcome.json")
-        bench.hand(third)
+        worker.submit(third)
         trace.wait_for("read patient-02")
         trace.released.release(2)
-        worker.join()
+        thread.join()
     ended = [message for message in news if isinstance(message, Ended)]
     assert [message.number for message in ended] == [0, 1, 2]
     assert ended[-1].tally.compute_seconds > 0
@@ -278,19 +278,19 @@ def test_threads_change_no_bit(job):
 
 def test_what_is_not_begun_can_be_dropped(job, monkeypatch):
     trace, news = Trace(monkeypatch), []
-    with Worker(job, news.append) as bench:
-        bench.hand(
+    with Worker(job, news.append) as worker:
+        worker.submit(
             [
                 Lease(number=number, task=PackedTask.of(task), allowed_bytes=10**9)
                 for number, task in enumerate(tasks(job))
             ]
         )
-        worker = threading.Thread(target=lambda: [None for _ in iter(bench.step, False)])
-        worker.start()
+        thread = threading.Thread(target=lambda: [None for _ in iter(worker.step, False)])
+        thread.start()
         trace.wait_for("compute 1.2.3.0")
-        bench.finish(begun_only=True)
+        worker.finish(begun_only=True)
         trace.released.release()
-        worker.join()
+        thread.join()
     assert [message.number for message in news if isinstance(message, Ended)] == [0]
 
 
@@ -502,4 +502,4 @@ def test_threads_of_the_plan_share_a_scan_and_change_no_bit(job, tmp_path, monke
     two = replace(job, sink=str(tmp_path / "shared"), threads=2)
     shared = run_chunk(two, tasks(two))
     assert asked == [1, 1, 1, 2, 2, 2]
-    assert [one.outputs for one in alone] == [one.outputs for one in shared]
+    assert [outcome.outputs for outcome in alone] == [outcome.outputs for outcome in shared]
