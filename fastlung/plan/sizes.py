@@ -366,7 +366,7 @@ def _sample(group: SourceGroup, store: Store) -> _SliceSize | None:
                 pixel_spacing_mm=header.pixel_spacing_mm,
                 thickness_mm=thickness if isinstance(thickness, float) else UNKNOWN_THICKNESS_MM,
             )
-        if group.kind == "volume" and series.grid is not None:
+        if series.grid is not None:  # a volume: it has no slices
             slices, rows, columns = series.grid.shape
             thickness_mm, *pixel_spacing = series.grid.spacing_mm
             return _SliceSize(
