@@ -16,6 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastlung.dicom.defined_terms import MODALITIES
 from fastlung.dicom.elements import DEFLATED_LITTLE_ENDIAN, Elements, PixelElement, read_elements
 from fastlung.dicom.pixel_format import check_excess, safe_uid
 from fastlung.dicom.slice_header import CT_IMAGE, SliceHeader, make_slice_header, sop_class_of
@@ -72,7 +73,6 @@ LFS_POINTER = b"version https://git-lfs.github.com/"
 _PAGE = re.compile(rb"[\s\xef\xbb\xbf]*<(!doctype|html|head|body|\?xml|error)", re.IGNORECASE)
 #: Numbers in a name, and the sixteen hex digits that stand for one where names are hashed.
 _DIGITS = re.compile(r"^[0-9a-f]{16}(?=\.|$)|\d+")
-_MODALITY = re.compile(r"[A-Z0-9]{1,16}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -278,7 +278,7 @@ def _kind(sop_class: str, modality: str) -> str:
     for root, kind in _OTHER_KINDS.items():
         if f"{sop_class}.".startswith(f"{root}."):
             return kind
-    return f"modality {modality}" if _MODALITY.fullmatch(modality) else "of unknown modality"
+    return f"modality {modality}" if modality in MODALITIES else "of unknown modality"
 
 
 def split_frames(elements: Elements, pixels: PixelElement) -> list[Elements]:
