@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from fastlung.config import Config
     from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.run.schedule import Lease
     from fastlung.run.worker import Stopwatch
