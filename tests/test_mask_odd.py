@@ -234,7 +234,7 @@ def test_fluid_cannot_be_recovered_and_is_flagged(chest):
 def test_where_nothing_is_dense_nothing_changes(chest, monkeypatch):
     """Healthy chests are none the worse for the search."""
     plain = lung_mask(chest.hu, chest.grid)
-    monkeypatch.setattr("fastlung.mask.default.dense_regions", lambda coarse: 0 * coarse.sides)
+    monkeypatch.setattr("fastlung.mask.lungs.dense_regions", lambda coarse: 0 * coarse.sides)
 
     np.testing.assert_array_equal(lung_mask(chest.hu, chest.grid).mask, plain.mask)
 

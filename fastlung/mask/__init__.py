@@ -6,7 +6,7 @@ identical to it, `grt123_mask` that of the competition's winners. All are pure, 
 rows, and never raise on odd anatomy: they say so in flags. `assess_mask` judges any mask.
 """
 
-from fastlung.mask.default import lung_mask
+from fastlung.mask.lungs import lung_mask
 from fastlung.mask.grt123 import grt123_mask
 from fastlung.mask.outside import outside_labels
 from fastlung.mask.trust import assess_mask

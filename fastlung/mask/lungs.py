@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlung.kernels import morphology
-from fastlung.kernels.labels import label, label_slices, on_volume_border
+from fastlung.kernels.labels import fill_holes, label, label_slices, on_volume_border
 from fastlung.kernels.runs import (
     complement,
     difference,
@@ -44,6 +44,9 @@ __all__ = ["lung_mask"]
 
 #: Vessels and wall nodules up to twice this are closed in, in millimetres.
 CLOSING_MM = 5.0
+#: A way out of tissue narrower than this is a pleural tag, and what lies behind it is lung's; the
+#: heart's is centimetres wide, in millimetres.
+TAG_MM = 8.0
 #: Holes in a slice of a lung up to this are vessels; larger ones may be the heart.
 VESSEL_MM2 = 150.0
 
@@ -122,10 +125,21 @@ def _with_dense(lung: Runs, region: npt.NDArray[np.bool_], coarse: Coarse, grid:
 def _closed(lung: Runs, grid: Grid) -> Runs:
     """One lung with its vessels, small wall nodules and enclosed tissue."""
     outside = complement(morphology.close(lung, morphology.ball(CLOSING_MM, grid.spacing_mm)))
-    labels, count = label(outside, 6)
-    open_ = on_volume_border(outside, labels, count)
-    outside = select(outside, open_[labels])
+    outside = _open_outside(outside, grid)
     labels, count = label_slices(outside, 4)
     area = sizes(outside, labels, count) * (grid.spacing_mm[1] * grid.spacing_mm[2])
     hole = ~on_plane_border(outside, labels, count) & (area < VESSEL_MM2)
-    return complement(select(outside, ~hole[labels]))
+    # Holes in slices close the way out of what is larger elsewhere, such as a mass with a tag.
+    return fill_holes(complement(select(outside, ~hole[labels])))
+
+
+def _open_outside(outside: Runs, grid: Grid) -> Runs:
+    """What is outside a lung and can be reached through ways that are no pleural tags."""
+    tag = morphology.ball(TAG_MM / 2, grid.spacing_mm)
+    wide = morphology.erode(outside, tag)
+    labels, count = label(wide, 6)
+    open_ = on_volume_border(wide, labels, count)
+    enclosed = morphology.dilate(select(wide, ~open_[labels]), tag)
+    outside = difference(outside, enclosed)
+    labels, count = label(outside, 6)
+    return select(outside, on_volume_border(outside, labels, count)[labels])
