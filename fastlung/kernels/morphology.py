@@ -13,7 +13,7 @@ import numpy as np
 from numba import njit
 
 from fastlung.kernels.bits import bits_of_runs, runs_of_bits
-from fastlung.kernels.runs import Runs
+from fastlung.kernels.runs import Runs, placed
 
 __all__ = ["ball", "close", "dilate", "erode"]
 
@@ -58,8 +58,8 @@ def dilate(runs: Runs, element: np.ndarray) -> Runs:
     """
     box = _box(runs, element)
     part = _cropped(runs, box)
-    return _placed(
-        runs_of_bits(part.shape, _dilated(bits_of_runs(part), part.shape, element)), box, runs.shape
+    return placed(
+        runs_of_bits(part.shape, _dilated(bits_of_runs(part), part.shape, element)), box.first, runs.shape
     )
 
 
@@ -67,8 +67,8 @@ def erode(runs: Runs, element: np.ndarray) -> Runs:
     """Every voxel out of reach of the background; beyond the volume counts as mask."""
     box = _box(runs, element)
     part = _cropped(runs, box)
-    return _placed(
-        runs_of_bits(part.shape, _eroded(bits_of_runs(part), part.shape, element)), box, runs.shape
+    return placed(
+        runs_of_bits(part.shape, _eroded(bits_of_runs(part), part.shape, element)), box.first, runs.shape
     )
 
 
@@ -78,7 +78,7 @@ def close(runs: Runs, element: np.ndarray) -> Runs:
     part = _cropped(runs, box)
     grown = _dilated(bits_of_runs(part), part.shape, element)
     words = _eroded(grown, part.shape, element)
-    return _placed(runs_of_bits(part.shape, words), box, runs.shape)
+    return placed(runs_of_bits(part.shape, words), box.first, runs.shape)
 
 
 class _Box(NamedTuple):
@@ -87,6 +87,10 @@ class _Box(NamedTuple):
     z: tuple[int, int]
     y: tuple[int, int]
     x: tuple[int, int]
+
+    @property
+    def first(self) -> tuple[int, int, int]:
+        return self.z[0], self.y[0], self.x[0]
 
 
 def _box(runs: Runs, element: np.ndarray) -> _Box:
@@ -119,15 +123,6 @@ def _cropped(runs: Runs, box: _Box) -> Runs:
     offsets = np.concatenate(([0], np.cumsum(counts)))
     left = np.uint16(box.x[0])
     return Runs(shape, offsets, runs.starts - left, runs.stops - left)
-
-
-def _placed(runs: Runs, box: _Box, shape: tuple[int, int, int]) -> Runs:
-    """Undo `_cropped`: the same voxels in a volume of the whole shape."""
-    counts = np.zeros((shape[0], shape[1]), np.int64)
-    counts[slice(*box.z), slice(*box.y)] = np.diff(runs.offsets).reshape(runs.shape[:2])
-    offsets = np.concatenate(([0], np.cumsum(counts)))
-    left = np.uint16(box.x[0])
-    return Runs(shape, offsets, runs.starts + left, runs.stops + left)
 
 
 def _dilated(words: np.ndarray, shape: tuple[int, int, int], element: np.ndarray) -> np.ndarray:

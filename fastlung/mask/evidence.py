@@ -109,7 +109,7 @@ def gather(volume: npt.NDArray[Any], grid: Grid, dark: Runs | None = None) -> Ev
     field = field_of_view(volume, BLANK_HU)
     dark = in_field(dark, field)
     air = _inner_air(dark, volume, grid, field)
-    airway = find_airway(air, grid, middle_mm)
+    airway = find_airway(air, volume, grid, middle_mm)
     lumen = morphology.dilate(airway, morphology.ball(WALL_MM, grid.spacing_mm))
     lungs, pieces = _lung_pieces(difference(air, lumen), volume, grid)
     return Evidence(
