@@ -45,7 +45,7 @@ if TYPE_CHECKING:
 
     Voxel = tuple[int, int, int]
 
-__all__ = ["find_airway"]
+__all__ = ["Levels", "find_airway"]
 
 #: What the air of an airway and of lungs is taken for until it is measured.
 AIRWAY_HU, LUNG_HU = -1000.0, -850.0
@@ -107,7 +107,7 @@ class _Regions(NamedTuple):
     below: dict[int, list[int]]
 
 
-def find_airway(air: Runs, volume: npt.NDArray[Any], grid: Grid, middle_mm: float) -> Runs:
+def find_airway(air: Runs, volume: npt.NDArray[Any], grid: Grid, middle_mm: float) -> tuple[Runs, Levels]:
     """
     The lumen of the trachea and the main bronchi.
 
@@ -124,8 +124,10 @@ def find_airway(air: Runs, volume: npt.NDArray[Any], grid: Grid, middle_mm: floa
 
     Returns
     -------
-    Runs
+    airway : Runs
         Nothing if no trachea was found.
+    levels : Levels
+        How dark airway and lung are.
     """
     left, right = ((middle_mm + side) / grid.spacing_mm[2] for side in (-BRONCHI_MM, BRONCHI_MM))
     central = within(air, max(0, round(left)), max(0, round(right)))
@@ -134,17 +136,24 @@ def find_airway(air: Runs, volume: npt.NDArray[Any], grid: Grid, middle_mm: floa
     air_mm2 = slice_sizes(air) * (grid.spacing_mm[1] * grid.spacing_mm[2])
     lungs = np.flatnonzero(air_mm2 > LUNGS_MM2)
     if not lungs.size or not central.starts.size:
-        return select(air, np.zeros(air.starts.size, np.bool_))
+        return select(air, np.zeros(air.starts.size, np.bool_)), Levels(AIRWAY_HU, LUNG_HU)
     follow = partial(_followed, grid=grid, middle_mm=middle_mm, air_mm2=air_mm2)
     first = follow(morphology.erode(central, disc))
     levels = _levels(first, air, volume, middle_mm / grid.spacing_mm[2])
     first = _without_lung(first, air, volume, grid, levels)
     second = follow(_hollow(central, first, volume, grid, levels, int(lungs[-1])))
-    return morphology.dilate(union(first, second), disc)
+    return morphology.dilate(union(first, second), disc), levels
 
 
-class _Levels(NamedTuple):
-    """What air in the airway is, and what lung is, in Hounsfield units."""
+class Levels(NamedTuple):
+    """
+    How dark this scanner draws the air of an airway, and how dark the lungs are.
+
+    Attributes
+    ----------
+    airway, lung : float
+        Hounsfield units.
+    """
 
     airway: float
     lung: float
@@ -154,12 +163,12 @@ class _Levels(NamedTuple):
         return self.airway + part * (self.lung - self.airway)
 
 
-def _levels(airway: Runs, air: Runs, volume: npt.NDArray[Any], middle: float) -> _Levels:
+def _levels(airway: Runs, air: Runs, volume: npt.NDArray[Any], middle: float) -> Levels:
     """Medians; of the lungs that of the darker one, because emphysema is not in both alike."""
     inside = _sampled(airway, volume, 1)
     sides = within(air, 0, round(middle)), within(air, round(middle), air.shape[2])
     lungs = [np.median(hu) for hu in (_sampled(side, volume, SAMPLED) for side in sides) if hu.size]
-    return _Levels(
+    return Levels(
         float(np.median(inside)) if inside.size else AIRWAY_HU,
         float(min(lungs, default=LUNG_HU)),
     )
@@ -174,7 +183,7 @@ def _sampled(runs: Runs, volume: npt.NDArray[Any], step: int) -> npt.NDArray[Any
 
 
 def _without_lung(
-    chosen: Runs, air: Runs, volume: npt.NDArray[Any], grid: Grid, levels: _Levels
+    chosen: Runs, air: Runs, volume: npt.NDArray[Any], grid: Grid, levels: Levels
 ) -> Runs:
     """Without stretches as light as lung and amid lung: what was followed was lung there."""
     labels, count = label_slices(chosen, 4)
@@ -193,7 +202,7 @@ def _without_lung(
 
 
 def _hollow(
-    central: Runs, first: Runs, volume: npt.NDArray[Any], grid: Grid, levels: _Levels, tips: int
+    central: Runs, first: Runs, volume: npt.NDArray[Any], grid: Grid, levels: Levels, tips: int
 ) -> Runs:
     """Where the mean over a few millimetres is nearer to the airway's air than to lung."""
     reach = [round(mm / step) for mm, step in zip(MEAN_MM, grid.spacing_mm, strict=True)]

@@ -22,6 +22,7 @@ from fastlung.kernels.noise import noise_hu
 from fastlung.kernels.runs import complement, difference, means, moments, select, sizes
 from fastlung.kernels.threshold import runs_at_most
 from fastlung.mask.airway import find_airway
+from fastlung.mask.foreign import without_gas
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -109,9 +110,10 @@ def gather(volume: npt.NDArray[Any], grid: Grid, dark: Runs | None = None) -> Ev
     field = field_of_view(volume, BLANK_HU)
     dark = in_field(dark, field)
     air = _inner_air(dark, volume, grid, field)
-    airway = find_airway(air, volume, grid, middle_mm)
+    airway, levels = find_airway(air, volume, grid, middle_mm)
     lumen = morphology.dilate(airway, morphology.ball(WALL_MM, grid.spacing_mm))
-    lungs, pieces = _lung_pieces(difference(air, lumen), volume, grid)
+    lungs = without_gas(_lung_pieces(difference(air, lumen), volume, grid), volume, grid, levels)
+    pieces, _ = label(lungs, 6)
     return Evidence(
         grid=grid,
         field=field,
@@ -181,10 +183,8 @@ def _middles(runs: Runs) -> Runs:
     return runs._replace(starts=runs.starts + quarter, stops=runs.stops - quarter)
 
 
-def _lung_pieces(
-    air: Runs, volume: npt.NDArray[Any], grid: Grid
-) -> tuple[Runs, npt.NDArray[np.int32]]:
-    """The components that are lung, numbered: large enough, not as dark as bowel gas, not flat."""
+def _lung_pieces(air: Runs, volume: npt.NDArray[Any], grid: Grid) -> Runs:
+    """The components that may be lung: large enough, not as dark as bowel gas, not flat."""
     labels, count = label(air, 6)
     litres = sizes(air, labels, count) * grid.voxel_litres
     lung = litres > PIECE_LITRES
@@ -198,4 +198,4 @@ def _lung_pieces(
         inside = morphology.erode(piece, morphology.ball(INSIDE_MM, grid.spacing_mm))
         hu = means(inside, volume, np.ones(inside.starts.size, np.int32), 1)[1]
         lung[number] = not hu <= GAS_HU
-    return select(pieces, lung[numbers]), numbers[lung[numbers]]
+    return select(pieces, lung[numbers])
