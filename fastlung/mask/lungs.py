@@ -47,6 +47,8 @@ CLOSING_MM = 5.0
 #: A way out of tissue narrower than this is a pleural tag, and what lies behind it is lung's; the
 #: heart's is centimetres wide, in millimetres.
 TAG_MM = 8.0
+#: Lung thinner than this is the edge between two slices, at the bottom of a recess, in millimetres.
+SLIVER_MM = 4.0
 #: Holes in a slice of a lung up to this are vessels; larger ones may be the heart.
 VESSEL_MM2 = 150.0
 
@@ -130,7 +132,9 @@ def _closed(lung: Runs, grid: Grid) -> Runs:
     area = sizes(outside, labels, count) * (grid.spacing_mm[1] * grid.spacing_mm[2])
     hole = ~on_plane_border(outside, labels, count) & (area < VESSEL_MM2)
     # Holes in slices close the way out of what is larger elsewhere, such as a mass with a tag.
-    return fill_holes(complement(select(outside, ~hole[labels])))
+    filled = fill_holes(complement(select(outside, ~hole[labels])))
+    sliver = morphology.ball(SLIVER_MM / 2, grid.spacing_mm)
+    return morphology.dilate(morphology.erode(filled, sliver), sliver)
 
 
 def _open_outside(outside: Runs, grid: Grid) -> Runs:
