@@ -12,7 +12,7 @@ nox.options.default_venv_backend = "uv|virtualenv"
 
 PROJECT = nox.project.load_toml("pyproject.toml")
 #: Tests that run kernels on small arrays; the others see the same lines compiled.
-ABOUT_KERNELS = ("tests/kernels", "tests/test_resampling.py", "tests/test_pipeline.py")
+ABOUT_KERNELS = ("tests/kernels", "tests/volume/test_resampling.py", "tests/test_pipeline.py")
 
 
 def group(name):
@@ -53,7 +53,7 @@ def docs(session):
     session.run("sphinx-build", "-n", "-W", "-b", "html", "docs", "docs/_build/html")
 
 
-BENCH_PATHS = {"PYTHONPATH": "tests:bench", "PYTHONSAFEPATH": "1"}
+BENCH_PATHS = {"PYTHONPATH": "tests:tests/support:bench", "PYTHONSAFEPATH": "1"}
 
 
 @nox.session(default=False)
@@ -92,16 +92,16 @@ def bench_settings(session):
 
 @nox.session(default=False)
 def fuzz(session):
-    """20,000 damaged series; arguments go to tests/fuzz.py, as in ``-- --seed 7 --case 123``."""
+    """20,000 damaged series; arguments go to fuzz.py, as in ``-- --seed 7 --case 123``."""
     session.install(".", *group("test"))
-    session.run("python", "tests/fuzz.py", *session.posargs)
+    session.run("python", "tests/support/fuzz.py", *session.posargs)
 
 
 @nox.session(default=False)
 def campaign(session):
     """A run, or a worker, killed at 200 moments, each time verified and completed; half an hour."""
     session.install(".", *group("test"))
-    session.run("pytest", "tests/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "200"})
+    session.run("pytest", "tests/run/test_killed.py", *session.posargs, env={"KILL_MOMENTS": "200"})
 
 
 @nox.session(default=False)
@@ -110,7 +110,9 @@ def simulate(session):
     session.install(".", *group("test"))
     for name in ("table", "validation"):
         if f"--{name}" in session.posargs:
-            session.run("python", "-m", f"simulation.{name}", env={"PYTHONPATH": "tests"})
+            session.run(
+                "python", "-m", f"simulation.{name}", env={"PYTHONPATH": "tests:tests/support"}
+            )
             return
     session.run("pytest", "tests/simulation", *session.posargs, env={"FASTLUNG_SIMULATE": "whole"})
 
@@ -120,7 +122,7 @@ def nemesis(session):
     """300 scans from a bucket to a bucket while everything goes wrong; NEMESIS_SEED repeats one."""
     session.install(".", *group("test"))
     arguments = session.posargs or ["-k", "nemesis"]
-    session.run("pytest", "tests/test_faults.py", *arguments, env={"NEMESIS_SCANS": "300"})
+    session.run("pytest", "tests/run/test_faults.py", *arguments, env={"NEMESIS_SCANS": "300"})
 
 
 @nox.session(default=False)

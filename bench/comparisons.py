@@ -25,16 +25,16 @@ from scans import SCANS, SPACING_MM, Scan, scratch
 from scipy import ndimage
 
 from fastlung.config import build_config
-from fastlung.cropping import box_of_lungs
-from fastlung.hounsfield import to_hu
-from fastlung.io.dicom import read_series
+from fastlung.dicom import read_series
 from fastlung.kernels import morphology
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.intensity import normalise
 from fastlung.kernels.labels import fill_holes, label, label_slices
 from fastlung.kernels.runs import on_plane_border, select
-from fastlung.kernels.threshold import runs_at_most
 from fastlung.mask import lung_mask, tutorial_mask
 from fastlung.pipeline import process_scan
+from fastlung.volume.hounsfield import to_hu
+from fastlung.volume.orientation import box_of_lungs
 
 __all__ = ["COMPARISONS", "Comparison", "within_two_inside"]
 

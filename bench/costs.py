@@ -116,11 +116,11 @@ def _scan(argument: str) -> dict[str, int]:
     import psutil  # noqa: PLC0415
 
     from fastlung.config import build_config  # noqa: PLC0415
-    from fastlung.io.dicom import read_series  # noqa: PLC0415
-    from fastlung.io.writer import encode  # noqa: PLC0415
+    from fastlung.dicom import read_series  # noqa: PLC0415
     from fastlung.kernels.warm import warm_up  # noqa: PLC0415
     from fastlung.pipeline import process_scan  # noqa: PLC0415
-    from fastlung.run.need import ScanSize, output_voxels, scan_bytes  # noqa: PLC0415
+    from fastlung.plan.sizes import ScanSize, output_voxels, scan_bytes  # noqa: PLC0415
+    from fastlung.sink.writer import encode  # noqa: PLC0415
 
     folder, _, spacing_mm = argument.rpartition(":")
     config = build_config(spacing_mm=float(spacing_mm))

@@ -25,8 +25,8 @@ from null_s3 import INSTANT, Pace
 from s3_to_s3 import measure, null, say
 
 from fastlung.kernels import warm_up
-from fastlung.run import prepare
-from fastlung.run.plan import Plan, plan_run
+from fastlung.plan.plan import Plan, plan_run
+from fastlung.run import listing as prepare
 
 PROFILES = {
     "compute": INSTANT,

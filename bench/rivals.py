@@ -11,7 +11,7 @@ from scans import SPACING_MM, Scan, scratch
 from scipy import ndimage
 from skimage import morphology, segmentation
 
-from fastlung.bands import smoothing_mm
+from fastlung.volume.bands import smoothing_mm
 
 __all__ = [
     "cc3d_mask",

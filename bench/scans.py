@@ -19,16 +19,12 @@ import numpy as np
 from dicom_writer import EXPLICIT, ct_series
 
 from fastlung.demo.phantom import BODY_MM, phantom
-from fastlung.hounsfield import to_hu
-from fastlung.io.dicom import read_series
-from fastlung.kernels.threshold import runs_at_most
-from fastlung.resampling import (
-    aligned_targets,
-    resample_between,
-    target_grid,
-)
-from fastlung.samples import samples_of
+from fastlung.dicom import read_series
+from fastlung.kernels.bits import runs_at_most
 from fastlung.scan import Grid
+from fastlung.volume.bands import samples_of
+from fastlung.volume.hounsfield import to_hu
+from fastlung.volume.resampling import aligned_targets, resample_between, target_grid
 
 __all__ = ["SCALE", "SCANS", "SPACING_MM", "WHY_LESS", "Scan", "scratch"]
 

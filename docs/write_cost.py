@@ -12,21 +12,21 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.cli.renting import best_of_families
+from fastlung.cli.plan import best_of_families
 from fastlung.config import Config, RunOptions
-from fastlung.instances.catalogue import read_catalogue
-from fastlung.profiling.cost import calibration_of, offers
-from fastlung.profiling.profile import read_profile
-from fastlung.profiling.report import profile_svg, size_name
-from fastlung.run.calibration import Routes
-from fastlung.run.machine import probe
-from fastlung.run.need import ScanSize
-from fastlung.run.plan import plan_run
+from fastlung.measure.cost import calibration_of, offers
+from fastlung.measure.profile import read_profile
+from fastlung.measure.report import profile_svg, size_name
+from fastlung.plan.catalogue import read_catalogue
+from fastlung.plan.costs import Routes
+from fastlung.plan.machine import probe
+from fastlung.plan.plan import plan_run
+from fastlung.plan.sizes import ScanSize
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fastlung.profiling.profile import ProfileFile, SizeMeasured
+    from fastlung.measure.profile import ProfileFile, SizeMeasured
 
 DOCS = Path(__file__).parent
 PROFILE = DOCS / "profiles" / "two-cpus.json"

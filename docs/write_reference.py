@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from fastlung.cli.parser import COMMANDS, build_parser
 from fastlung.cli.values import OneOf
-from fastlung.report.manifest import COLUMNS
+from fastlung.sink.manifest import COLUMNS
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

@@ -21,22 +21,18 @@ if TYPE_CHECKING:
     from fastlung.config import StoreOptions as StoreOptions
     from fastlung.config import build_config as build_config
     from fastlung.config import build_run_options as build_run_options
-    from fastlung.geometry import Policy as Policy
-    from fastlung.hounsfield import to_hu as to_hu
-    from fastlung.io.dicom import list_series as list_series
-    from fastlung.io.dicom import read_series as read_series
-    from fastlung.io.reader import open_scan as open_scan
-    from fastlung.io.stored import StoredScan as StoredScan
+    from fastlung.dicom import list_series as list_series
+    from fastlung.dicom import read_series as read_series
+    from fastlung.dicom.checks import Policy as Policy
+    from fastlung.inspection import inspect as inspect
     from fastlung.limits import Limits as Limits
     from fastlung.limits import limited as limited
     from fastlung.mask import assess_mask as assess_mask
     from fastlung.mask import lung_mask as lung_mask
     from fastlung.pipeline import process_scan as process_scan
-    from fastlung.resampling import resample as resample
+    from fastlung.previews import Picture as Picture
+    from fastlung.previews import preview as preview
     from fastlung.run.engine import process as process
-    from fastlung.run.inspect import inspect as inspect
-    from fastlung.run.preview import Picture as Picture
-    from fastlung.run.preview import preview as preview
     from fastlung.scan import Crop as Crop
     from fastlung.scan import Flag as Flag
     from fastlung.scan import Grid as Grid
@@ -45,6 +41,10 @@ if TYPE_CHECKING:
     from fastlung.scan import RawScan as RawScan
     from fastlung.scan import ScanResult as ScanResult
     from fastlung.scan import Verdict as Verdict
+    from fastlung.sink.reader import StoredScan as StoredScan
+    from fastlung.sink.reader import open_scan as open_scan
+    from fastlung.volume.hounsfield import to_hu as to_hu
+    from fastlung.volume.resampling import resample as resample
 
     __version__: str
 
@@ -85,19 +85,18 @@ __all__ = [
 #: Module -> public names it defines.
 _EXPORTS = {
     "config": ("Config", "RunOptions", "StoreOptions", "build_config", "build_run_options"),
-    "geometry": ("Policy",),
-    "io.dicom": ("list_series", "read_series"),
-    "io.reader": ("open_scan",),
-    "io.stored": ("StoredScan",),
+    "dicom": ("list_series", "read_series"),
+    "dicom.checks": ("Policy",),
+    "inspection": ("inspect",),
     "limits": ("Limits", "limited"),
     "mask": ("assess_mask", "lung_mask"),
-    "hounsfield": ("to_hu",),
     "pipeline": ("process_scan",),
-    "resampling": ("resample",),
+    "previews": ("Picture", "preview"),
     "run.engine": ("process",),
-    "run.inspect": ("inspect",),
-    "run.preview": ("Picture", "preview"),
     "scan": ("Crop", "Flag", "Grid", "LungMask", "Outcome", "RawScan", "ScanResult", "Verdict"),
+    "sink.reader": ("StoredScan", "open_scan"),
+    "volume.hounsfield": ("to_hu",),
+    "volume.resampling": ("resample",),
 }
 _HOMES = {name: module for module, names in _EXPORTS.items() for name in names}
 

@@ -114,7 +114,7 @@ class Config(BaseModel):
         What one unit of work is: the files of one ``folder``, or of one ``series`` wherever its
         files are, which takes a look at every header first.
     on_gap, on_duplicate, on_tilt, on_variable_spacing, on_mixed_orientation : str
-        What is done about irregular series; see `fastlung.geometry.Policy`.
+        What is done about irregular series; see `fastlung.dicom.checks.Policy`.
     min_slices : int
         Fewest slices that make a volume.
     force : bool

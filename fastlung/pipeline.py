@@ -14,25 +14,42 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.cropping import Box, box_of_body, box_of_lungs, cut_array, cut_grid, fitted, widened
 from fastlung.errors import SegmenterError
-from fastlung.grt123 import OUTSIDE, only_lungs
-from fastlung.hounsfield import DARKEST_HU, PADDING_HU, scale_arrays, to_hu, tutorial_hu
 from fastlung.kernels.fused import UNSEEN, count_padding, resample_stored
 from fastlung.limits import beyond, limits_in_force
 from fastlung.mask import assess_mask, grt123_mask, lung_mask, outside_labels, tutorial_mask
-from fastlung.orientation import canonical_grid, orientation_of, ras_corner, turned
-from fastlung.quality import hu_percentiles
-from fastlung.resampling import (
+from fastlung.mask.grt123 import OUTSIDE, only_lungs
+from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
+from fastlung.volume.bands import samples_of
+from fastlung.volume.hounsfield import (
+    DARKEST_HU,
+    PADDING_HU,
+    hu_percentiles,
+    scale_arrays,
+    to_hu,
+    tutorial_hu,
+    windowed,
+)
+from fastlung.volume.orientation import (
+    Box,
+    box_of_body,
+    box_of_lungs,
+    canonical_grid,
+    cut_array,
+    cut_grid,
+    fitted,
+    orientation_of,
+    ras_corner,
+    turned,
+    widened,
+)
+from fastlung.volume.resampling import (
     aligned_targets,
     grid_from_corner,
     in_strips,
     resample_between,
     target_grid,
 )
-from fastlung.samples import samples_of
-from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
-from fastlung.windowing import windowed
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -41,7 +58,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.config import Config
-    from fastlung.samples import Arrays, Positions, Samples
+    from fastlung.volume.bands import Arrays, Positions, Samples
 
     Stage = Callable[[str], AbstractContextManager[object]]
     Segmenter = Callable[[npt.NDArray[np.int16], Grid], Any]

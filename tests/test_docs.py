@@ -9,7 +9,7 @@ import pytest
 
 from fastlung import errors
 from fastlung.cli import EXIT_CODES
-from fastlung.profiling.profile import read_profile
+from fastlung.measure.profile import read_profile
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"

@@ -4,9 +4,9 @@ import json
 
 import pytest
 
+from fastlung import doctor
 from fastlung.cli import main
-from fastlung.io.dicom import codecs
-from fastlung.run import doctor
+from fastlung.dicom import codecs
 
 pytestmark = pytest.mark.compiled
 

@@ -16,9 +16,9 @@ from tiny_series import write_group
 import fastlung
 from fastlung.cli import main
 from fastlung.config import build_config, build_run_options
+from fastlung.dicom import index_series, list_series, load_series, read_series
+from fastlung.dicom.headers import read_headers
 from fastlung.errors import ConfigError, LimitError
-from fastlung.io.dicom import index_series, list_series, load_series, read_series
-from fastlung.io.dicom.headers import read_headers
 from fastlung.limits import NAMES, Limits, check_listing, limited, limits_in_force
 from fastlung.pipeline import process_scan
 from fastlung.run.engine import dry_run

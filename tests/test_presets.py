@@ -4,15 +4,15 @@ import json
 
 import numpy as np
 import pytest
+from raw_scans import raw_scan
 from scipy import ndimage
-from test_pipeline import raw_scan
 
 from fastlung.config import PRESETS, build_config
 from fastlung.demo.phantom import phantom
 from fastlung.errors import ConfigError
-from fastlung.io.writer import encode
 from fastlung.pipeline import process_scan
 from fastlung.scan import Grid, Verdict
+from fastlung.sink.writer import encode
 
 pytestmark = pytest.mark.compiled
 

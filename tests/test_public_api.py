@@ -96,7 +96,7 @@ def test_importing_changes_nothing_in_the_process():
     code = """
 import logging, os, threading
 before = dict(os.environ), threading.active_count(), list(logging.root.handlers)
-import fastlung, fastlung.cli, fastlung.cli.commands, fastlung.run.engine
+import fastlung, fastlung.cli, fastlung.cli.process, fastlung.run.engine
 assert before == (dict(os.environ), threading.active_count(), list(logging.root.handlers))
 assert not logging.getLogger("fastlung").handlers
 """

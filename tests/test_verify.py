@@ -10,8 +10,7 @@ from tiny_series import CANARY, payloads, write_group, write_source
 
 import fastlung
 from fastlung.errors import ConfigError, NothingFoundError
-from fastlung.run.status import sink_status
-from fastlung.run.verify import forget, verify
+from fastlung.verification import forget, sink_status, verify
 
 pytestmark = pytest.mark.compiled
 

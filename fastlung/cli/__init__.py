@@ -2,7 +2,7 @@
 The command line: arguments in, a run out, the only part of fastlung that prints.
 
 Covers exit codes and how errors look. What can be typed is `fastlung.cli.parser`'s, what each
-command does is `fastlung.cli.commands`'.
+command does is `fastlung.cli.process`'.
 """
 
 from __future__ import annotations
@@ -34,17 +34,17 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
 INTERRUPTED = 130
 #: Sub-command -> module of this package, and function in it.
 CARRIED_OUT_BY = {
-    "process": ("commands", "process"),
-    "inspect": ("commands", "inspect"),
+    "process": ("process", "process"),
+    "inspect": ("inspect", "inspect"),
     "demo": ("demo", "demo"),
-    "profile": ("profiling", "answer_profile"),
-    "preview": ("preview", "draw"),
-    "plan": ("planning", "answer_plan"),
-    "verify": ("answers", "answer_verify"),
-    "status": ("answers", "answer_status"),
-    "manifest": ("answers", "answer_manifest"),
-    "config": ("commands", "print_config"),
-    "doctor": ("doctor", "answer_doctor"),
+    "profile": ("profile", "answer_profile"),
+    "preview": ("ask", "draw"),
+    "plan": ("plan", "answer_plan"),
+    "verify": ("ask", "answer_verify"),
+    "status": ("ask", "answer_status"),
+    "manifest": ("ask", "answer_manifest"),
+    "config": ("settings", "print_config"),
+    "doctor": ("ask", "answer_doctor"),
     "completion": ("completion", "print_completion"),
 }
 

@@ -14,13 +14,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlung import __version__
-from fastlung.cli.commands import say, table_lines
+from fastlung.cli.process import say, table_lines
 from fastlung.cli.progress import Bar, compiled_once
 from fastlung.config import build_config, build_run_options
 from fastlung.demo.cohort import COHORT, write_cohort
 from fastlung.errors import ConfigError, StoreError
-from fastlung.report.summary import byte_size, failure_lines, run_sentences
+from fastlung.report.summary import failure_lines, run_sentences
 from fastlung.run.engine import run
+from fastlung.text import byte_size
 
 if TYPE_CHECKING:
     from argparse import Namespace

@@ -12,7 +12,14 @@ import re
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
-from fastlung.cli.measuring import PROFILE_EPILOG, describe_profile, describe_renting
+from fastlung.cli.arguments import (
+    PROFILE_EPILOG,
+    QUESTION_EPILOGS,
+    QUESTIONS,
+    describe_profile,
+    describe_questions,
+    describe_renting,
+)
 from fastlung.cli.options import (
     add_limit,
     add_preset,
@@ -22,7 +29,6 @@ from fastlung.cli.options import (
     describe_source,
     describe_storage,
 )
-from fastlung.cli.questions import QUESTION_EPILOGS, QUESTIONS, describe_questions
 from fastlung.cli.values import OneOf, count, slice_asked, suggestion
 
 if TYPE_CHECKING:

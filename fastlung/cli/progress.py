@@ -18,8 +18,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeRemaini
 from rich.progress import Progress as ProgressBar
 from rich.text import Text
 
-from fastlung.report.summary import byte_size, duration
-from fastlung.report.tables import shorten
+from fastlung.report.summary import shorten
 from fastlung.run.events import (
     KernelsReady,
     RunPlanned,
@@ -27,14 +26,15 @@ from fastlung.run.events import (
     ScanEnded,
     SinkUnguarded,
 )
+from fastlung.text import byte_size, duration
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
     from types import TracebackType
     from typing import Self
 
+    from fastlung.plan.setting import Progress
     from fastlung.run.events import Event, RunSummary
-    from fastlung.run.setting import Progress
     from fastlung.scan import Outcome
 
 __all__ = ["Bar", "JsonLines", "compiled_once"]

@@ -9,6 +9,8 @@ from __future__ import annotations
 
 import difflib
 import json
+import os
+import sys
 import tomllib
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -25,19 +27,24 @@ from fastlung.config import (
     build_store_options,
 )
 from fastlung.errors import ConfigError
-from fastlung.io.names import KEY_VARIABLE
+from fastlung.sink.names import KEY_VARIABLE
 
 if TYPE_CHECKING:
     from argparse import Namespace
     from collections.abc import Iterable, Mapping
 
-__all__ = ["Settings", "as_toml", "resolve"]
+
+__all__ = ["Settings", "as_toml", "print_config", "resolve"]
+
 
 PREFIX = "FASTLUNG_"
+
 #: Names a file for those who would rather not type ``--config``.
 FILE_VARIABLE = "FASTLUNG_CONFIG"
+
 #: Options are spelt without the unit of their field.
 UNIT_SUFFIXES = ("_mm", "_hu", "_bytes", "_seconds")
+
 FIELDS = (*Config.model_fields, *RunOptions.model_fields)
 
 
@@ -258,3 +265,28 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> No
             close = difflib.get_close_matches(name, known, n=1)
             hint = f"did you mean {close[0]!r}?" if close else f"known: {', '.join(known)}"
             raise ConfigError(f"{what} {name!r}; {hint}")
+
+
+def print_config(args: Namespace) -> int:
+    """
+    Carry out ``fastlung config``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        Always 0.
+
+    Raises
+    ------
+    ConfigError
+        If what was typed, the environment and the file cannot be used.
+    """
+    settings = resolve(args, os.environ)
+    if not args.quiet:
+        sys.stdout.write(as_toml(settings))
+    return 0

@@ -15,8 +15,7 @@ same numbers there twice.
 import numpy as np
 from numba import njit
 
-from fastlung.kernels.hu import rescale_row, slice_rule
-from fastlung.kernels.padding import blank_row, blank_scattered, extend_row
+from fastlung.kernels.hu import blank_row, blank_scattered, extend_row, rescale_row, slice_rule
 from fastlung.kernels.resample import (
     pass_plane,
     round_row,

@@ -59,7 +59,9 @@ def dilate(runs: Runs, element: np.ndarray) -> Runs:
     box = _box(runs, element)
     part = _cropped(runs, box)
     return placed(
-        runs_of_bits(part.shape, _dilated(bits_of_runs(part), part.shape, element)), box.first, runs.shape
+        runs_of_bits(part.shape, _dilated(bits_of_runs(part), part.shape, element)),
+        box.first,
+        runs.shape,
     )
 
 
@@ -68,7 +70,9 @@ def erode(runs: Runs, element: np.ndarray) -> Runs:
     box = _box(runs, element)
     part = _cropped(runs, box)
     return placed(
-        runs_of_bits(part.shape, _eroded(bits_of_runs(part), part.shape, element)), box.first, runs.shape
+        runs_of_bits(part.shape, _eroded(bits_of_runs(part), part.shape, element)),
+        box.first,
+        runs.shape,
     )
 
 

@@ -6,9 +6,7 @@ from numba import njit
 __all__ = ["mean_at_most"]
 
 
-def mean_at_most(
-    volume: np.ndarray, reach: tuple[int, int, int], threshold: float
-) -> np.ndarray:
+def mean_at_most(volume: np.ndarray, reach: tuple[int, int, int], threshold: float) -> np.ndarray:
     """
     Where the mean of a box of voxels is at or below a threshold.
 

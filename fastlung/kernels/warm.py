@@ -3,21 +3,16 @@
 import numpy as np
 
 from fastlung.kernels import (
-    compare,
-    field,
+    bits,
     fused,
     hu,
     intensity,
     labels,
     morphology,
-    nearer,
-    noise,
-    planes,
+    overlap,
+    picture,
     resample,
     runs,
-    threshold,
-    views,
-    zoom,
 )
 
 __all__ = ["warm_up"]
@@ -75,7 +70,7 @@ def _warm_resampling() -> None:
 
 def _warm_masks() -> None:
     for dtype in (np.uint8, np.int16, np.float32):
-        mask = threshold.runs_at_most(np.ones((3, 3, 3), dtype), 0)
+        mask = bits.runs_at_most(np.ones((3, 3, 3), dtype), 0)
     everything = runs.complement(mask)
     labels.label(everything, 6)
     found, count = labels.label(everything, 26)
@@ -87,29 +82,29 @@ def _warm_masks() -> None:
     runs.paint_coarse(everything, np.ones(found.size, np.uint8), (2, 2, 2))
     runs.paint(everything, np.ones(found.size, np.uint8), np.zeros((3, 3, 3), np.uint8))
     morphology.close(everything, morphology.ball(1.0, (1.0, 1.0, 1.0)))
-    compare.boxes(everything, found, count)
-    compare.overlap(everything, everything)
-    compare.overlaps(everything, found)
+    overlap.boxes(everything, found, count)
+    overlap.overlap(everything, everything)
+    overlap.overlaps(everything, found)
     volume = np.zeros((3, 3, 3), np.int16)
-    field.on_field_edge(everything, field.field_of_view(volume, 0.0))
-    noise.noise_hu(volume, everything)
+    overlap.on_field_edge(everything, overlap.field_of_view(volume, 0.0))
+    intensity.noise_hu(volume, everything)
 
 
 def _warm_grt123() -> None:
     volume, out = np.zeros((3, 4, 4), np.int16), np.zeros((3, 4, 4), np.uint8)
-    planes.smoothed_below(volume, np.ones(3), -600.0, np.zeros(3, np.bool_), out)
-    everything = threshold.runs_at_most(volume, 0)
+    picture.smoothed_below(volume, np.ones(3), -600.0, np.zeros(3, np.bool_), out)
+    everything = bits.runs_at_most(volume, 0)
     found, count = labels.label_slices(everything, 8)
-    planes.eccentricities(everything, found, count)
-    runs.difference(everything, planes.slice_hulls(everything))
-    nearer.share(out, (1.0, 1.0, 1.0))
-    zoom.zoom_bytes(out, np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((1, 1, 1), np.uint8))
+    picture.eccentricities(everything, found, count)
+    runs.difference(everything, picture.slice_hulls(everything))
+    labels.share(out, (1.0, 1.0, 1.0))
+    resample.zoom_bytes(out, np.zeros(1), np.zeros(1), np.zeros(1), np.zeros((1, 1, 1), np.uint8))
 
 
 def _warm_pictures() -> None:
     mask, counts = np.zeros((1, 1, 1), np.uint8), np.zeros(1, np.int64)
-    views.plane_areas(mask, 1, 2, counts, counts, counts)
+    picture.plane_areas(mask, 1, 2, counts, counts, counts)
     for dtype in (np.int16, np.float32, np.uint8):
-        views.brightest_along_y(np.zeros((1, 1, 1), dtype), mask, np.zeros((1, 1), dtype))
+        picture.brightest_along_y(np.zeros((1, 1, 1), dtype), mask, np.zeros((1, 1), dtype))
     place, plane = np.zeros(1, np.float32), np.zeros((1, 1), np.float32)
-    views.grey_levels(plane, place, place, -1350.0, 150.0, 64, mask[0])
+    picture.grey_levels(plane, place, place, -1350.0, 150.0, 64, mask[0])

@@ -6,10 +6,8 @@ identical to it, `grt123_mask` that of the competition's winners. All are pure, 
 rows, and never raise on odd anatomy: they say so in flags. `assess_mask` judges any mask.
 """
 
-from fastlung.mask.lungs import lung_mask
 from fastlung.mask.grt123 import grt123_mask
-from fastlung.mask.outside import outside_labels
+from fastlung.mask.lungs import lung_mask, outside_labels, tutorial_mask
 from fastlung.mask.trust import assess_mask
-from fastlung.mask.tutorial import tutorial_mask
 
 __all__ = ["assess_mask", "grt123_mask", "lung_mask", "outside_labels", "tutorial_mask"]

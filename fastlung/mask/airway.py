@@ -20,8 +20,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlung.kernels import morphology
-from fastlung.kernels.compare import boxes, overlap, overlaps
 from fastlung.kernels.labels import label, label_slices
+from fastlung.kernels.overlap import boxes, overlap, overlaps
 from fastlung.kernels.runs import (
     complement,
     difference,
@@ -35,7 +35,6 @@ from fastlung.kernels.runs import (
     within,
 )
 from fastlung.kernels.smooth import mean_at_most
-from fastlung.kernels.threshold import runs_at_most
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -107,7 +106,9 @@ class _Regions(NamedTuple):
     below: dict[int, list[int]]
 
 
-def find_airway(air: Runs, volume: npt.NDArray[Any], grid: Grid, middle_mm: float) -> tuple[Runs, Levels]:
+def find_airway(
+    air: Runs, volume: npt.NDArray[Any], grid: Grid, middle_mm: float
+) -> tuple[Runs, Levels]:
     """
     The lumen of the trachea and the main bronchi.
 
@@ -209,7 +210,9 @@ def _hollow(
     box = _box_of_bronchi(central, first, grid, tips)
     low, high = box
     part = volume[tuple(slice(*ends) for ends in zip(low, high, strict=True))]
-    dark = runs_at_most(mean_at_most(part, (reach[0], reach[1], reach[2]), levels.between(NEARER)), 0)
+    dark = runs_at_most(
+        mean_at_most(part, (reach[0], reach[1], reach[2]), levels.between(NEARER)), 0
+    )
     return difference(placed(dark, low, central.shape), complement(central))
 
 
@@ -217,10 +220,14 @@ def _box_of_bronchi(central: Runs, first: Runs, grid: Grid, tips: int) -> tuple[
     """First voxel and one past the last of where the trachea splits and the bronchi end."""
     below, above, around = (
         round(mm / step)
-        for mm, step in zip((BELOW_MM, ABOVE_MM, AROUND_MM), grid.spacing_mm[:1] * 2 + grid.spacing_mm[1:2], strict=True)
+        for mm, step in zip(
+            (BELOW_MM, ABOVE_MM, AROUND_MM),
+            grid.spacing_mm[:1] * 2 + grid.spacing_mm[1:2],
+            strict=True,
+        )
     )
     found = first if first.starts.size else central
-    (z0, y0, _), (z1, y1, _) = boxes(found, np.ones(found.starts.size, np.int32), 1)[1].tolist()
+    (_, y0, _), (_, y1, _) = boxes(found, np.ones(found.starts.size, np.int32), 1)[1].tolist()
     depth, height, _ = central.shape
     if not first.starts.size:
         above, around = depth, height
@@ -229,9 +236,7 @@ def _box_of_bronchi(central: Runs, first: Runs, grid: Grid, tips: int) -> tuple[
     return low, (min(depth, tips + above), min(height, y1 + around), right)
 
 
-def _followed(
-    core: Runs, grid: Grid, middle_mm: float, air_mm2: npt.NDArray[np.float64]
-) -> Runs:
+def _followed(core: Runs, grid: Grid, middle_mm: float, air_mm2: npt.NDArray[np.float64]) -> Runs:
     """Of compact air, what the trachea and the bronchi are made of."""
     labels, count = label_slices(core, 4)
     area_mm2 = _round_areas(core, labels, count, grid)

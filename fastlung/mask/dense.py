@@ -15,8 +15,8 @@ import numpy as np
 from scipy import ndimage
 
 from fastlung.kernels import morphology
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.runs import magnified, paint_coarse
-from fastlung.kernels.threshold import runs_at_most
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -188,7 +188,10 @@ class _Middle:
 def _centre(air: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
     """Mean index along y and x."""
     seen = air.sum(axis=0)
-    return np.array([np.average(np.arange(n), weights=seen.sum(axis=1 - axis)) for axis, n in enumerate(seen.shape)])
+    along_y, along_x = seen.sum(axis=1), seen.sum(axis=0)
+    return np.array(
+        [np.average(np.arange(along.size), weights=along) for along in (along_y, along_x)]
+    )
 
 
 def _enclosed(air: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:

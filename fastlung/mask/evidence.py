@@ -15,12 +15,11 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlung.kernels import morphology
-from fastlung.kernels.compare import boxes, overlaps
-from fastlung.kernels.field import field_of_view, in_field, on_field_edge
+from fastlung.kernels.bits import runs_at_most
+from fastlung.kernels.intensity import noise_hu
 from fastlung.kernels.labels import label, label_slices
-from fastlung.kernels.noise import noise_hu
+from fastlung.kernels.overlap import boxes, field_of_view, in_field, on_field_edge, overlaps
 from fastlung.kernels.runs import complement, difference, means, moments, select, sizes
-from fastlung.kernels.threshold import runs_at_most
 from fastlung.mask.airway import find_airway
 from fastlung.mask.foreign import without_gas
 

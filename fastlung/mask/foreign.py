@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlung.kernels import morphology
-from fastlung.kernels.compare import boxes, overlap
 from fastlung.kernels.labels import label
+from fastlung.kernels.overlap import boxes, overlap
 from fastlung.kernels.runs import (
     difference,
     means,
@@ -90,9 +90,7 @@ def without_gas(pieces: Runs, volume: npt.NDArray[Any], grid: Grid, levels: Leve
     return select(pieces, lung[labels])
 
 
-def _cut_necks(
-    pieces: Runs, volume: npt.NDArray[Any], grid: Grid, darkest_hu: float
-) -> Runs:
+def _cut_necks(pieces: Runs, volume: npt.NDArray[Any], grid: Grid, darkest_hu: float) -> Runs:
     """Without the gas that hangs on the lungs by a neck."""
     neck = morphology.ball(NECK_MM, grid.spacing_mm)
     core = morphology.erode(pieces, neck)
@@ -132,9 +130,7 @@ class _Lungs:
 
     def is_foreign(self, part: Runs, eroded_mm: float, *, dark: bool) -> bool:
         """Whether air beside the lungs is none of theirs."""
-        near, far = (
-            morphology.ball(eroded_mm + away, self.grid.spacing_mm) for away in AROUND_MM
-        )
+        near, far = (morphology.ball(eroded_mm + away, self.grid.spacing_mm) for away in AROUND_MM)
         ring = difference(morphology.dilate(part, far), morphology.dilate(part, near))
         around = overlap(ring, self.air) / max(1, int(slice_sizes(ring).sum()))
         z, y, x = moments(part, np.ones(part.starts.size, np.int32), 1)[1, :3]
@@ -149,7 +145,9 @@ class _Lungs:
     def _go_on_below(self, part: Runs) -> bool:
         lowest = _lowest(paint_coarse(part, np.ones(part.starts.size, np.uint8), self.steps))
         columns = lowest < NOWHERE
-        return bool(np.mean(self.lowest[columns] < lowest[columns]) > BELOW) if columns.any() else True
+        if not columns.any():
+            return True
+        return bool(np.mean(self.lowest[columns] < lowest[columns]) > BELOW)
 
 
 def _lowest(painted: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

@@ -16,9 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from fastlung.kernels import morphology
-from fastlung.kernels.labels import label, label_slices
-from fastlung.kernels.nearer import share
-from fastlung.kernels.planes import eccentricities, slice_hulls, smoothed_below
+from fastlung.kernels.bits import runs_at_most
+from fastlung.kernels.labels import label, label_slices, share
+from fastlung.kernels.picture import eccentricities, slice_hulls, smoothed_below
+from fastlung.kernels.resample import zoom_bytes
 from fastlung.kernels.runs import (
     Runs,
     complement,
@@ -31,34 +32,52 @@ from fastlung.kernels.runs import (
     slice_sizes,
     union,
 )
-from fastlung.kernels.threshold import runs_at_most
-from fastlung.orientation import canonical_grid, orientation_of, turned, turned_back
-from fastlung.scan import Flag, LungMask
+from fastlung.scan import Crop, Flag, LungMask, ScanResult
+from fastlung.volume.orientation import (
+    Box,
+    box_of_lungs,
+    canonical_grid,
+    cut_grid,
+    orientation_of,
+    turned,
+    turned_back,
+)
+from fastlung.volume.resampling import target_grid
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
+    from fastlung.config import Config
     from fastlung.scan import Grid
 
-__all__ = ["grt123_mask", "octahedron"]
+__all__ = ["OUTSIDE", "grt123_mask", "octahedron", "only_lungs"]
+
 
 #: Lung is darker than this after smoothing, in HU.
 THRESHOLD_HU = -600.0
+
 #: Smoothing: standard deviation in voxels; two neighbours on each side count.
 SIGMA_VOXELS = 1.0
+
 #: Side of the corner patch whose being constant means that the slice is a circle, in voxels.
 PATCH_VOXELS = 10
+
 #: Regions of a slice must be larger, and less stretched.
 REGION_MM2, ECCENTRICITY = 30.0, 0.99
+
 #: Plausible volume of what is lung, in litres.
 LUNG_LITRES = (0.68, 7.5)
+
 #: Averaged over slices in which a component has this area, its distance from the middle of the
 #: slice must be less than this.
 SLICE_MM2, MIDDLE_MM = 6000.0, 62.0
+
 #: Slices cleared at the head, more at each try, until something is lung.
 CUT_SLICES = 2
+
 #: Erosions until two cores part, the larger less than so many times the smaller.
 EROSIONS, CORE_RATIO = 22, 4.8
+
 #: Part of a slice's area that its largest regions must cover to be kept.
 COVERED = 0.95
 
@@ -328,3 +347,118 @@ def _flags(litres_right: float, litres_left: float) -> tuple[Flag, ...]:
         text = f"{EROSIONS} erosions did not part the lungs; both have label 1"
         return (Flag(name="not_parted", value=float(EROSIONS), text=text),)
     return ()
+
+
+#: Grey of everything outside, 0 HU in their window; brighter than `BONE`, 282 HU, is bone.
+OUTSIDE, BONE = 170, 210
+
+#: A slice's hull counts unless it is larger than so many times the lung in it.
+HULL_RATIO = 2
+
+#: Dilations of the hulls, in acquired voxels along every axis, thick slices or not.
+DILATIONS = 10
+
+
+def only_lungs(
+    hu: npt.NDArray[np.int16], mask: npt.NDArray[np.uint8] | None, grid: Grid, config: Config
+) -> ScanResult:
+    """
+    Window, paint over, interpolate and cut a scan.
+
+    Parameters
+    ----------
+    hu : ndarray of int16, shape (z, y, x)
+        Hounsfield units in the acquired frame, in canonical order.
+    mask : ndarray of uint8, shape (z, y, x), or None
+        1 one lung, 2 the other. Without one, or where it is empty, nothing is painted over or cut.
+    grid : Grid
+        Where their voxels lie.
+    config : Config
+        Window, spacing, and whether and with what margin to cut.
+
+    Returns
+    -------
+    ScanResult
+        Bytes; the mask's nearest labels; without figures. At the far end of each axis the margin is
+        twice as wide, as theirs is.
+    """
+    window = config.window_hu
+    assert window is not None  # noqa: S101 - bytes have a window, `Config` sees to it
+    grey = _bytes(hu, window)
+    empty = mask is None or not mask.any()
+    if mask is not None and not empty:
+        _paint_over(grey, mask)
+    whole = target_grid(grid, config.spacing_mm, align="corners")
+    box = Box((0, 0, 0), whole.shape)
+    flags: tuple[Flag, ...] = ()
+    if config.crop == "lungs" and mask is not None:
+        found = box_of_lungs(mask)
+        if found is None:
+            text = "nothing to crop to: no lungs found; this is the whole volume"
+            flags = (Flag(name="not_cropped", value=0.0, text=text),)
+        else:
+            box = _target_box(found, grid, whole, config)
+    at = [
+        np.arange(first, stop) * ((have - 1) / max(want - 1, 1))
+        for first, stop, have, want in zip(
+            box.first, box.stop, grid.shape, whole.shape, strict=True
+        )
+    ]
+    image = np.empty([indices.size for indices in at], np.uint8)
+    zoom_bytes(grey, *at, image)
+    return ScanResult(
+        image=image,
+        mask=None if mask is None else mask[np.ix_(*(np.rint(i).astype(np.intp) for i in at))],
+        grid=cut_grid(whole, box),
+        window_hu=config.window_hu,
+        flags=flags,
+        crop=None
+        if box.stop == whole.shape and not any(box.first)
+        else Crop(offset=box.first, full_shape=whole.shape),
+    )
+
+
+def _bytes(hu: npt.NDArray[np.int16], window_hu: tuple[float, float]) -> npt.NDArray[np.uint8]:
+    """The window as 0 to 255, cut off, not rounded."""
+    low, high = window_hu
+    values = np.arange(-32768, 32768)
+    table = (np.clip((values - low) / (high - low), 0, 1) * 255).astype(np.uint8)
+    # A table of all 65,536 values: 0.04 s for 32 million voxels, where the formula takes 0.4 s.
+    grey: npt.NDArray[np.uint8] = np.roll(table, 32768)[hu.view(np.uint16)]
+    return grey
+
+
+def _paint_over(grey: npt.NDArray[np.uint8], mask: npt.NDArray[np.uint8]) -> None:
+    """Grey outside the dilated hulls of the lungs; bone between hull and lung grey too."""
+    up_to = [runs_at_most(mask, label) for label in range(3)]
+    lungs = [difference(up_to[label], up_to[label - 1]) for label in (1, 2)]
+    hulls = union(*(morphology.dilate(_hulls(lung), octahedron(DILATIONS)) for lung in lungs))
+    kept = np.zeros(mask.shape, np.uint8)
+    paint(hulls, np.ones(hulls.starts.size, np.uint8), kept)
+    grey[kept == 0] = OUTSIDE
+    # Outside is no bone, and in the lungs bone may stay.
+    grey[(grey > BONE) & (mask == 0)] = OUTSIDE
+
+
+def _hulls(lung: Runs) -> Runs:
+    """Hull of a lung in each slice, or the lung itself where the hull is much larger."""
+    hulls = slice_hulls(lung)
+    much_larger = slice_sizes(hulls) > HULL_RATIO * slice_sizes(lung)
+    height = lung.shape[1]
+    use_lung, use_hull = (
+        np.repeat(np.repeat(chosen, height), np.diff(runs.offsets))
+        for chosen, runs in ((much_larger, lung), (~much_larger, hulls))
+    )
+    return union(select(lung, use_lung), select(hulls, use_hull))
+
+
+def _target_box(found: Box, grid: Grid, whole: Grid, config: Config) -> Box:
+    """The lungs' box in target voxels, one margin wider below and two above."""
+    first, stop = [], []
+    spacings = np.array(grid.spacing_mm, np.float32).astype(float)  # as they held them
+    axes = zip(found.first, found.stop, spacings, config.spacing_mm, whole.shape, strict=True)
+    for low, high, have, want, size in axes:
+        margin = round(config.margin_mm / want)
+        first.append(max(0, int(low * have / want) - margin))
+        stop.append(min(size, int((high - 1) * have / want) + 2 * margin))
+    return Box((first[0], first[1], first[2]), (stop[0], stop[1], stop[2]))

@@ -1,5 +1,5 @@
 """
-The default lung mask.
+The lung masks: the default one, the tutorial's, and an outside segmenter's answer.
 
 The air of the lungs, as `fastlung.mask.evidence` sorts it, is told apart into right and left; dense
 regions between parts of one lung are taken in; vessels and small nodules on the wall are closed
@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlung.errors import SegmenterError
 from fastlung.kernels import morphology
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.labels import fill_holes, label, label_slices, on_volume_border
 from fastlung.kernels.runs import (
     complement,
@@ -29,10 +31,12 @@ from fastlung.mask.dense import coarse_of, dense_regions, fine_of
 from fastlung.mask.evidence import gather
 from fastlung.mask.sides import split_sides
 from fastlung.mask.trust import judge
-from fastlung.orientation import canonical_grid, orientation_of, turned, turned_back
 from fastlung.scan import LungMask
+from fastlung.volume.orientation import canonical_grid, orientation_of, turned, turned_back
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     import numpy.typing as npt
 
     from fastlung.kernels.runs import Runs
@@ -40,7 +44,10 @@ if TYPE_CHECKING:
     from fastlung.mask.evidence import Evidence
     from fastlung.scan import Grid
 
-__all__ = ["lung_mask"]
+    Segmenter = Callable[[npt.NDArray[np.int16], Grid], Any]
+
+__all__ = ["lung_mask", "outside_labels", "tutorial_mask"]
+
 
 #: Vessels and wall nodules up to twice this are closed in, in millimetres.
 CLOSING_MM = 5.0
@@ -147,3 +154,108 @@ def _open_outside(outside: Runs, grid: Grid) -> Runs:
     outside = difference(outside, enclosed)
     labels, count = label(outside, 6)
     return select(outside, on_volume_border(outside, labels, count)[labels])
+
+
+#: Background, right lung, left lung, airway.
+LABELS = (0, 1, 2, 3)
+
+
+def outside_labels(
+    segment: Segmenter, hu: npt.NDArray[np.int16], grid: Grid
+) -> npt.NDArray[np.uint8]:
+    """
+    Ask an outside segmenter, and check its answer.
+
+    Parameters
+    ----------
+    segment : callable
+        From Hounsfield units (int16, shape (z, y, x), not to be written to) and their `Grid` to
+        labels of the same shape: 0 background, 1 right lung, 2 left lung, 3 airway.
+    hu : ndarray of int16, shape (z, y, x)
+        Hounsfield units.
+    grid : Grid
+        Where the voxels lie, in canonical order.
+
+    Returns
+    -------
+    ndarray of uint8, shape (z, y, x)
+        The labels, C-contiguous.
+
+    Raises
+    ------
+    SegmenterError
+        If they have another shape, are no whole numbers, or are others than those.
+    """
+    view = hu.view()
+    view.flags.writeable = False
+    labels = np.asarray(segment(view, grid))
+    if labels.shape != hu.shape:
+        raise SegmenterError(f"its labels have shape {labels.shape}, the scan has {hu.shape}")
+    if labels.dtype.kind not in "biuf":
+        raise SegmenterError(f"its labels are {labels.dtype}, not whole numbers")
+    whole = np.zeros(hu.shape, np.uint8)
+    for found in LABELS[1:]:
+        whole[labels == found] = found
+    if (labels != whole).any():
+        raise SegmenterError(
+            f"it gave labels other than 0 to 3 (0 background, 1 right lung, 2 left lung, 3 airway)"
+            f" in {np.count_nonzero(labels != whole):,} voxels"
+        )
+    return whole
+
+
+THRESHOLD_HU = -320.0
+
+
+def tutorial_mask(hu: npt.NDArray[Any]) -> npt.NDArray[np.uint8]:
+    """
+    Segment air inside the body as the tutorial does, with its known weaknesses.
+
+    Parameters
+    ----------
+    hu : ndarray of int16, shape (z, y, x)
+        Resampled Hounsfield units.
+
+    Returns
+    -------
+    ndarray of uint8, shape (z, y, x)
+        1 in the lungs and, where connected, the trachea; 0 elsewhere.
+
+    Notes
+    -----
+    Dark voxels (at most -320 HU) connected to voxel ``[0, 0, 0]`` are outside air. In each slice
+    all but the largest solid region becomes lung, which fills vessels and nodules. The largest
+    connected region (26 neighbours) of what is left is the mask. Where one corner does not reach
+    all outside air, or the lungs are not joined by the trachea, the result is wrong, as the
+    tutorial's is: `lung_mask` is the better mask.
+    """
+    dark = runs_at_most(hu, THRESHOLD_HU)
+    if hu[0, 0, 0] <= THRESHOLD_HU:
+        labels, _ = label(dark, 26)
+        dark = select(dark, labels != labels[0])
+    solid = complement(dark)
+    labels, count = label_slices(solid, 8)
+    lung = complement(select(solid, _largest_in_slice(solid, labels, count)[labels]))
+    labels, count = label(lung, 26)
+    mask = np.zeros(hu.shape, np.uint8)
+    if count:
+        largest = 1 + sizes(lung, labels, count)[1:].argmax()
+        paint(lung, (labels == largest).astype(np.uint8), mask)
+    return mask
+
+
+def _largest_in_slice(solid: Runs, labels: npt.NDArray[np.int32], count: int) -> Any:
+    """By label of `label_slices`: whether it is the largest of its slice, the first of equals."""
+    row = np.repeat(np.arange(solid.offsets.size - 1), np.diff(solid.offsets))
+    slice_of = np.zeros(count + 1, np.int64)
+    slice_of[labels] = row // solid.shape[1]
+    largest = np.zeros(count + 1, np.bool_)
+    if count:
+        # Labels ascend with z, so those of a slice stand together.
+        begin = 1 + np.flatnonzero(np.diff(slice_of[1:], prepend=-1))
+        voxels = sizes(solid, labels, count)
+        most = np.repeat(np.maximum.reduceat(voxels, begin), np.diff(begin, append=count + 1))
+        candidates = 1 + np.flatnonzero(voxels[1:] == most)
+        _, first = np.unique(slice_of[candidates], return_index=True)
+        largest[candidates[first]] = True
+    return largest

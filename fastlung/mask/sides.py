@@ -9,8 +9,9 @@ import numpy as np
 from scipy.ndimage import distance_transform_edt
 
 from fastlung.kernels import morphology
-from fastlung.kernels.compare import boxes
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.labels import label
+from fastlung.kernels.overlap import boxes
 from fastlung.kernels.runs import (
     Runs,
     complement,
@@ -22,7 +23,6 @@ from fastlung.kernels.runs import (
     sizes,
     union,
 )
-from fastlung.kernels.threshold import runs_at_most
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -14,14 +14,13 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from fastlung.kernels.compare import overlap
-from fastlung.kernels.field import in_field, on_field_edge
+from fastlung.kernels.bits import runs_at_most
+from fastlung.kernels.overlap import in_field, on_field_edge, overlap
 from fastlung.kernels.runs import moments, slice_sizes, union, within
-from fastlung.kernels.threshold import runs_at_most
 from fastlung.mask.dense import coarse_of, dense_regions
 from fastlung.mask.evidence import gather
-from fastlung.orientation import canonical_grid, orientation_of, turned
 from fastlung.scan import Flag, Grid
+from fastlung.volume.orientation import canonical_grid, orientation_of, turned
 
 if TYPE_CHECKING:
     from collections.abc import Mapping

@@ -1,29 +1,162 @@
 """
-A run in sentences: how many, how fast, what limited it, what failed and why.
+What became of a run, for people: tables, CSV and sentences.
 
-Covers wording only. Tables are `fastlung.report.tables`'; the numbers come from the run.
+Covers layout and words. The rows of the manifest are `fastlung.sink.manifest`'s.
 """
 
 from __future__ import annotations
 
+import csv
+import io
 from collections import Counter
 from typing import TYPE_CHECKING
 
+from fastlung.text import count, duration
+
 if TYPE_CHECKING:
-    from collections.abc import Mapping, Sequence
+    from collections.abc import Iterable, Mapping, Sequence
 
     from fastlung.scan import Outcome
 
 __all__ = [
     "action_lines",
-    "byte_size",
-    "count",
-    "duration",
+    "csv_text",
     "failure_lines",
     "flag_lines",
     "nothing_found",
+    "outcome_table",
     "run_sentences",
+    "shorten",
+    "text_table",
 ]
+
+
+Cell = str | int | float | None
+
+#: A name longer than this loses its middle in text tables; CSV keeps all of it.
+NAME_WIDTH = 30
+
+
+def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Cell]]) -> str:
+    """
+    Write rows as CSV: a header line, commas, line feeds, floats rounded to nine digits.
+
+    Parameters
+    ----------
+    columns : sequence of str
+        Keys of each row, in order.
+    rows : iterable of mapping
+        Values; None becomes an empty field.
+
+    Returns
+    -------
+    str
+        The whole file.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    for row in rows:
+        values = (row[column] for column in columns)
+        writer.writerow([f"{v:.9g}" if isinstance(v, float) else v for v in values])
+    return text.getvalue()
+
+
+def outcome_table(outcomes: Iterable[Outcome]) -> str:
+    """
+    Write outcomes as aligned text for a reader, sorted by scan.
+
+    Parameters
+    ----------
+    outcomes : iterable of Outcome
+        Records, in any order.
+
+    Returns
+    -------
+    str
+        Lines, the last one without a line feed.
+    """
+    header = (
+        "scan",
+        "status",
+        "verdict",
+        "slices",
+        "spacing z y x, mm",
+        "litres R + L",
+        "s",
+        "flags",
+    )
+    rows = [_cells(outcome) for outcome in sorted(outcomes, key=_place)]
+    return text_table(header, rows)
+
+
+def text_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """
+    Align cells in columns, two spaces apart, with a rule below the header.
+
+    Parameters
+    ----------
+    header : sequence of str
+        Column titles.
+    rows : sequence of sequence of str
+        Cells, as many in each row as there are titles.
+
+    Returns
+    -------
+    str
+        Lines, the last one without a line feed.
+    """
+    widths = [max(map(len, column)) for column in zip(header, *rows, strict=True)]
+    lines = [header, ["-" * width for width in widths], *rows]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
+        for line in lines
+    )
+
+
+def shorten(name: str) -> str:
+    """
+    Take the middle out of a long name; UIDs differ at their end.
+
+    Parameters
+    ----------
+    name : str
+        Name of a scan.
+
+    Returns
+    -------
+    str
+        At most `NAME_WIDTH` characters.
+    """
+    if len(name) <= NAME_WIDTH:
+        return name
+    head = NAME_WIDTH // 3
+    return f"{name[:head]}...{name[head + 3 - NAME_WIDTH :]}"
+
+
+def _place(outcome: Outcome) -> tuple[str, str]:
+    return outcome.name, outcome.group
+
+
+def _cells(outcome: Outcome) -> tuple[str, ...]:
+    spacings = [
+        " ".join(f"{step:.3g}" for step in grid.spacing_mm)
+        for grid in (outcome.acquired, outcome.grid)
+        if grid is not None
+    ]
+    litres = [outcome.figures.get(f"litres_{side}") for side in ("right", "left")]
+    return (
+        shorten(outcome.name),
+        outcome.status,
+        " ".join(outcome.verdict.classes) if outcome.verdict else "",
+        str(outcome.acquired.shape[0]) if outcome.acquired else "",
+        " -> ".join(spacings),
+        " + ".join(f"{value:.2f}" for value in litres if value is not None),
+        f"{sum(outcome.seconds.values()):.2f}" if outcome.seconds else "",
+        # A skipped folder has neither, and its message is short: why it holds no CT.
+        " ".join(flag.name for flag in outcome.flags) or outcome.error or outcome.message,
+    )
+
 
 #: Scans listed by name; the records of the sink have all of them.
 LISTED = 20
@@ -186,69 +319,6 @@ def flag_lines(outcomes: Sequence[Outcome]) -> list[str]:
     lines = [f"{count(len(flagged), 'scan')} to look at twice:"]
     lines += [f"  {o.name}: {'; '.join(flag.text for flag in o.flags)}" for o in flagged[:LISTED]]
     return lines + _left_out(flagged)
-
-
-def count(number: int, noun: str) -> str:
-    """
-    Join a number and its noun.
-
-    Parameters
-    ----------
-    number : int
-        How many.
-    noun : str
-        One of them; an s makes it many.
-
-    Returns
-    -------
-    str
-        Such as ``1 scan`` or ``1,595 scans``.
-    """
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"
-
-
-def duration(seconds: float) -> str:
-    """
-    Write a time for a reader.
-
-    Parameters
-    ----------
-    seconds : float
-        Zero or more.
-
-    Returns
-    -------
-    str
-        Such as ``4.2 s``, ``3 min 12 s`` or ``2 h 05 min``.
-    """
-    whole = round(seconds)
-    if whole < 60:  # noqa: PLR2004 - seconds in a minute
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(whole, 60)
-    if minutes < 60:  # noqa: PLR2004 - minutes in an hour
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
-
-
-def byte_size(number_bytes: float) -> str:
-    """
-    Write a number of bytes for a reader.
-
-    Parameters
-    ----------
-    number_bytes : float
-        Zero or more.
-
-    Returns
-    -------
-    str
-        In powers of 1000, such as ``512 B``, ``66.3 MB`` or ``1.2 GB``.
-    """
-    for unit in ("B", "kB", "MB", "GB"):
-        if number_bytes < 1000:  # noqa: PLR2004 - the step from unit to unit
-            return f"{number_bytes:.0f} B" if unit == "B" else f"{number_bytes:.1f} {unit}"
-        number_bytes /= 1000
-    return f"{number_bytes:.1f} TB"
 
 
 def _left_out(listed: Sequence[Outcome]) -> list[str]:

@@ -15,10 +15,9 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, StoreError
-from fastlung.io.records import read_records
-from fastlung.report.summary import duration, nothing_found
-from fastlung.run.commit import Job
-from fastlung.run.drive import Driver
+from fastlung.plan.costs import remember as keep
+from fastlung.report.summary import nothing_found
+from fastlung.run.driver import Driver
 from fastlung.run.events import (
     KernelsReady,
     RunEnded,
@@ -28,29 +27,31 @@ from fastlung.run.events import (
     ScanEnded,
     SinkUnguarded,
 )
-from fastlung.run.executors import start_server
-from fastlung.run.manifest import manifest_afterwards, write_manifest
-from fastlung.run.notice import SpotNotice
-from fastlung.run.outside import reference_to
-from fastlung.run.prepare import look_at_places, prepare
-from fastlung.run.remember import remember as keep
-from fastlung.run.resume import write_run_file
-from fastlung.run.warming import ready_kernels
+from fastlung.run.listing import look_at_places, prepare
+from fastlung.run.process import start_server
+from fastlung.run.signals import SpotNotice
+from fastlung.run.warmup import ready_kernels
+from fastlung.segmenter import reference_to
+from fastlung.sink.commit import Job
+from fastlung.sink.contents import write_run_file
+from fastlung.sink.manifest import manifest_afterwards, write_manifest
+from fastlung.sink.records import read_records
+from fastlung.text import duration
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from fastlung.config import Config, RunOptions, StoreOptions
-    from fastlung.io.objects import Store
-    from fastlung.io.source import SourceGroup
     from fastlung.limits import Limits
-    from fastlung.run.drive import Report
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.plan import Plan
+    from fastlung.plan.setting import Setting
+    from fastlung.run.driver import Report
     from fastlung.run.events import Event
-    from fastlung.run.machine import Machine
-    from fastlung.run.plan import Plan
-    from fastlung.run.prepare import Prepared
-    from fastlung.run.setting import Setting
+    from fastlung.run.listing import Prepared
     from fastlung.scan import Outcome
+    from fastlung.source.groups import SourceGroup
+    from fastlung.storage.base import Store
 
 __all__ = ["DryRun", "RunSummary", "dry_run", "process", "run"]
 
@@ -127,19 +128,19 @@ def run(
     if options.workers != 0:
         start_server()  # it gets ready while we do
     prepared = prepare(places, config, options)
-    contents, search = prepared.contents, prepared.search
+    contents, listing = prepared.contents, prepared.listing
     tell(
         RunPlanned(
             machine=prepared.machine,
             plan=prepared.plan,
             groups=prepared.groups,
             already_done=contents.already_done,
-            listed=search.listed,
+            listed=listing.listed,
         )
     )
     prepared.sink.sweep()
     outcomes: list[Outcome] = []
-    if search.first:
+    if listing.first:
         _claim_sink(prepared)
         if not prepared.sink.enforces_create():
             tell(SinkUnguarded(sink=prepared.sink.url))
@@ -152,7 +153,7 @@ def run(
     summary = RunSummary(
         outcomes=tuple(outcomes),
         earlier=tuple(contents.earlier),
-        groups_total=search.found,
+        groups_total=listing.found,
         groups_already_done=contents.already_done,
         seconds=time.perf_counter() - started,
         machine=prepared.machine,
@@ -274,17 +275,17 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
     return DryRun(
         machine=prepared.machine,
         plan=prepared.plan,
-        pending=tuple(task.group for task in prepared.search.first),
+        pending=tuple(task.group for task in prepared.listing.first),
         already_done=prepared.contents.already_done,
     )
 
 
 def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], None]) -> None:
     """Do all that is found."""
-    contents, search, plan, tuner = (
-        prepared.contents, prepared.search, prepared.plan, prepared.tuner,
+    contents, listing, plan, tuner = (
+        prepared.contents, prepared.listing, prepared.plan, prepared.tuner,
     )  # fmt: skip
-    counted = search.listed
+    counted = listing.listed
 
     def end(outcome: Outcome) -> None:
         outcomes.append(outcome if len(outcomes) < KEPT_WHOLE else outcome.in_short())
@@ -292,7 +293,7 @@ def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], 
 
     def report(now: Report) -> Setting:
         nonlocal counted
-        if search.listed and not counted:
+        if listing.listed and not counted:
             counted = True
             _claim_sink(prepared)  # it says how many groups there are
         setting = now.setting if tuner is None else tuner.observe(now.progress)
@@ -318,7 +319,7 @@ def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], 
         floor_bytes=_floor_bytes(prepared.machine),
     )
     with SpotNotice(driver.interruptions.ask):
-        driver.run(search)
+        driver.run(listing)
     if not counted:
         _claim_sink(prepared)
 
@@ -341,7 +342,7 @@ def _claim_sink(prepared: Prepared) -> None:
             prepared.sink,
             config=prepared.config,
             names_key=prepared.names_key,
-            groups=prepared.search.found if prepared.search.listed else None,
+            groups=prepared.listing.found if prepared.listing.listed else None,
             machine=prepared.machine,
             plan=prepared.plan,
         )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from fastlung.run.drive import Report
-    from fastlung.run.machine import Machine
-    from fastlung.run.plan import Plan
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.plan import Plan
+    from fastlung.run.driver import Report
     from fastlung.scan import Outcome
 
 __all__ = [

@@ -18,6 +18,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlung.dicom import index_series, load_series
+from fastlung.dicom.checks import Policy
 from fastlung.errors import (
     CredentialsError,
     FastlungError,
@@ -26,32 +28,29 @@ from fastlung.errors import (
     ScanError,
     StoreError,
 )
-from fastlung.geometry import Policy
-from fastlung.io.archives import unpack
-from fastlung.io.dicom import index_series, load_series
-from fastlung.io.names import pseudonym, recorded_uid, scan_names
-from fastlung.io.source import printable
-from fastlung.io.volumes import index_volume, load_volume
-from fastlung.io.writer import PREVIEW_NAME, encode
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
+from fastlung.plan.sizes import ScanSize, computing_bytes, output_voxels
 from fastlung.report.picture import picture
-from fastlung.report.summary import byte_size
-from fastlung.run.need import ScanSize, computing_bytes, output_voxels
-from fastlung.run.outside import segmenter_of
 from fastlung.scan import Outcome
+from fastlung.segmenter import segmenter_of
+from fastlung.sink.names import pseudonym, recorded_uid, scan_names
+from fastlung.sink.writer import PREVIEW_NAME, encode
+from fastlung.source.archives import unpack
+from fastlung.source.volumes import index_volume, load_volume
+from fastlung.text import byte_size, printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
 
     from typing_extensions import Buffer
 
-    from fastlung.io.dicom import SeriesHeaders, SeriesIndex
-    from fastlung.io.source import SourceGroup
-    from fastlung.run.commit import Job, Storer, Task
-    from fastlung.run.dispatch import Handed
-    from fastlung.run.stopwatch import Stopwatch
+    from fastlung.dicom import SeriesHeaders, SeriesIndex
+    from fastlung.run.schedule import Lease
+    from fastlung.run.worker import Stopwatch
     from fastlung.scan import Grid
+    from fastlung.sink.commit import Job, Storer, Task
+    from fastlung.source.groups import SourceGroup
 
     Blobs = dict[str, bytes | memoryview]
     Files = Mapping[str, Sequence[Buffer]]
@@ -130,7 +129,7 @@ class GroupRun:
     ----------
     job : Job
         The run.
-    handed : Handed
+    lease : Lease
         The group, and the memory it is allowed.
     storer : Storer
         Where scans and the record go.
@@ -139,7 +138,7 @@ class GroupRun:
     """
 
     job: Job
-    handed: Handed[Task]
+    lease: Lease[Task]
     storer: Storer
     tell_need: Callable[[int], None]
 
@@ -172,7 +171,7 @@ class GroupRun:
             return self._run(clock, fetched)
 
     def _run(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Future[tuple[Outcome, ...]]:
-        task = self.handed.task
+        task = self.lease.task
         group = task.group
         nobody = Outcome(name=group.label, group=group.id, status="skipped")
         try:
@@ -200,7 +199,7 @@ class GroupRun:
 
     def _readable(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Blobs:
         """Bytes of the files, under keys that may be recorded."""
-        group, job = self.handed.task.group, self.job
+        group, job = self.lease.task.group, self.job
         with clock("fetch"):
             try:
                 blobs = fetched()
@@ -211,7 +210,7 @@ class GroupRun:
         if group.kind == "archive":
             (archive,) = blobs.values()
             with clock("read"):
-                room = max(0, self.handed.allowed_bytes - len(archive))
+                room = max(0, self.lease.allowed_bytes - len(archive))
                 return dict(unpack(bytes(archive), memory_bytes=room))
         if job.config.names == "hash":
             return {pseudonym(job.names_key, key): blob for key, blob in blobs.items()}
@@ -225,7 +224,7 @@ class GroupRun:
         outcomes: list[Outcome | Future[Outcome]],
     ) -> None:
         """Do every series of the group."""
-        task, job = self.handed.task, self.job
+        task, job = self.lease.task, self.job
         uids = [series.series_uid for series in index.series]
         names = scan_names(uids, task.group, job.config.names, job.names_key)
         # A file of several stacks is wanted by several series; the last one frees it.
@@ -244,7 +243,7 @@ class GroupRun:
         self, name: str, series: SeriesHeaders, blobs: Blobs, clock: Stopwatch
     ) -> tuple[Outcome, Files]:
         """Outcome and files of one series; no files if it failed. Empties `blobs`."""
-        task, job = self.handed.task, self.job
+        task, job = self.lease.task, self.job
         outcome = Outcome(
             name=name,
             group=task.group.id,
@@ -293,24 +292,24 @@ class GroupRun:
 
     def _give_back_if_short(self, error: BaseException) -> None:
         """Let a group that ran out of memory beside others have another try, alone."""
-        unforeseen = isinstance(error, MemoryError) and not self.handed.alone
+        unforeseen = isinstance(error, MemoryError) and not self.lease.alone
         refused = isinstance(error, InsufficientMemoryError)
-        if unforeseen or (refused and self.handed.allowed_bytes < self.job.memory_bytes):
+        if unforeseen or (refused and self.lease.allowed_bytes < self.job.memory_bytes):
             raise MoreMemoryError(0)
 
     def _check_memory(self, series: SeriesHeaders) -> None:
         """Refuse a scan by the arithmetic of its headers, before anything is allocated."""
         if series.grid is None:
             return  # `load_series` will say why
-        size = _exact_size(self.handed.task.group, series, series.grid, self.job.config.spacing_mm)
+        size = _exact_size(self.lease.task.group, series, series.grid, self.job.config.spacing_mm)
         need = computing_bytes(size, self.job.config)
-        if need > self.job.memory_bytes and self.handed.allowed_bytes >= self.job.memory_bytes:
+        if need > self.job.memory_bytes and self.lease.allowed_bytes >= self.job.memory_bytes:
             raise InsufficientMemoryError(
                 f"{size.acquired_voxels:,} voxels that become {size.output_voxels:,} need "
                 f"{byte_size(need)}, and the run may use {byte_size(self.job.memory_bytes)}; raise "
                 "the memory limit, or ask for a coarser spacing"
             )
-        if need > self.handed.allowed_bytes:
+        if need > self.lease.allowed_bytes:
             raise MoreMemoryError(need)
         self.tell_need(need)
 

@@ -17,7 +17,7 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
 
-from fastlung.run import executors  # noqa: E402, F401 (imports all that a worker uses)
-from fastlung.run.warming import ready_kernels  # noqa: E402
+from fastlung.run import process as executors  # noqa: E402, F401 (imports all that a worker uses)
+from fastlung.run.warmup import ready_kernels  # noqa: E402
 
 ready_kernels()

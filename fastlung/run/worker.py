@@ -1,5 +1,5 @@
 """
-What one worker has in hand: groups on their way, one that is computed, one that is written.
+A worker's loop: groups prefetched, one that is computed, one that is written; and its clock.
 
 While a scan is computed the bytes of the next groups are read, as far as memory was planned for
 them, and the last scan is written. None of it stops where a chunk ends. What becomes of one group
@@ -12,34 +12,32 @@ import math
 import threading
 import time
 from collections import deque
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from fastlung.errors import StoreError
-from fastlung.io.locate import store_of
-from fastlung.io.prefetch import Fetcher
-from fastlung.io.store import open_store
-from fastlung.run.commit import Storer
 from fastlung.run.group import GroupRun, MoreMemoryError, check_group
-from fastlung.run.messages import Began, Broke, Ended, GaveBack, Tally
-from fastlung.run.parcel import unpacked
-from fastlung.run.stopwatch import Stopwatch
+from fastlung.run.protocol import Began, Broke, Ended, GaveBack, Tally, unpacked
+from fastlung.sink.commit import Storer
+from fastlung.source.open import store_of
+from fastlung.storage.open import open_store
+from fastlung.storage.prefetch import Fetcher
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
+    from collections.abc import Callable, Iterator, Sequence
     from concurrent.futures import Future
     from types import TracebackType
     from typing import Self
 
-    from fastlung.run.commit import Job, Task
-    from fastlung.run.dispatch import Handed
     from fastlung.run.group import Blobs
-    from fastlung.run.messages import FromWorker
-    from fastlung.run.parcel import Parcel
+    from fastlung.run.protocol import FromWorker, PackedTask
+    from fastlung.run.schedule import Lease
     from fastlung.scan import Outcome
+    from fastlung.sink.commit import Job, Task
 
-__all__ = ["Workbench"]
+__all__ = ["Stopwatch", "Worker"]
+
 
 #: A need by headers that differs less from the expected one is not worth telling.
 WORTH_TELLING = 0.05
@@ -49,7 +47,7 @@ WORTH_TELLING = 0.05
 class _Order:
     """A group that was handed to this worker, and what of it is on its way."""
 
-    handed: Handed[Task]
+    lease: Lease[Task]
     parts: list[Future[dict[str, memoryview]]] = field(default_factory=list)
     asked: int = 0
     asked_bytes: int = 0
@@ -74,7 +72,7 @@ class _Order:
             part.cancel()
 
 
-class Workbench:
+class Worker:
     """
     Does source groups in the order they are handed over.
 
@@ -125,9 +123,9 @@ class Workbench:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def hand(self, groups: Sequence[Handed[Parcel]]) -> None:
+    def hand(self, groups: Sequence[Lease[PackedTask]]) -> None:
         """Take in a chunk."""
-        orders = [_Order(unpacked(handed)) for handed in groups]
+        orders = [_Order(unpacked(lease)) for lease in groups]
         with self._changed:
             self._orders.extend(orders)
             self._read_ahead()
@@ -184,14 +182,14 @@ class Workbench:
         order = self._next()
         if order is None:
             return False
-        number = order.handed.number
+        number = order.lease.number
         clock, started, waited = Stopwatch(), time.perf_counter(), self._storer.waited_seconds
         self._post(Began(number=number))
         run = GroupRun(
             job=self._job,
-            handed=order.handed,
+            lease=order.lease,
             storer=self._storer,
-            tell_need=lambda need: self._tell_need(order.handed, need),
+            tell_need=lambda need: self._tell_need(order.lease, need),
         )
         try:
             committed = run(clock, order.result)
@@ -219,7 +217,7 @@ class Workbench:
                     return None
                 self._changed.wait()
             order = self._orders.popleft()
-            self._ask(order, order.handed.task.group.size_bytes)
+            self._ask(order, order.lease.task.group.size_bytes)
             self._read_ahead()
             return order
 
@@ -237,10 +235,10 @@ class Workbench:
         if order.error is not None:
             return
         try:
-            task = order.handed.task
+            task = order.lease.task
             objects = task.group.objects
             if not order.asked:
-                check_group(self._job, task.group, order.handed.allowed_bytes)
+                check_group(self._job, task.group, order.lease.allowed_bytes)
             first = order.asked
             while order.asked < len(objects):
                 size = objects[order.asked].size_bytes
@@ -254,11 +252,11 @@ class Workbench:
         except BaseException as error:  # noqa: BLE001 - it is this group's, and told as such
             order.error = error
 
-    def _tell_need(self, handed: Handed[Task], need_bytes: int) -> None:
-        expected = handed.task.need_bytes
+    def _tell_need(self, lease: Lease[Task], need_bytes: int) -> None:
+        expected = lease.task.need_bytes
         other = abs(need_bytes - expected) > WORTH_TELLING * expected
         need_bytes = need_bytes if other else 0
-        self._post(Began(number=handed.number, need_bytes=need_bytes, tally=self.tally()))
+        self._post(Began(number=lease.number, need_bytes=need_bytes, tally=self.tally()))
 
     def _tell_end(
         self, number: int, committed: Future[tuple[Outcome, ...]], peak_bytes: int
@@ -291,3 +289,51 @@ class Workbench:
         others = math.fsum(one.cpu_seconds.get("process", 0.0) for one in outcomes[1:])
         process = {**outcomes[0].cpu_seconds, "process": max(0.0, spent - others)}
         return (replace(outcomes[0], cpu_seconds=process), *outcomes[1:])
+
+
+class Stopwatch:
+    """
+    Wall and processor seconds of each step; entered around it by name.
+
+    Attributes
+    ----------
+    seconds : dict of str to float
+        Step -> wall seconds of this series.
+    cpu_seconds : dict of str to float
+        Step -> processor seconds of the thread that entered it, for this series.
+    total : dict of str to float
+        Step -> wall seconds of all series.
+    stage : str
+        The step entered last.
+    """
+
+    def __init__(self) -> None:
+        self.total: dict[str, float] = {}
+        self.stage = "fetch"
+        self.restart()
+
+    def restart(self) -> None:
+        """Begin another series: its own seconds start at nothing, the totals go on."""
+        self.seconds: dict[str, float] = {}
+        self.cpu_seconds: dict[str, float] = {}
+        self._process_started = time.process_time()
+
+    @contextmanager
+    def __call__(self, stage: str) -> Iterator[None]:
+        """Time one step."""
+        started, cpu_started = time.perf_counter(), time.thread_time()
+        self.stage = stage
+        try:
+            yield
+        finally:
+            elapsed = time.perf_counter() - started
+            cpu = time.thread_time() - cpu_started
+            self.seconds[stage] = self.seconds.get(stage, 0.0) + elapsed
+            self.total[stage] = self.total.get(stage, 0.0) + elapsed
+            self.cpu_seconds[stage] = self.cpu_seconds.get(stage, 0.0) + cpu
+
+    def all_cpu_seconds(self) -> dict[str, float]:
+        """Processor seconds of the steps, and of the whole process since this series began."""
+        # Clients of stores have threads of their own, which no clock of ours can be entered around.
+        process = time.process_time() - self._process_started
+        return {**self.cpu_seconds, "process": process}

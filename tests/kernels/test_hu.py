@@ -6,9 +6,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from reference import hounsfield, tutorial_hounsfield
 
-from fastlung.hounsfield import scale_arrays
 from fastlung.kernels import hu
 from fastlung.scan import SliceScale
+from fastlung.volume.hounsfield import scale_arrays
 
 NO_PADDING = {"padding_low": 1, "padding_high": 0}
 

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from fastlung.kernels.intensity import histogram, normalise
-from fastlung.quality import hu_percentiles
+from fastlung.volume.hounsfield import hu_percentiles
 
 volumes = hnp.arrays(
     np.int16,

@@ -9,6 +9,7 @@ from reference import ball_of, labels_of, mask_of
 from scipy import ndimage
 
 from fastlung.kernels import morphology
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.labels import fill_holes, label, label_slices
 from fastlung.kernels.runs import (
     complement,
@@ -25,7 +26,6 @@ from fastlung.kernels.runs import (
     union,
     within,
 )
-from fastlung.kernels.threshold import runs_at_most
 
 # Rows longer than a word of 64 voxels, and volumes of a single row or column.
 shapes = st.tuples(st.integers(1, 4), st.integers(1, 6), st.sampled_from([1, 5, 64, 65, 130]))

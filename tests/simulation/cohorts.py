@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from simulation.simulator import Ended, SimulatedMachine, SimulatedScan, Simulation
 
 from fastlung.config import build_config, build_run_options
-from fastlung.run.calibration import ASSUMED, Calibration, Routes, scan_cost
-from fastlung.run.machine import Machine
-from fastlung.run.need import ScanSize, computing_bytes, output_voxels
-from fastlung.run.plan import memory_budget, plan_run
-from fastlung.run.setting import Setting
-from fastlung.run.tune import Tuner
+from fastlung.plan.costs import ASSUMED, Calibration, Routes, scan_cost
+from fastlung.plan.machine import Machine
+from fastlung.plan.plan import memory_budget, plan_run
+from fastlung.plan.setting import Setting
+from fastlung.plan.sizes import ScanSize, computing_bytes, output_voxels
+from fastlung.plan.tune import Tuner
 
 GIB = 2**30
 CONFIG = build_config()

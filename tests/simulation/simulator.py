@@ -19,12 +19,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastlung.run.dispatch import Dispatcher
-from fastlung.run.drive import REPORT_SECONDS
-from fastlung.run.setting import Progress, Setting
+from fastlung.plan.setting import Progress, Setting
+from fastlung.run.driver import REPORT_SECONDS
+from fastlung.run.schedule import Dispatcher
 
 if TYPE_CHECKING:
-    from fastlung.run.model import ScanCost
+    from fastlung.plan.model import ScanCost
 
 #: Processors that clients of the store may take from computing, at most.
 CLIENTS = 0.95

@@ -8,7 +8,7 @@ import sys
 
 from simulation.cohorts import GIB, Case, Prepared, best_of_grid, least_seconds, simulate
 
-from fastlung.run.calibration import Calibration
+from fastlung.plan.costs import Calibration
 
 GBPS = 125e6
 #: Fixed settings are compared with up to here; beyond, they would take hours.

@@ -20,10 +20,9 @@ from simulation.cohorts import (
 )
 
 from fastlung.config import build_run_options
-from fastlung.run.calibration import Calibration
-from fastlung.run.plan import plan_run
-from fastlung.run.setting import Progress, Setting
-from fastlung.run.window import Window
+from fastlung.plan.costs import Calibration
+from fastlung.plan.plan import plan_run
+from fastlung.plan.setting import Interval, Progress, Setting
 
 WHOLE = "FASTLUNG_SIMULATE" in os.environ
 GBPS = 125e6
@@ -228,18 +227,18 @@ def test_a_full_link_is_not_taken_for_a_store_that_becomes_slower_and_slower():
 
 
 def test_requests_wait_for_one_another_where_more_of_them_bring_no_more():
-    def window(at_once, fetched_bytes):
-        return Window(
+    def interval(at_once, fetched_bytes):
+        return Interval(
             Progress.nothing(),
             progress(seconds=10, fetch_seconds=10 * at_once, fetched_bytes=fetched_bytes),
         )
 
-    light = window(20, 10**9)
-    assert window(40, 1.1 * 10**9).queued_behind(light, "fetch")
-    assert window(21, 10**9).queued_behind(light, "fetch")
-    assert not window(40, 1.9 * 10**9).queued_behind(light, "fetch")
-    assert not light.queued_behind(window(40, 1.1 * 10**9), "fetch")
-    assert not light.queued_behind(window(0, 0), "fetch")
+    light = interval(20, 10**9)
+    assert interval(40, 1.1 * 10**9).queued_behind(light, "fetch")
+    assert interval(21, 10**9).queued_behind(light, "fetch")
+    assert not interval(40, 1.9 * 10**9).queued_behind(light, "fetch")
+    assert not light.queued_behind(interval(40, 1.1 * 10**9), "fetch")
+    assert not light.queued_behind(interval(0, 0), "fetch")
 
 
 def test_a_plan_for_such_a_machine_is_what_the_simulation_runs():

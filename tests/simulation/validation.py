@@ -23,13 +23,12 @@ from simulation.simulator import SimulatedMachine, SimulatedScan, Simulation
 
 from fastlung.config import StoreOptions, build_config, build_run_options
 from fastlung.demo.cohort import COHORT, write_cohort
-from fastlung.io.locate import open_source
-from fastlung.run.calibration import Calibration, Routes, route_of, scan_cost
+from fastlung.plan.costs import Calibration, Routes, route_of, scan_cost
+from fastlung.plan.model import request_seconds
+from fastlung.plan.sizes import ScanSize, computing_bytes, estimate_sizes
 from fastlung.run.engine import run
-from fastlung.run.estimate import estimate_sizes
 from fastlung.run.events import RunPlanned, RunProgressed, ScanEnded
-from fastlung.run.model import request_seconds
-from fastlung.run.need import ScanSize, computing_bytes
+from fastlung.source.open import open_source
 
 SHAPE, SPACING_MM = (120, 512, 512), (2.0, 0.7, 0.7)
 SCANS, ROUNDS = 16, 3

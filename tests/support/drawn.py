@@ -16,7 +16,8 @@ def read_drawn(path, name="mask"):
 
 def on_grid(mask, grid, drawn_grid):
     """Nearest voxel of `mask` at every voxel of another grid along the same axes; 0 beyond."""
-    assert np.allclose(grid.direction, np.eye(3)) and np.allclose(drawn_grid.direction, np.eye(3))
+    assert np.allclose(grid.direction, np.eye(3))
+    assert np.allclose(drawn_grid.direction, np.eye(3))
     offset_mm = np.subtract(drawn_grid.origin_mm, grid.origin_mm)[::-1]
     places = [
         np.rint((start + np.arange(n) * step) / own).astype(int)
@@ -24,9 +25,7 @@ def on_grid(mask, grid, drawn_grid):
             offset_mm, drawn_grid.shape, drawn_grid.spacing_mm, grid.spacing_mm, strict=True
         )
     ]
-    z, y, x = (
-        (place >= 0) & (place < n) for place, n in zip(places, mask.shape, strict=True)
-    )
+    z, y, x = ((place >= 0) & (place < n) for place, n in zip(places, mask.shape, strict=True))
     inside = z[:, None, None] & y[:, None] & x
     nearest = [np.clip(place, 0, n - 1) for place, n in zip(places, mask.shape, strict=True)]
     return np.where(inside, mask[np.ix_(*nearest)], 0)

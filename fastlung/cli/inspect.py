@@ -1,0 +1,230 @@
+"""What ``fastlung inspect`` answers: the series of a source as text, CSV and JSON."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import asdict, fields
+from typing import TYPE_CHECKING, Any
+
+from fastlung.cli.process import say
+from fastlung.cli.settings import storage_typed
+from fastlung.config import build_config, build_store_options
+from fastlung.dicom.checks import Policy
+from fastlung.inspection import inspect as look_at
+from fastlung.limits import limited
+from fastlung.report.summary import csv_text, shorten, text_table
+
+if TYPE_CHECKING:
+    from argparse import Namespace
+    from collections.abc import Sequence
+
+    from fastlung.inspection import SeriesSummary
+    from fastlung.report.summary import Cell
+
+__all__ = [
+    "SERIES_COLUMNS",
+    "inspect",
+    "series_csv",
+    "series_json",
+    "series_sentence",
+    "series_table",
+]
+
+
+#: Columns of the CSV, in order; units stand in the names, an absent value is an empty field.
+SERIES_COLUMNS: tuple[str, ...] = (
+    "folder",
+    "number",
+    "series_uid",
+    "slices",
+    "rows",
+    "columns",
+    "spacing_z_mm",
+    "spacing_y_mm",
+    "spacing_x_mm",
+    "verdict",
+    "transfer_syntaxes",
+    "convolution_kernel",
+    "slice_thickness_mm",
+    "manufacturer",
+    "skipped_files",
+    "problem",
+    "excluded",
+)
+
+
+def series_json(found: Sequence[SeriesSummary]) -> str:
+    """
+    Write series as a JSON list of objects, with every field of `SeriesSummary`.
+
+    Parameters
+    ----------
+    found : sequence of SeriesSummary
+        What a source holds.
+
+    Returns
+    -------
+    str
+        The whole document, with a last line feed.
+    """
+    return json.dumps([asdict(series) for series in found], indent=1) + "\n"
+
+
+def series_csv(found: Sequence[SeriesSummary]) -> str:
+    """
+    Write series as CSV with `SERIES_COLUMNS`.
+
+    Parameters
+    ----------
+    found : sequence of SeriesSummary
+        What a source holds.
+
+    Returns
+    -------
+    str
+        The whole file.
+    """
+    return csv_text(SERIES_COLUMNS, map(_row, found))
+
+
+def series_table(found: Sequence[SeriesSummary]) -> str:
+    """
+    Write series as aligned text, what is odd about them below each.
+
+    Parameters
+    ----------
+    found : sequence of SeriesSummary
+        What a source holds.
+
+    Returns
+    -------
+    str
+        Lines, the last one without a line feed.
+    """
+    header = ("folder", "series", "slices", "rows x columns", "spacing z y x, mm", "verdict")
+    rows = [_cells(series) for series in found]
+    title, rule, *lines = text_table(header, rows).split("\n")
+    last = {series.group: number for number, series in enumerate(found)}
+    notes = [
+        _notes(series) + (_skipped(series) if last[series.group] == number else [])
+        for number, series in enumerate(found)
+    ]
+    listed = [line for one, more in zip(lines, notes, strict=True) for line in (one, *more)]
+    return "\n".join([title, rule, *listed])
+
+
+def series_sentence(found: Sequence[SeriesSummary]) -> str:
+    """
+    Count series, and those that stricter rules exclude.
+
+    Parameters
+    ----------
+    found : sequence of SeriesSummary
+        What a source holds.
+
+    Returns
+    -------
+    str
+        One line.
+    """
+    series = [one for one in found if one.number or one.problem]
+    excluded = [one for one in series if one.excluded]
+    if not excluded:
+        return f"{len(series)} series."
+    rescued = sum(not one.problem for one in excluded)
+    return (
+        f"{len(series)} series: {len(series) - len(excluded)} kept by the stricter rules, "
+        f"{len(excluded)} excluded, {rescued} of which can be processed here."
+    )
+
+
+def _row(series: SeriesSummary) -> dict[str, Cell]:
+    _, rows, columns = series.shape or (None, None, None)
+    spacing = series.spacing_mm or (None, None, None)
+    acquisition = series.acquisition
+    values: tuple[Cell, ...] = (
+        series.group,
+        series.number,
+        series.series_uid,
+        series.slices,
+        rows,
+        columns,
+        *spacing,
+        " ".join(series.verdict),
+        " ".join(series.transfer_syntaxes),
+        acquisition.get("ConvolutionKernel"),
+        acquisition.get("SliceThickness"),
+        acquisition.get("Manufacturer"),
+        sum(series.skipped_files.values()),
+        series.problem,
+        "; ".join(series.excluded),
+    )
+    return dict(zip(SERIES_COLUMNS, values, strict=True))
+
+
+def _cells(series: SeriesSummary) -> tuple[str, ...]:
+    return (
+        shorten(series.group),
+        shorten(series.series_uid),
+        str(series.slices),
+        f"{series.shape[1]} x {series.shape[2]}" if series.shape else "",
+        " ".join(f"{step:.4g}" for step in series.spacing_mm or ()),
+        " ".join(series.verdict),
+    )
+
+
+def _notes(series: SeriesSummary) -> list[str]:
+    problem = [f"  cannot be processed: {series.problem}"] if series.problem else []
+    strict = [f"  excluded elsewhere: {'; '.join(series.excluded)}"] if series.excluded else []
+    return [*problem, *(f"  {action}" for action in series.actions), *strict]
+
+
+def _skipped(series: SeriesSummary) -> list[str]:
+    reasons = sorted(series.skipped_files.items(), key=lambda item: (-item[1], item[0]))
+    listed = "; ".join(f"{count} {reason}" for reason, count in reasons)
+    return [f"  files skipped: {listed}"] if listed else []
+
+
+def inspect(args: Namespace) -> int:
+    """
+    Carry out ``fastlung inspect``.
+
+    Parameters
+    ----------
+    args : Namespace
+        What was typed.
+
+    Returns
+    -------
+    int
+        0, or 1 where `process` would fail for a series.
+
+    Raises
+    ------
+    FastlungError
+        If the source cannot be read, or holds nothing like CT.
+    """
+    policy = Policy.of(build_config(**_policies(args)))
+    with limited(**dict(args.limit)):
+        found = look_at(
+            args.source,
+            policy,
+            strict_like=args.strict_like,
+            group_by=args.group_by or "folder",
+            storage=build_store_options(**storage_typed(args)),
+        )
+    if args.quiet:
+        problems = [f"{one.group}: {one.problem}\n" for one in found if one.problem]
+        sys.stderr.writelines(problems)
+    elif args.json:
+        sys.stdout.write(series_json(found))
+    elif args.csv:
+        sys.stdout.write(series_csv(found))
+    else:
+        say(series_table(found), series_sentence(found))
+    return int(any(one.problem for one in found))
+
+
+def _policies(args: Namespace) -> dict[str, Any]:
+    return {one.name: getattr(args, one.name) for one in fields(Policy)}

@@ -1,0 +1,249 @@
+"""
+How the pixels of one slice are stored, and how its words become Hounsfield units.
+
+Everything here is checked before a byte of pixels is touched: sizes by arithmetic, values against
+bounds that no scanner reaches. Values are quoted in errors as numbers or as coded texts only.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+from dataclasses import dataclass
+
+from fastlung.dicom.codecs import CODECS
+from fastlung.dicom.elements import (
+    DEFLATED_LITTLE_ENDIAN,
+    EXPLICIT_BIG_ENDIAN,
+    EXPLICIT_LITTLE_ENDIAN,
+    IMPLICIT_LITTLE_ENDIAN,
+    Elements,
+    PixelElement,
+)
+from fastlung.errors import (
+    FormatError,
+    MetadataError,
+    TruncatedError,
+    UnsupportedError,
+)
+from fastlung.limits import beyond, limits_in_force
+
+__all__ = ["CODED_TEXT", "UID", "PixelFormat", "check_pixels", "read_pixel_format", "safe_uid"]
+
+#: Bounds of Rescale Slope (magnitude) and Rescale Intercept (magnitude, HU), far outside any use.
+RESCALE_SLOPE = (1e-6, 1e4)
+MAX_INTERCEPT_HU = 1e6
+
+#: Stored value that General Electric put outside the circle before Pixel Padding Value was used.
+UNDECLARED_PADDING = -2000
+
+_NATIVE = {
+    IMPLICIT_LITTLE_ENDIAN,
+    EXPLICIT_LITTLE_ENDIAN,
+    EXPLICIT_BIG_ENDIAN,
+    DEFLATED_LITTLE_ENDIAN,
+}
+#: Syntaxes that are met and not read, to name them; the last is of no standard.
+NOT_READ = {
+    "1.2.840.10008.1.2.4.92": "JPEG 2000 Part 2 Lossless",
+    "1.2.840.10008.1.2.4.93": "JPEG 2000 Part 2",
+    "1.2.840.10008.1.2.4.94": "JPIP, pixels are elsewhere",
+    "1.2.840.10008.1.2.4.95": "JPIP, pixels are elsewhere",
+    "1.2.840.10008.1.2.4.100": "MPEG-2 video",
+    "1.2.840.10008.1.2.4.102": "MPEG-4 video",
+    "1.2.840.10008.1.2.4.107": "HEVC video",
+    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
+    "1.2.840.10008.1.2.4.111": "JPEG XL made of JPEG",
+    "1.2.840.10008.1.2.4.112": "JPEG XL",
+    "1.2.840.113619.5.2": "GE private, implicit VR with big-endian pixels",
+}
+#: What a UID, and a short technical text, may consist of to be shown.
+UID = re.compile(r"[0-9.]{1,64}")
+CODED_TEXT = re.compile(r"[A-Za-z0-9 ._/\-+^]{1,64}")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PixelFormat:
+    """
+    How the pixels of one slice are stored, and how its words become Hounsfield units.
+
+    Attributes
+    ----------
+    pixels : PixelElement
+        Where they lie.
+    bits_allocated, bits_stored, high_bit : int
+        As in DICOM; 8 or 16 bits allocated.
+    signed : bool
+        Pixel Representation.
+    slope, intercept : float
+        HU per stored unit, and HU of stored 0.
+    padding_low, padding_high : int
+        Stored values in this closed range are padding; none where low > high.
+    """
+
+    pixels: PixelElement
+    bits_allocated: int
+    bits_stored: int
+    high_bit: int
+    signed: bool
+    slope: float
+    intercept: float
+    padding_low: int
+    padding_high: int
+
+
+def read_pixel_format(elements: Elements, pixels: PixelElement, pixel_count: int) -> PixelFormat:
+    """
+    Check everything that turns bytes into Hounsfield units.
+
+    Parameters
+    ----------
+    elements : Elements
+        Values of the file.
+    pixels : PixelElement
+        Where its pixels lie.
+    pixel_count : int
+        Rows times columns.
+
+    Raises
+    ------
+    ScanError
+        The first thing wrong; each cause has its own subclass.
+    """
+    if pixels.foreign:
+        raise UnsupportedError(f"{pixels.foreign} is not read; CT words are integers")
+    frames = elements.numbers("NumberOfFrames", 1)
+    if frames is not None and frames[0] > limits_in_force().frames:
+        raise beyond("frames", f"NumberOfFrames is {frames[0]:,.0f}")
+    if frames is not None and frames[0] != 1:
+        raise FormatError(f"NumberOfFrames is {frames[0]:,.0f}; a CT Image holds one frame")
+    photometric = elements.text("PhotometricInterpretation")
+    if not photometric:
+        raise MetadataError("PhotometricInterpretation is absent; expected MONOCHROME2")
+    if photometric != "MONOCHROME2":
+        named = photometric if CODED_TEXT.fullmatch(photometric) else "something else"
+        raise UnsupportedError(f"PhotometricInterpretation is {named}; expected MONOCHROME2")
+    if "ModalityLUTSequence" in elements.values:
+        raise UnsupportedError("ModalityLUTSequence is not read; expected a slope and an intercept")
+    bits_allocated, bits_stored, high_bit, signed = _bits(elements)
+    check_pixels(elements.transfer_syntax, pixels, pixel_count * bits_allocated // 8)
+    slope, intercept = _rescale(elements)
+    low, high = _padding(elements, signed=signed, bits_stored=bits_stored)
+    return PixelFormat(
+        pixels=pixels,
+        bits_allocated=bits_allocated,
+        bits_stored=bits_stored,
+        high_bit=high_bit,
+        signed=signed,
+        slope=slope,
+        intercept=intercept,
+        padding_low=low,
+        padding_high=high,
+    )
+
+
+def _bits(elements: Elements) -> tuple[int, int, int, bool]:
+    allocated = elements.unsigned("BitsAllocated")
+    if allocated not in (8, 16):
+        raise UnsupportedError(f"BitsAllocated is {allocated}; 8 and 16 are read")
+    stored = elements.unsigned("BitsStored")
+    if not 1 <= stored <= allocated:
+        raise MetadataError(f"BitsStored is {stored}; expected 1 to BitsAllocated, {allocated}")
+    high = elements.unsigned("HighBit") if "HighBit" in elements.values else stored - 1
+    if not stored - 1 <= high < allocated:
+        raise MetadataError(f"HighBit is {high}; expected {stored - 1} to {allocated - 1}")
+    representation = elements.unsigned("PixelRepresentation")
+    if representation not in (0, 1):
+        raise MetadataError(f"PixelRepresentation is {representation}; expected 0 or 1")
+    return allocated, stored, high, bool(representation)
+
+
+def check_pixels(syntax: str, pixels: PixelElement, expected_bytes: int) -> None:
+    """
+    Check that the pixels are as many bytes as the image takes, or encapsulated where they must be.
+
+    Parameters
+    ----------
+    syntax : str
+        Transfer Syntax UID.
+    pixels : PixelElement
+        Where they lie.
+    expected_bytes : int
+        What an uncompressed image takes.
+
+    Raises
+    ------
+    ScanError
+        Each cause has its own subclass.
+    """
+    if syntax in CODECS:
+        if pixels.length is not None:
+            raise FormatError(f"{CODECS[syntax].name}, but Pixel Data is not encapsulated")
+        return
+    if syntax not in _NATIVE:
+        name = NOT_READ.get(syntax, "which no decoder here knows")
+        raise UnsupportedError(
+            f"transfer syntax {safe_uid(syntax)} ({name}) is not read; convert the files to an "
+            "uncompressed or lossless one, with `gdcmconv --raw` or dcm4che's dcm2dcm"
+        )
+    if pixels.length is None:
+        raise FormatError("Pixel Data is encapsulated, but the transfer syntax is uncompressed")
+    if pixels.length < expected_bytes:
+        raise TruncatedError(
+            f"Pixel Data claims {pixels.length:,} bytes; the image takes {expected_bytes:,}"
+        )
+    if pixels.available < expected_bytes:
+        raise TruncatedError(
+            f"Pixel Data takes {expected_bytes:,} bytes; the file holds {pixels.available:,}"
+        )
+    if pixels.length > expected_bytes + expected_bytes % 2:
+        raise FormatError(
+            f"Pixel Data claims {pixels.length:,} bytes; the image takes only {expected_bytes:,}"
+        )
+
+
+def _rescale(elements: Elements) -> tuple[float, float]:
+    kind = elements.text("RescaleType").upper()
+    if kind not in ("", "HU", "US"):  # US is "unspecified", which old CT writers put
+        named = kind if CODED_TEXT.fullmatch(kind) else "something else"
+        raise UnsupportedError(f"RescaleType is {named}; expected HU")
+    values = []
+    for keyword in ("RescaleSlope", "RescaleIntercept"):
+        numbers = elements.numbers(keyword, 1)
+        if numbers is None:
+            raise MetadataError(f"{keyword} is absent; without it stored words are not HU")
+        values.append(numbers[0])
+    slope, intercept = values
+    low, high = RESCALE_SLOPE
+    if not low <= abs(slope) <= high:
+        raise MetadataError(f"RescaleSlope is {slope:g}; expected {low:g} to {high:g}")
+    if abs(intercept) > MAX_INTERCEPT_HU:
+        raise MetadataError(
+            f"RescaleIntercept is {intercept:g}; expected at most {MAX_INTERCEPT_HU:g} HU"
+        )
+    return slope, intercept
+
+
+def _padding(elements: Elements, *, signed: bool, bits_stored: int) -> tuple[int, int]:
+    """Closed range of stored values that are padding; low > high where there is none."""
+    value = elements.values.get("PixelPaddingValue", b"")
+    if not value:
+        holds_it = signed and -(1 << (bits_stored - 1)) <= UNDECLARED_PADDING
+        return (UNDECLARED_PADDING, UNDECLARED_PADDING) if holds_it else (0, -1)
+    bounds = []
+    for keyword in ("PixelPaddingValue", "PixelPaddingRangeLimit"):
+        if not elements.values.get(keyword):
+            continue
+        # Two bytes whatever VR the writer chose: Pixel Representation alone says the sign.
+        word = elements.unsigned(keyword)
+        # A word that was not sign-extended beyond BitsStored means the same value.
+        sign_bit = 1 << (bits_stored - 1) if signed and word < 1 << bits_stored else 1 << 15
+        bounds.append(((word ^ sign_bit) - sign_bit) if signed else word)
+    return min(bounds), max(bounds)
+
+
+def safe_uid(text: str) -> str:
+    """Give a UID as it is, or a hash of what stands in its place: that may be anything."""
+    if not text or UID.fullmatch(text):
+        return text
+    return "invalid-" + hashlib.sha256(text.encode()).hexdigest()[:16]

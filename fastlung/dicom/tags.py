@@ -1,0 +1,159 @@
+"""The tags that are read: by keyword, and where multi-frame files keep them."""
+
+from __future__ import annotations
+
+import io
+import struct
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from pydicom.filereader import read_sequence
+
+from fastlung.limits import beyond, limits_in_force
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from pydicom.dataset import Dataset
+
+
+__all__ = [
+    "ACQUISITION_NUMBERS",
+    "ACQUISITION_TEXTS",
+    "FRAME_GROUPS",
+    "FRAME_KEYWORDS",
+    "KEYWORDS",
+    "MACROS",
+    "SHARED_GROUPS",
+    "Groups",
+]
+
+
+#: Technical tags that may leave this package, as numbers and as short coded texts.
+ACQUISITION_NUMBERS = {
+    "SliceThickness": 0x00180050,
+    "KVP": 0x00180060,
+    "ReconstructionDiameter": 0x00181100,
+    "GantryDetectorTilt": 0x00181120,
+    "ExposureTime": 0x00181150,
+    "XRayTubeCurrent": 0x00181151,
+}
+
+ACQUISITION_TEXTS = {
+    "Modality": 0x00080060,
+    "Manufacturer": 0x00080070,
+    "ManufacturerModelName": 0x00081090,
+    "ConvolutionKernel": 0x00181210,
+    "PatientPosition": 0x00185100,
+    "RescaleType": 0x00281054,
+}
+
+#: Tag to keyword of everything that is read at all.
+KEYWORDS = {
+    tag: keyword
+    for keyword, tag in {
+        **ACQUISITION_NUMBERS,
+        **ACQUISITION_TEXTS,
+        "MediaStorageSOPClassUID": 0x00020002,
+        "TransferSyntaxUID": 0x00020010,
+        "ImageType": 0x00080008,
+        "ContentTime": 0x00080033,
+        "FrameType": 0x00089007,
+        "TriggerTime": 0x00181060,
+        "StudyInstanceUID": 0x0020000D,
+        "SeriesNumber": 0x00200011,
+        "AcquisitionNumber": 0x00200012,
+        "InstanceNumber": 0x00200013,
+        "TemporalPositionIdentifier": 0x00200100,
+        "StackID": 0x00209056,
+        "TemporalPositionIndex": 0x00209128,
+        "FrameAcquisitionNumber": 0x00209156,
+        "SOPClassUID": 0x00080016,
+        "SOPInstanceUID": 0x00080018,
+        "SeriesInstanceUID": 0x0020000E,
+        "ImagePositionPatient": 0x00200032,
+        "ImageOrientationPatient": 0x00200037,
+        "FrameOfReferenceUID": 0x00200052,
+        "SamplesPerPixel": 0x00280002,
+        "PhotometricInterpretation": 0x00280004,
+        "NumberOfFrames": 0x00280008,
+        "Rows": 0x00280010,
+        "Columns": 0x00280011,
+        "PixelSpacing": 0x00280030,
+        "BitsAllocated": 0x00280100,
+        "BitsStored": 0x00280101,
+        "HighBit": 0x00280102,
+        "PixelRepresentation": 0x00280103,
+        "PixelPaddingValue": 0x00280120,
+        "PixelPaddingRangeLimit": 0x00280121,
+        "RescaleIntercept": 0x00281052,
+        "RescaleSlope": 0x00281053,
+        "ModalityLUTSequence": 0x00283000,
+    }.items()
+}
+
+#: What a frame of a multi-frame file may say for itself, in one of the sequences below.
+FRAME_KEYWORDS = {
+    "ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+    "RescaleSlope", "RescaleIntercept", "RescaleType", "PixelPaddingValue",
+    "PixelPaddingRangeLimit", "FrameType", "StackID", "TemporalPositionIndex",
+    "FrameAcquisitionNumber", "AcquisitionNumber", "InstanceNumber", "ContentTime",
+    "ConvolutionKernel", "KVP", "ReconstructionDiameter",
+}  # fmt: skip
+
+SHARED_GROUPS, FRAME_GROUPS = 0x52009229, 0x52009230
+
+#: Functional groups that hold them; the last two are those of legacy converted files.
+MACROS = {
+    0x00189314: "CT Reconstruction",
+    0x00189325: "CT X-Ray Details",
+    0x00189329: "CT Image Frame Type",
+    0x00209111: "Frame Content",
+    0x00209113: "Plane Position",
+    0x00209116: "Plane Orientation",
+    0x00289110: "Pixel Measures",
+    0x00289145: "Pixel Value Transformation",
+    0x00209170: "Unassigned Shared Converted Attributes",
+    0x00209171: "Unassigned Per-Frame Converted Attributes",
+}
+
+#: Items that functional groups may hold for each frame allowed: itself and a dozen groups. Counted
+#: before an object is made for any of them.
+ITEMS_A_FRAME = 13
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Groups:
+    """Reader of functional groups, which are sequences of sequences."""
+
+    implicit: bool
+    little_endian: bool
+
+    def read(self, element: Any) -> tuple[dict[str, bytes], ...]:
+        """Listed values of each item."""
+        return tuple(self._flat(item) for item in self._items(element))
+
+    def _flat(self, item: Dataset) -> dict[str, bytes]:
+        values: dict[str, bytes] = {}
+        for tag in item.keys():  # noqa: SIM118 -- iterating a Dataset converts its values
+            element: Any = item.get_item(tag)
+            keyword = KEYWORDS.get(tag, "")
+            if tag in MACROS:
+                for inner in self._items(element)[:1]:
+                    values |= self._flat(inner)
+            elif keyword in FRAME_KEYWORDS and isinstance(element.value, bytes):
+                values[keyword] = element.value
+        return values
+
+    def _items(self, element: Any) -> Sequence[Dataset]:
+        value = element.value
+        if not isinstance(value, bytes):  # of undefined length: pydicom has read it, or empty
+            return value or ()
+        order = "<" if self.little_endian else ">"
+        count = value.count(struct.pack(f"{order}HH", 0xFFFE, 0xE000))
+        if count > ITEMS_A_FRAME * limits_in_force().frames:
+            raise beyond("frames", f"functional groups hold {count:,} items")
+        items: Sequence[Dataset] = read_sequence(
+            io.BytesIO(value), self.implicit, self.little_endian, len(value), "iso8859"
+        )
+        return items

@@ -1,1 +1,0 @@
-"""Instances that can be rented: what each has and costs, every figure with source and date."""

@@ -1,0 +1,398 @@
+"""
+How large scans are, by listings and a few headers, and how much memory each needs.
+
+Memory is arithmetic on a size; a plan, a worker's check of a header and the doctor ask the same
+function.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from fastlung.dicom.series import index_files
+from fastlung.errors import LimitError, StoreError
+from fastlung.limits import check_listing
+from fastlung.source.volumes import HEAD_BYTES, index_volume
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from fastlung.config import Config
+    from fastlung.source.groups import SourceGroup
+    from fastlung.storage.base import Store
+
+__all__ = [
+    "VOXEL_BYTES",
+    "Estimator",
+    "ScanSize",
+    "computing_bytes",
+    "estimate_sizes",
+    "output_bytes",
+    "output_voxels",
+    "scan_bytes",
+    "scan_stages",
+]
+
+
+MB = 1_000_000
+
+#: Private memory of a warm worker: 15 MB when it is forked, up to 60 MB that the allocator keeps
+#: from scan to scan, stacks of three threads, and a margin.
+RESERVED_BYTES = 120 * MB
+
+#: Scratch memory of the lung masks beside the mask itself, in bytes per output voxel: bit rows
+#: and tables of runs. Measured on three real chests and a phantom, each in a new process: 0.3 to
+#: 2.2 for the default, at most 1.7 for the tutorial's, for which the step before leaves room.
+MASK_SCRATCH_BYTES = {"default": 2.5, "tutorial": 1.0, "grt123": 7.0, "none": 0.0}
+
+#: Scratch memory of a picture: planes as float32, a canvas and its bytes.
+PICTURE_BYTES = 12_000_000
+
+#: Bytes of a voxel of the image by `Config.dtype`.
+VOXEL_BYTES = {"int16": 2, "float32": 4, "uint8": 1}
+
+#: Scratch memory of finding what to crop to, in bytes per output voxel: tables of runs.
+CROP_SCRATCH_BYTES = {"none": 0.0, "body": 1.0, "lungs": 0.5}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanSize:
+    """
+    What decides how much memory a scan takes.
+
+    Attributes
+    ----------
+    label : str
+        Label of its source group.
+    group_bytes : int
+        Bytes of all objects of its source group, as stored.
+    acquired_voxels, output_voxels : int
+        Voxels before and after resampling.
+    objects : int
+        Objects of its source group.
+    is_scan : bool
+        Whether it may be a scan at all; False for a folder in which no CT was found.
+    """
+
+    label: str
+    group_bytes: int
+    acquired_voxels: int
+    output_voxels: int
+    objects: int = 1
+    is_scan: bool = True
+
+
+def output_voxels(
+    shape: tuple[int, int, int],
+    spacing_mm: tuple[float, float, float],
+    target_mm: tuple[float, float, float],
+) -> int:
+    """
+    Voxels of a scan after resampling, in whole numbers of any size.
+
+    Parameters
+    ----------
+    shape : tuple of int
+        Acquired shape ``(z, y, x)``.
+    spacing_mm, target_mm : tuple of float
+        Acquired and wanted spacing along ``(z, y, x)``, in millimetres.
+    """
+    sizes = zip(shape, spacing_mm, target_mm, strict=True)
+    return math.prod(max(1, round(count * have / want)) for count, have, want in sizes)
+
+
+def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
+    """
+    Memory that is live at the worst moment of each step of a scan, in bytes.
+
+    Parameters
+    ----------
+    size : ScanSize
+        The scan.
+    config : Config
+        What is done to it.
+
+    Returns
+    -------
+    dict of str to int
+        Step -> bytes, in order. All of them hold the bytes of this group, those of the next one,
+        which are read meanwhile, and the last scan's outputs, which are written meanwhile.
+    """
+    acquired, out = size.acquired_voxels, size.output_voxels
+    written = max(out, math.prod(config.size or ()))  # a fixed size may be larger
+    image = VOXEL_BYTES[config.dtype] * written
+    mask = 0 if config.mask == "none" else written
+    # grt123's recipe finds its mask, and paints, in the acquired frame.
+    segmented = acquired if config.recipe == "grt123" else out
+    found = 0 if config.mask == "none" else segmented
+    scratch = int(MASK_SCRATCH_BYTES[config.mask] * segmented)
+    held = RESERVED_BYTES + 2 * size.group_bytes + image + mask
+    stored = 2 * acquired
+    # Words become HU row by row while they are resampled; these rules make a volume first.
+    hu = 2 * acquired if config.hu_rule == "tutorial" or config.recipe == "grt123" else 0
+    volume = turned = 2 * out  # and a copy where axes turn
+    windowed = 0 if config.dtype == "int16" else image
+    # How much a crop takes away is known only once lungs or body are found: as if nothing.
+    part = 0 if config.crop == "none" else volume + mask
+    search = int(CROP_SCRATCH_BYTES[config.crop] * out)
+    fitted = 0 if config.size is None else image + mask
+    views = PICTURE_BYTES + (out if config.mask == "none" else 0)
+    compressed = 0 if config.format == "npy" else image + mask
+    return {
+        "hu": held + stored + hu,
+        "resample": held + stored + hu + turned + volume,
+        "mask": held + stored + hu + volume + found + scratch,
+        "crop": held + stored + hu + volume + mask + search + part,
+        "normalise": held + stored + hu + volume + mask + part + windowed + fitted,
+        "encode": held + image + mask + compressed,
+        "picture": held + image + mask + compressed + (0 if config.preview == "none" else views),
+    }
+
+
+def scan_bytes(size: ScanSize, config: Config) -> int:
+    """Memory that a worker needs for a scan, in bytes: the worst of `scan_stages`."""
+    return max(scan_stages(size, config).values())
+
+
+def computing_bytes(size: ScanSize, config: Config) -> int:
+    """Memory that a worker needs for a scan, without what it reads ahead, in bytes."""
+    return scan_bytes(size, config) - size.group_bytes
+
+
+def output_bytes(size: ScanSize, config: Config) -> int:
+    """Bytes of a scan's image and mask before they are compressed."""
+    mask = 0 if config.mask == "none" else size.output_voxels
+    return VOXEL_BYTES[config.dtype] * size.output_voxels + mask
+
+
+#: Groups of which one header is read: so many with the most bytes, and so many with the most
+#: objects. A header costs about a millisecond; smaller groups are taken for like ones.
+SAMPLED_EACH_WAY = 50
+
+#: Headers read at once: of a bucket each takes some 60 ms.
+READ_AT_ONCE = 16
+
+#: While groups are still being found: headers read of the first ones, and of each that is larger
+#: by this factor than all before.
+SAMPLED_FIRST = 8
+
+GROWTH = 1.2
+
+#: Slice thickness assumed where a header has none, in millimetres: thick, to be safe.
+UNKNOWN_THICKNESS_MM = 5.0
+
+#: No scan is longer, whatever thickness times slices says; slices often overlap. In millimetres.
+LONGEST_SCAN_MM = 2000.0
+
+#: How far compressed CT inflates: noise does not compress.
+INFLATION = 2
+
+COMPRESSED_SUFFIXES = (".zip", ".gz", ".tgz", ".zraw")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class _SliceSize:
+    """One slice: its pixels, and where they lie; how many such a file or volume holds."""
+
+    frames: int
+    rows: int
+    columns: int
+    pixel_spacing_mm: tuple[float, float]
+    thickness_mm: float
+    slices: int = 0
+
+
+#: What a group is like whose largest file holds no CT.
+NO_SLICE = _SliceSize(frames=0, rows=1, columns=1, pixel_spacing_mm=(1.0, 1.0), thickness_mm=1.0)
+
+
+def estimate_sizes(
+    groups: Sequence[SourceGroup], config: Config, store_of: Callable[[SourceGroup], Store]
+) -> tuple[ScanSize, ...]:
+    """
+    Estimate the scan in each source group, as if its objects were the slices of one series.
+
+    Parameters
+    ----------
+    groups : sequence of SourceGroup
+        What is to be estimated.
+    config : Config
+        Target spacing.
+    store_of : callable
+        Where the objects of a group are.
+
+    Returns
+    -------
+    tuple of ScanSize
+        One for each group, in order.
+    """
+    estimator = Estimator(config, store_of)
+    estimator.look_around(groups)
+    return tuple(map(estimator.size, groups))
+
+
+class Estimator:
+    """
+    Estimates scans while they are found.
+
+    Parameters
+    ----------
+    config : Config
+        Target spacing.
+    store_of : callable
+        Where the objects of a group are.
+    """
+
+    def __init__(self, config: Config, store_of: Callable[[SourceGroup], Store]) -> None:
+        self._config = config
+        self._store_of = store_of
+        self._looked_at: dict[str, _SliceSize | None] = {}
+        self._usual = _usual([])
+        self._most_bytes = self._most_objects = 0.0
+
+    def look_around(self, groups: Sequence[SourceGroup]) -> None:
+        """Read one header of each of the largest and the longest groups, many at a time."""
+        by_bytes = sorted(groups, key=lambda group: group.size_bytes)[-SAMPLED_EACH_WAY:]
+        by_count = sorted(groups, key=lambda group: len(group.objects))[-SAMPLED_EACH_WAY:]
+        looked_at = {group.id: group for group in (*by_bytes, *by_count)}
+        with ThreadPoolExecutor(READ_AT_ONCE, "fastlung-headers") as pool:
+            # Each in a copy of this thread's context, in which limits are in force.
+            for _ in pool.map(
+                lambda each: each[0].run(self.look_at, each[1]),
+                [(copy_context(), group) for group in looked_at.values()],
+            ):
+                pass
+        self._most_bytes = max((group.size_bytes for group in groups), default=0)
+        self._most_objects = max((len(group.objects) for group in groups), default=0)
+
+    def look_at(self, group: SourceGroup) -> None:
+        """Read one header of a group, if it has not been read yet."""
+        if group.id not in self._looked_at:
+            self._looked_at[group.id] = _sample(self._store_of(group), group)
+            found = [one for one in tuple(self._looked_at.values()) if one and one is not NO_SLICE]
+            self._usual = _usual(found)
+
+    def estimate(self, group: SourceGroup) -> ScanSize:
+        """
+        Estimate the scan of a group that was just found.
+
+        Headers are read of the first groups, and of each that is a good deal larger than all
+        before: of the first few, and then of about thirty in a hundred thousand.
+        """
+        larger = group.size_bytes > GROWTH * self._most_bytes
+        longer = len(group.objects) > GROWTH * self._most_objects
+        if larger or longer or len(self._looked_at) < SAMPLED_FIRST:
+            self._most_bytes = max(self._most_bytes, group.size_bytes)
+            self._most_objects = max(self._most_objects, len(group.objects))
+            self.look_at(group)
+        return self.size(group)
+
+    def size(self, group: SourceGroup) -> ScanSize:
+        """Estimate a group from its own header, or else as a usual one of those looked at."""
+        one = self._looked_at.get(group.id) or self._usual
+        if one is NO_SLICE:  # its largest file is no CT; another one may be
+            return replace(_size(group, self._usual, self._config), is_scan=False)
+        return _size(group, one, self._config)
+
+
+def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
+    """Header of a volume, or of the largest object: a slice, where there is one."""
+    if not group.objects or group.kind == "archive":
+        return None
+    if group.kind == "volume":
+        return _sample_volume(source, group)
+    largest = max(group.objects, key=lambda info: (info.size_bytes, info.key))
+    try:
+        check_listing([largest.size_bytes])  # its worker will say so; here only headers are read
+        index = index_files(
+            {largest.key: largest.size_bytes},
+            lambda key, count: source.get(key, first_bytes=count),
+        )
+    except (StoreError, LimitError):
+        return None
+    frames = sum(len(series.headers) for series in index.series)
+    if not index.series and not index.broken:
+        return NO_SLICE
+    for series in index.series:
+        for header in series.headers:
+            thickness = header.acquisition.get("SliceThickness")
+            return _SliceSize(
+                frames=frames,
+                rows=header.rows,
+                columns=header.columns,
+                pixel_spacing_mm=header.pixel_spacing_mm,
+                thickness_mm=thickness if isinstance(thickness, float) else UNKNOWN_THICKNESS_MM,
+            )
+    return None
+
+
+def _sample_volume(source: Store, group: SourceGroup) -> _SliceSize | None:
+    try:
+        heads = {info.key: source.get(info.key, first_bytes=HEAD_BYTES) for info in group.objects}
+    except StoreError:
+        return None
+    for series in index_volume(heads).series:
+        if series.grid is not None:
+            slices, rows, columns = series.grid.shape
+            thickness, *pixel_spacing = series.grid.spacing_mm
+            return _SliceSize(
+                frames=1,
+                rows=rows,
+                columns=columns,
+                pixel_spacing_mm=(pixel_spacing[0], pixel_spacing[1]),
+                thickness_mm=thickness,
+                slices=slices,
+            )
+    return None
+
+
+def _usual(found: Sequence[_SliceSize]) -> _SliceSize:
+    if not found:
+        return _SliceSize(
+            frames=1,
+            rows=512,
+            columns=512,
+            pixel_spacing_mm=(1.0, 1.0),
+            thickness_mm=UNKNOWN_THICKNESS_MM,
+        )
+    return _SliceSize(
+        frames=statistics.median_high([one.frames for one in found]),
+        rows=statistics.median_high([one.rows for one in found]),
+        columns=statistics.median_high([one.columns for one in found]),
+        pixel_spacing_mm=(
+            statistics.median_high([one.pixel_spacing_mm[0] for one in found]),
+            statistics.median_high([one.pixel_spacing_mm[1] for one in found]),
+        ),
+        thickness_mm=statistics.median_high([one.thickness_mm for one in found]),
+    )
+
+
+def _size(group: SourceGroup, one: _SliceSize, config: Config) -> ScanSize:
+    slices = one.slices or _slices(group, one)
+    spacing = (min(one.thickness_mm, LONGEST_SCAN_MM / slices), *one.pixel_spacing_mm)
+    shape = (slices, one.rows, one.columns)
+    return ScanSize(
+        label=group.label,
+        group_bytes=group.size_bytes if group.kind == "files" else _inflated_bytes(group),
+        acquired_voxels=slices * one.rows * one.columns,
+        output_voxels=output_voxels(shape, spacing, config.spacing_mm),
+        objects=max(1, len(group.objects)),
+    )
+
+
+def _slices(group: SourceGroup, one: _SliceSize) -> int:
+    """One an object; as many as the bytes of an archive or volume make."""
+    if group.kind == "files":
+        return max(1, len(group.objects)) * one.frames
+    return max(1, _inflated_bytes(group) // (2 * one.rows * one.columns))
+
+
+def _inflated_bytes(group: SourceGroup) -> int:
+    """Bytes of a packed group and of what it inflates to, both in memory at once."""
+    packed = any(info.key.lower().endswith(COMPRESSED_SUFFIXES) for info in group.objects)
+    return group.size_bytes * (1 + INFLATION) if packed else group.size_bytes

@@ -1,1 +1,0 @@
-"""A machine measured through the real pipeline, and what that says of others and of cost."""

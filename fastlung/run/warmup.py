@@ -1,0 +1,43 @@
+"""Kernels made ready, by one process at a time."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from contextlib import contextmanager, suppress
+from typing import TYPE_CHECKING
+
+from fastlung.kernels import warm_up
+from fastlung.storage.cache import cache_folder
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+__all__ = ["ready_kernels"]
+
+
+def ready_kernels() -> None:
+    """
+    Compile every kernel, or load it from the cache, while no other process of this user does.
+
+    A run and the server that its workers are forked from do it at the same time, and so may two
+    runs: several processes compiling into one cache is not safe, and each would take 40 s for it.
+    """
+    with _lock():
+        warm_up()
+
+
+@contextmanager
+def _lock() -> Iterator[None]:
+    """Wait for the others; go without where the cache folder allows no lock."""
+    held = -1
+    with suppress(OSError):
+        folder = cache_folder()
+        folder.mkdir(parents=True, exist_ok=True)
+        held = os.open(folder / "kernels.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        fcntl.flock(held, fcntl.LOCK_EX)  # the system lets go of it when its holder dies
+    try:
+        yield
+    finally:
+        if held >= 0:
+            os.close(held)

@@ -1,0 +1,331 @@
+"""
+What a sink already holds of a source, and what is left to do.
+
+Nothing but the sink's own records counts, and no DICOM is opened.
+"""
+
+from __future__ import annotations
+
+import json
+import platform
+from collections import defaultdict
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from importlib.metadata import version
+from typing import TYPE_CHECKING, Any
+
+from fastlung.errors import (
+    ConfigError,
+    NothingFoundError,
+    ObjectNotFoundError,
+    SinkConflictError,
+    StoreError,
+)
+from fastlung.sink.commit import Task
+from fastlung.sink.names import claim_key, pseudonym
+from fastlung.sink.records import RECORDS, is_done, read_record, record_key, to_json
+from fastlung.source.groups import join_series
+from fastlung.source.open import store_of
+from fastlung.storage.prefetch import map_ahead
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from fastlung.config import Config, RunOptions, StoreOptions
+    from fastlung.plan.machine import Machine
+    from fastlung.plan.plan import Plan
+    from fastlung.scan import Outcome
+    from fastlung.sink.records import Record
+    from fastlung.source.groups import SourceGroup
+    from fastlung.source.open import Source
+    from fastlung.storage.base import Store
+
+__all__ = [
+    "RunFile",
+    "SinkContents",
+    "check_sink",
+    "key_fingerprint",
+    "read_run_file",
+    "source_groups",
+    "write_run_file",
+]
+
+RUN_FILE = "run.json"
+#: Packages whose version may change a voxel or a byte.
+RECORDED_PACKAGES = ("numpy", "numba", "scipy", "pydicom", "imagecodecs", "nibabel", "isal")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RunFile:
+    """
+    What the last run said of itself in the sink.
+
+    Attributes
+    ----------
+    config : mapping
+        Its configuration, resolved; fields of the version that wrote it.
+    config_digest : str
+        `Config.digest` of it.
+    names_key : str
+        Fingerprint of the key of hashed names; empty where names are not hashed.
+    source_groups : int or None
+        Source groups it found; None in sinks of early versions.
+    fastlung : str
+        Version that wrote it.
+    """
+
+    config: Mapping[str, Any]
+    config_digest: str
+    names_key: str
+    source_groups: int | None
+    fastlung: str
+
+
+def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOptions) -> None:
+    """
+    Refuse a sink that was written with another configuration.
+
+    Raises
+    ------
+    SinkConflictError
+        If it was, unless it may be overwritten.
+    """
+    if options.overwrite:
+        return
+    try:
+        found = json.loads(sink.get(RUN_FILE))
+        before = (found["config_digest"], found["names_key"])
+        fields = dict(found["config"])
+    except (ObjectNotFoundError, ValueError, KeyError, TypeError):
+        return  # new, or not ours; each record names its configuration once more
+    if before == (config.digest, key_fingerprint(names_key)):
+        return
+    now = config.model_dump(mode="json")
+    differing = [
+        f"{name} {fields.get(name)!r} -> {now[name]!r}"
+        for name in sorted(now)
+        if name != "preset" and fields.get(name) != now[name]
+    ]
+    raise SinkConflictError(
+        f"{sink.url}: the sink was written with another configuration "
+        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the "
+        f"options of before (--config {sink.url}/{RUN_FILE}), or --overwrite to replace what is "
+        "there"
+    )
+
+
+def write_run_file(
+    sink: Store,
+    *,
+    config: Config,
+    names_key: bytes,
+    groups: int | None,
+    machine: Machine,
+    plan: Plan,
+) -> None:
+    """Write what this run is, for whoever finds the sink later; no `groups` if not counted yet."""
+    facts: dict[str, Any] = {
+        "fastlung": version("fastlung"),
+        "config": config.model_dump(mode="json"),
+        "config_digest": config.digest,
+        "names_key": key_fingerprint(names_key),
+        "source_groups": groups,
+        # Whether of two runs at this sink each scan is committed by one: some stores do not care.
+        "conditional_create": sink.enforces_create(),
+        "machine": machine,
+        "plan": plan,
+        "versions": {
+            "python": platform.python_version(),
+            **{package: version(package) for package in RECORDED_PACKAGES},
+        },
+    }
+    sink.put(RUN_FILE, [to_json(facts)])
+
+
+def read_run_file(sink: Store) -> RunFile:
+    """
+    Read what the last run in a sink was.
+
+    Raises
+    ------
+    ConfigError
+        If this is no sink.
+    StoreError
+        If it cannot be read.
+    """
+    try:
+        found = json.loads(sink.get(RUN_FILE))
+        return RunFile(
+            config=dict(found["config"]),
+            config_digest=found["config_digest"],
+            names_key=found["names_key"],
+            source_groups=found.get("source_groups"),
+            fastlung=found["fastlung"],
+        )
+    except ObjectNotFoundError:
+        raise ConfigError(
+            f"{sink.url}: expected a sink, and found no {RUN_FILE} in it; give the folder that "
+            "`fastlung process SOURCE SINK` wrote to"
+        ) from None
+    except (ValueError, KeyError, TypeError, AttributeError):
+        raise ConfigError(
+            f"{sink.url}: its {RUN_FILE} cannot be read; run the same `fastlung process` command "
+            "again, which writes it anew"
+        ) from None
+
+
+def source_groups(
+    source: Source, sink: Store | None, *, group_by: str, names_key: bytes, storage: StoreOptions
+) -> Iterator[SourceGroup]:
+    """
+    List what a source holds, as a run takes it.
+
+    Parameters
+    ----------
+    source : Source
+        Where to look.
+    sink : Store or None
+        Left out where it lies in the source; None where nothing is to be written.
+    group_by : str
+        As in `Config`.
+    names_key : bytes
+        Key of hashed names; empty where names are not hashed.
+    storage : StoreOptions
+        How s3:// is reached.
+
+    Yields
+    ------
+    SourceGroup
+        As they are found.
+
+    Raises
+    ------
+    ConfigError
+        If the sink is the source, or one of them cannot be one.
+    NothingFoundError
+        If there are no files at all.
+    StoreError
+        If one of them cannot be reached, or the source cannot be listed.
+    """
+    source.check()
+    if sink is not None:
+        sink.check_sink()
+
+    def shown(path: str) -> str:
+        return pseudonym(names_key, path) if names_key else path
+
+    groups = source.groups(sink=sink, pseudonym=shown)
+    if group_by == "series":
+        groups = join_series(groups, lambda one: store_of(one, source.store, storage), shown)
+    nothing = True
+    for group in groups:
+        nothing = False
+        yield group
+    if nothing:
+        raise NothingFoundError(
+            f"{source.store.url}: expected CT slices, and found no files in or below it; hidden "
+            "files do not count"
+        )
+
+
+class SinkContents:
+    """
+    What a sink holds, read once, to tell which source groups are done.
+
+    Parameters
+    ----------
+    sink : Store
+        Where results are; may not exist yet.
+    config : Config
+        What is asked for.
+    options : RunOptions
+        Whether to redo what is there, or what failed.
+
+    Attributes
+    ----------
+    earlier : list of Outcome
+        Outcomes of the groups that were found to be done, without what only their records tell.
+    already_done : int
+        How many these are.
+
+    Raises
+    ------
+    StoreError
+        If the sink cannot be listed.
+    """
+
+    def __init__(self, sink: Store, config: Config, options: RunOptions) -> None:
+        self._config = config
+        self._options = options
+        self._sizes = {info.key: info.size_bytes for info in sink.list("scans")}
+        listed = [info.key for info in sink.list(RECORDS)]
+        self._committed = set(listed)  # damaged ones included
+        found = map_ahead(lambda key: read_record(sink, key), listed)
+        self._records = {one.group: _slim(one) for one in found if one is not None}
+        self._under: dict[str, list[str]] = defaultdict(list)
+        for key in self._sizes:
+            self._under[key.split("/")[1]].append(key)
+        self._unowned = self._claimed(sink)
+        self.earlier: list[Outcome] = []
+        self.already_done = 0
+
+    def task(self, group: SourceGroup) -> Task | None:
+        """
+        What is to be done about a group.
+
+        Returns
+        -------
+        Task or None
+            None if nothing is left to do.
+        """
+        record = self._records.pop(group.id, None)
+        if record is not None and not self._options.overwrite:
+            retry = self._options.retry_failed
+            digest = self._config.digest
+            if is_done(record, group, digest, self._sizes, retry_failed=retry):
+                self.earlier += record.outcomes
+                self.already_done += 1
+                return None
+        own = () if record is None else _owned(record)
+        leftovers = [
+            *self._unowned.get(group.id, ()),
+            *(k for name in own for k in self._under[name]),
+        ]
+        committed = record_key(group.id) in self._committed
+        return Task(group=group, leftovers=tuple(leftovers), committed=committed)
+
+    def _claimed(self, sink: Store) -> dict[str, list[str]]:
+        """
+        Keys under names that no record owns, by the group that claims the name.
+
+        Claims are written before anything else under a name, so that what a killed run or another
+        format has left behind is found, and goes when its group is done again.
+        """
+        owned = {name for record in self._records.values() for name in _owned(record)}
+        claimed: dict[str, list[str]] = defaultdict(list)
+
+        def claim(name: str) -> tuple[str, str]:
+            with suppress(StoreError):
+                return name, sink.get(claim_key(name)).decode("ascii", "replace")
+            return name, ""  # no claim: not ours to remove
+
+        unowned = [name for name in self._under if name not in owned]
+        for name, group in map_ahead(claim, unowned):
+            claimed[group] += self._under[name]
+        claimed.pop("", None)
+        return claimed
+
+
+def _owned(record: Record) -> tuple[str, ...]:
+    return tuple(outcome.name for outcome in record.outcomes if outcome.outputs)
+
+
+def _slim(record: Record) -> Record:
+    """Record without what nobody asks for before the end of a run: a tenth of the memory."""
+    outcomes = tuple(one.in_short() for one in record.outcomes)
+    return replace(record, outcomes=outcomes, skipped_files={})
+
+
+def key_fingerprint(names_key: bytes) -> str:
+    """Tell one key of hashed names from another, without giving it away."""
+    return pseudonym(names_key, "fastlung names key") if names_key else ""

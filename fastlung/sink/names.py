@@ -1,0 +1,204 @@
+"""
+What scans are called in the sink.
+
+A name is one path part of ``[A-Za-z0-9._-]`` that never begins with a dot. It comes from a
+SeriesInstanceUID only where that is made of digits and dots, so that no tag can choose a path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import hmac
+import os
+import re
+import secrets
+import tempfile
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastlung.errors import ConfigError, StoreError
+from fastlung.text import stable_id
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fastlung.source.groups import SourceGroup
+    from fastlung.storage.base import Store
+
+__all__ = [
+    "claim_key",
+    "claim_name",
+    "load_names_key",
+    "pseudonym",
+    "recorded_uid",
+    "scan_names",
+]
+
+#: Environment variable with the key of hashed names, for several machines that share a sink.
+KEY_VARIABLE = "FASTLUNG_NAMES_KEY"
+SHORTEST_KEY = 16
+LONGEST_NAME = 128
+# For fullmatch: `$` would let a trailing line break through. A leading dot would be a hidden name.
+_PLAIN_UID = re.compile(r"[0-9][0-9.]{0,63}")
+
+
+def load_names_key() -> bytes:
+    """
+    Key of hashed names: from the environment, or from a file made once for this user.
+
+    Raises
+    ------
+    ConfigError
+        For a key that is too short, or a key file that cannot be read or made.
+    """
+    given = os.environ.get(KEY_VARIABLE, "")
+    where = KEY_VARIABLE
+    if not given:
+        data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
+        path = Path(data_home) / "fastlung" / "names.key"
+        where = str(path)
+        try:
+            if not path.exists():
+                _make_key_file(path)
+            given = path.read_text("utf-8", errors="surrogateescape").strip()
+        except OSError as error:
+            raise ConfigError(
+                f"{path}: the key of hashed names cannot be read or made "
+                f"({os.strerror(error.errno or 0)}); set {KEY_VARIABLE} instead"
+            ) from error
+    if len(given) < SHORTEST_KEY:
+        raise ConfigError(
+            f"{where}: a key of hashed names needs at least {SHORTEST_KEY} characters, "
+            f"this has {len(given)}; 'openssl rand -hex 32' makes a good one"
+        )
+    return given.encode("utf-8", "surrogateescape")
+
+
+def _make_key_file(path: Path) -> None:
+    """Make a key file that only its owner can read; whoever is first wins."""
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent)  # mode 0600
+    try:
+        with os.fdopen(descriptor, "w") as file:
+            file.write(secrets.token_hex(32) + "\n")
+        try:
+            os.link(temporary, path)
+        except FileExistsError:
+            return
+    finally:
+        Path(temporary).unlink()
+
+
+def pseudonym(key: bytes, text: str) -> str:
+    """Sixteen hex digits that stand for a text, and that only the key's owner can check."""
+    message = text.encode("utf-8", "surrogateescape")
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:16]
+
+
+def scan_names(
+    series_uids: Sequence[str], group: SourceGroup, names: str, key: bytes
+) -> tuple[str, ...]:
+    """
+    Names of the series of one source group, no two alike.
+
+    Parameters
+    ----------
+    series_uids : sequence of str
+        SeriesInstanceUIDs in the order they were found; may repeat, be empty or be hostile.
+    group : SourceGroup
+        Where they come from.
+    names : str
+        ``series``, ``folder`` or ``hash``, as in `Config`.
+    key : bytes
+        Key of hashed names; not used by the others.
+    """
+    if names == "folder":
+        plain = [_folder_name(group.label)] * len(series_uids)
+    elif names == "hash":
+        plain = [pseudonym(key, uid or f"{group.id} without UID") for uid in series_uids]
+    else:
+        plain = [_series_name(uid, group.id) for uid in series_uids]
+    seen: Counter[str] = Counter()
+    unique = []
+    for name in plain:
+        seen[name] += 1
+        unique.append(name if seen[name] == 1 else f"{name}-{seen[name]}")
+    return tuple(unique)
+
+
+def recorded_uid(uid: str, key: bytes) -> str:
+    """
+    SeriesInstanceUID as records may hold it.
+
+    Parameters
+    ----------
+    uid : str
+        As found; may be empty or hostile.
+    key : bytes
+        Key of hashed names; empty where names are not hashed.
+
+    Returns
+    -------
+    str
+        The UID, a hash of it where it is malformed or names are hashed, or an empty text.
+    """
+    if not uid:
+        return ""
+    if key:
+        return pseudonym(key, uid)
+    return uid if _PLAIN_UID.fullmatch(uid) else stable_id(uid)
+
+
+def _series_name(uid: str, group_id: str) -> str:
+    if _PLAIN_UID.fullmatch(uid):
+        return uid
+    return stable_id(f"{group_id}\0{uid}")
+
+
+def _folder_name(label: str) -> str:
+    """Label with ``__`` for slashes; a hash follows where two labels could come out alike."""
+    cleaned = re.sub(r"[^A-Za-z0-9._-]", "_", label.replace("/", "__"))
+    cleaned = cleaned.lstrip(".")[:LONGEST_NAME]
+    if cleaned and cleaned.replace("__", "/") == label:
+        return cleaned
+    return f"{cleaned or 'scan'}-{stable_id(label)[:8]}"
+
+
+def claim_key(name: str) -> str:
+    """Key of the object that says which source group a name belongs to."""
+    return f"scans/{name}/group"
+
+
+def claim_name(sink: Store, name: str, group_id: str) -> str:
+    """
+    Take a name in the sink for a source group.
+
+    Two groups may hold the same series, a copy for instance. The first to create the claim has
+    the name; the other one's scans carry eight digits of its id.
+
+    Parameters
+    ----------
+    sink : Store
+        Where the name is to be used.
+    name : str
+        The name wished for.
+    group_id : str
+        Id of the source group.
+
+    Returns
+    -------
+    str
+        The name that is now the group's.
+
+    Raises
+    ------
+    StoreError
+        If the sink cannot be written, or neither name can be had.
+    """
+    owner = group_id.encode()
+    for candidate in (name, f"{name}-{group_id[:8]}"):
+        key = claim_key(candidate)
+        if sink.create(key, owner) or sink.get(key) == owner:
+            return candidate
+    raise StoreError(f"scans/{name}: two other source groups have this name; empty the sink")

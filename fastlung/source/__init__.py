@@ -1,0 +1,1 @@
+"""What there is to read: groups of objects, in folders, lists, archives and volumes."""

@@ -1,0 +1,427 @@
+"""Objects that are files below one local folder."""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import stat
+import time
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
+from fastlung.storage.base import ObjectInfo, key_parts
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+    from typing_extensions import Buffer
+
+    from fastlung.storage.base import Store
+
+__all__ = ["LocalStore"]
+
+#: A temporary file untouched for this long has lost its writer. A living writer touches its file
+#: with every write, and one object is written in seconds; an hour also forgives a skewed clock.
+STALE_AFTER_SECONDS = 3600.0
+
+#: How temporary files end; `sweep` must never touch another program's.
+TEMPORARY = ".fastlung-tmp"
+
+#: What a file system without hard links (FAT, some network mounts) answers to `link`.
+NO_HARD_LINKS = {errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS, errno.EXDEV}
+
+
+class LocalStore:
+    """
+    Objects that are files below one local folder.
+
+    Names that begin with a dot are hidden: temporary files of writers, and what ``ls`` hides.
+    Folder links are not followed, so that a walk ends and stays below the root; a link to a file
+    reads as that file. Whatever is neither folder nor regular file (pipes, devices, sockets) is
+    left out without being opened.
+
+    Parameters
+    ----------
+    root : path-like
+        The folder; `put` makes it if it is missing.
+    """
+
+    def __init__(self, root: str | os.PathLike[str]) -> None:
+        self.root = Path(root)
+
+    #: A warm cache needs one reader; a cold one, or a network, gains from four.
+    requests_at_once = 4
+
+    @property
+    def throttled(self) -> int:
+        """Never: a folder refuses nobody."""
+        return 0
+
+    @property
+    def url(self) -> str:
+        """What `open_store` reopens this store from, in another process too."""
+        return str(self.root.absolute())
+
+    def check_source(self) -> None:
+        """
+        Refuse a root that is no folder.
+
+        Raises
+        ------
+        ConfigError
+            If it is a file.
+        ObjectNotFoundError
+            If there is nothing.
+        """
+        if not self.root.exists():
+            raise ObjectNotFoundError(
+                f"source {self.root}: no such folder; is it spelt right, and mounted here?"
+            )
+        if not self.root.is_dir():
+            raise ConfigError(
+                f"source {self.root}: expected a folder, archive, volume or list (.txt), and found "
+                f"another file; give the folder that holds the slices: {self.root.parent}"
+            )
+
+    def check_sink(self) -> None:
+        """
+        Refuse a root that is a file.
+
+        Raises
+        ------
+        ConfigError
+            If it is.
+        """
+        if self.root.exists() and not self.root.is_dir():
+            raise ConfigError(
+                f"sink {self.root}: expected a folder, or nothing yet, and found a file; name "
+                "another place for the results"
+            )
+
+    def key_of(self, other: Store) -> str | None:
+        """Key of the other store's root below this one, empty for the same; None for elsewhere."""
+        if not isinstance(other, LocalStore):
+            return None
+        here, there = self.root.resolve(), other.root.resolve()
+        if not there.is_relative_to(here):
+            return None
+        return "" if there == here else there.relative_to(here).as_posix()
+
+    def list(
+        self, prefix: str = "", *, on_unreadable: Callable[[str], None] | None = None
+    ) -> Iterator[ObjectInfo]:
+        """
+        Objects below a folder, one folder at a time, in the same order every time.
+
+        Parameters
+        ----------
+        prefix : str
+            Key of a folder; empty for the root. A folder that does not exist holds nothing.
+        on_unreadable : callable, optional
+            Called with the key of a folder that cannot be read, and the walk goes on.
+
+        Yields
+        ------
+        ObjectInfo
+            All objects of a folder together, before those of its subfolders.
+
+        Raises
+        ------
+        StoreError
+            For a folder that cannot be read, where `on_unreadable` is not given.
+        """
+        pending = [prefix.strip("/")]
+        while pending:
+            folder = pending.pop()
+            try:
+                path = self._path(folder) if folder else self.root
+                objects, folders = _read_folder(path, folder)
+            except (FileNotFoundError, NotADirectoryError):
+                continue  # gone since it was seen, or never there
+            except OSError as error:
+                if on_unreadable is None:
+                    raise _store_error("folder", folder, "listed", error) from error
+                on_unreadable(folder)
+                continue
+            yield from objects
+            pending.extend(reversed(folders))
+
+    def stat(self, key: str) -> ObjectInfo:
+        """
+        What a listing says of one object.
+
+        Parameters
+        ----------
+        key : str
+            Key of the object.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it is no regular file, or cannot be looked at.
+        """
+        try:
+            status = self._path(key).stat()
+        except (FileNotFoundError, NotADirectoryError):
+            raise ObjectNotFoundError(f"{key}: no such object; was it moved meanwhile?") from None
+        except OSError as error:
+            raise _store_error("object", key, "read", error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise StoreError(f"{key}: not a regular file; move it out of the source")
+        return _info(key, status)
+
+    def get(self, key: str, *, etag: str | None = None, first_bytes: int = -1) -> bytes:
+        """
+        Read an object.
+
+        Parameters
+        ----------
+        key : str
+            Key of the object.
+        etag : str, optional
+            As listed; anything else there now is an error.
+        first_bytes : int
+            Read at most so many bytes; all of them if negative.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it is no regular file, has changed since it was listed, or cannot be read.
+        """
+        try:
+            # Without O_NONBLOCK, opening a pipe that nobody writes to would hang for ever.
+            descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+            try:
+                status = os.fstat(descriptor)
+                if not stat.S_ISREG(status.st_mode):
+                    raise StoreError(f"{key}: not a regular file; move it out of the source")
+                with open(descriptor, "rb", buffering=0, closefd=False) as file:
+                    data: bytes = file.read(first_bytes)
+            finally:
+                os.close(descriptor)
+        except (FileNotFoundError, NotADirectoryError):
+            raise ObjectNotFoundError(f"{key}: no such object; was it moved meanwhile?") from None
+        except OSError as error:
+            raise _store_error("object", key, "read", error) from error
+        expected = status.st_size if first_bytes < 0 else min(first_bytes, status.st_size)
+        if len(data) != expected or etag not in (None, _info(key, status).etag):
+            raise StoreError(f"{key}: changed since it was listed; run again when it is complete")
+        return data
+
+    def read(self, key: str, *, etag: str) -> memoryview:
+        """
+        Read a whole object as `get` does.
+
+        Parameters
+        ----------
+        key : str
+            Key of the object.
+        etag : str
+            As listed; anything else there now is an error.
+
+        Raises
+        ------
+        ObjectNotFoundError
+            If there is no such object.
+        StoreError
+            If it is no regular file, has changed since it was listed, or cannot be read.
+        """
+        return memoryview(self.get(key, etag=etag))
+
+    def put(self, key: str, buffers: Iterable[Buffer]) -> None:
+        """
+        Write an object, replacing what was there, atomically and durably.
+
+        Parameters
+        ----------
+        key : str
+            Key of the object.
+        buffers : iterable of bytes-like
+            Contents, in pieces.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written; then nothing has changed under `key`.
+        """
+        path = self._path(key)
+        try:
+            with self._temporary(path, buffers) as temporary:
+                temporary.rename(path)
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise _store_error("object", key, "written", error) from error
+
+    def create(self, key: str, data: bytes) -> bool:
+        """
+        Write a small object only where there is none yet.
+
+        Parameters
+        ----------
+        key : str
+            Key of the object.
+        data : bytes
+            Its contents.
+
+        Returns
+        -------
+        bool
+            True for the one caller whose object it is, False for everyone else.
+
+        Raises
+        ------
+        StoreError
+            If it cannot be written.
+        """
+        path = self._path(key)
+        try:
+            with self._temporary(path, [data]) as temporary:
+                try:
+                    _link_or_create(temporary, path, data)
+                except FileExistsError:
+                    return False
+            _sync_folder(path.parent)
+        except OSError as error:
+            raise _store_error("object", key, "written", error) from error
+        return True
+
+    def delete(self, key: str) -> None:
+        """
+        Remove an object, and folders that are empty then; a missing object is no error.
+
+        The folders right below the root stay: other writers may be about to use them.
+
+        Raises
+        ------
+        StoreError
+            If it is there and cannot be removed.
+        """
+        path = self._path(key)
+        try:
+            path.unlink(missing_ok=True)
+        except NotADirectoryError:
+            return
+        except OSError as error:
+            raise _store_error("object", key, "removed", error) from error
+        with suppress(OSError):  # not empty
+            for folder in path.parents[: max(0, key.count("/") - 1)]:
+                folder.rmdir()
+
+    def enforces_create(self) -> bool:
+        """Yes: the file system does."""
+        return True
+
+    def sweep(self) -> int:
+        """
+        Remove temporary files whose writers died, and return how many there were.
+
+        Raises
+        ------
+        StoreError
+            If one cannot be removed.
+        """
+        oldest = time.time() - STALE_AFTER_SECONDS
+        swept = 0
+        for path in self.root.rglob(f".*{TEMPORARY}"):
+            with suppress(FileNotFoundError):
+                try:
+                    if path.lstat().st_mtime < oldest:
+                        path.unlink()
+                        swept += 1
+                except PermissionError as error:
+                    raise _store_error("object", path.name, "removed", error) from error
+        return swept
+
+    def _path(self, key: str) -> Path:
+        return self.root.joinpath(*key_parts(key))
+
+    @contextmanager
+    def _temporary(self, path: Path, buffers: Iterable[Buffer]) -> Iterator[Path]:
+        """Write `buffers` to a hidden file beside `path`, durably; it is gone afterwards."""
+        _make_folder(path.parent)
+        temporary = path.with_name(f".{path.name[:100]}.{secrets.token_hex(4)}{TEMPORARY}")
+        try:
+            with temporary.open("xb", buffering=0) as file:
+                for buffer in buffers:
+                    _write_all(file.fileno(), buffer)
+                os.fsync(file.fileno())
+            yield temporary
+        finally:
+            temporary.unlink(missing_ok=True)
+
+
+def _read_folder(path: Path, folder: str) -> tuple[list[ObjectInfo], list[str]]:
+    """Objects directly in a folder, and its subfolders, both as keys in order."""
+    objects, folders = [], []
+    with os.scandir(path) as entries:
+        for entry in sorted(entries, key=lambda entry: entry.name):
+            if entry.name.startswith("."):
+                continue
+            key = f"{folder}/{entry.name}" if folder else entry.name
+            if entry.is_dir(follow_symlinks=False):
+                folders.append(key)
+                continue
+            try:
+                status = entry.stat()
+            except OSError:
+                # A dangling or endless link. Left out it would be lost without a word; listed,
+                # reading it fails with its name.
+                objects.append(ObjectInfo(key=key, size_bytes=0, etag="missing"))
+                continue
+            if stat.S_ISREG(status.st_mode):
+                objects.append(_info(key, status))
+    return objects, folders
+
+
+def _info(key: str, status: os.stat_result) -> ObjectInfo:
+    etag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
+    return ObjectInfo(key=key, size_bytes=status.st_size, etag=etag)
+
+
+def _write_all(descriptor: int, buffer: Buffer) -> None:
+    # One write() moves at most 2 GiB, and fewer bytes when the disk fills up.
+    rest = memoryview(buffer).cast("B")
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def _make_folder(folder: Path) -> None:
+    """Make a folder and its parents, each durable in its own parent."""
+    if folder.is_dir():
+        return
+    _make_folder(folder.parent)
+    folder.mkdir(exist_ok=True)
+    _sync_folder(folder.parent)
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def _link_or_create(temporary: Path, path: Path, data: bytes) -> None:
+    """Give `temporary` its final name; FileExistsError if something has that name."""
+    try:
+        os.link(temporary, path)
+    except OSError as error:
+        if error.errno not in NO_HARD_LINKS:
+            raise
+        # No hard links here: still one winner, and a few bytes go out in a single write.
+        with path.open("xb", buffering=0) as file:
+            _write_all(file.fileno(), data)
+            os.fsync(file.fileno())
+
+
+def _store_error(kind: str, key: str, verb: str, error: OSError) -> StoreError:
+    reason = os.strerror(error.errno) if error.errno else type(error).__name__
+    return StoreError(f"{kind} {key or '.'} cannot be {verb}: {reason}")

@@ -1,0 +1,290 @@
+"""
+A bucket's objects, folder by folder, listed side by side, without holding many of them.
+
+S3 lists a thousand keys at a time, in order, and each page names the next, so that one listing
+cannot be hurried. The folders right below the prefix are known after one page of their own, and
+may be listed several at a time.
+"""
+
+from __future__ import annotations
+
+import math
+import threading
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain, islice
+from typing import TYPE_CHECKING, Protocol
+from urllib.parse import unquote_plus
+from xml.etree import ElementTree as ET
+
+from fastlung.errors import StoreError
+from fastlung.storage.base import ObjectInfo
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Iterator
+    from typing import Any
+
+__all__ = ["Page", "Pages", "by_folder", "listed", "parse_page"]
+
+#: Listings under way at a time: 30 to 100 ms each.
+SIDE_BY_SIDE = 16
+#: Folders that are listed as one range of keys. A series has some 300 slices and a page 1000 keys,
+#: so that a listing for each folder would ask for three times as many pages.
+FOLDERS_A_RANGE = 8
+#: Pages that a range may be ahead of who reads them; with all ranges, 64,000 objects or 25 MB.
+PAGES_AHEAD = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Page:
+    """
+    One page of a listing.
+
+    Attributes
+    ----------
+    objects : tuple of ObjectInfo
+        In order of their keys.
+    folders : tuple of str
+        Prefixes up to the next slash, slash included, where the listing stops at slashes.
+    token : str
+        Asks for the next page; empty on the last one.
+    """
+
+    objects: tuple[ObjectInfo, ...] = ()
+    folders: tuple[str, ...] = ()
+    token: str = ""
+
+
+class Pages(Protocol):
+    """Asks for the pages of a listing, one when it is wanted."""
+
+    def __call__(self, prefix: str, *, after: str = "", flat: bool = False) -> Iterator[Page]:
+        """
+        List keys that begin with a prefix.
+
+        Parameters
+        ----------
+        prefix : str
+            Beginning of the keys; empty or with a slash at its end.
+        after : str
+            Only keys beyond this one.
+        flat : bool
+            Stop at slashes: what is further down is named by its folder.
+        """
+        ...
+
+
+def parse_page(response_dict: dict[str, Any], customized_response_dict: dict[str, Any]) -> None:
+    """
+    Read a page, in place of botocore: 1.5 instead of 48 ms of CPU time for a thousand keys.
+
+    Called by botocore when an answer is there and before it is parsed. Answers that are no page
+    are left to botocore, which says what is wrong with them.
+
+    Parameters
+    ----------
+    response_dict : dict
+        ``status_code`` and ``body`` of the answer; of a page, only an empty one is left.
+    customized_response_dict : dict
+        Gets ``Page``, a `Page` whose ETags are S3's.
+    """
+    if response_dict["status_code"] != 200:  # noqa: PLR2004 - HTTP
+        return
+    try:
+        # Of a server that we trust with credentials; expat bounds what entities expand to.
+        page = _page(ET.fromstring(response_dict["body"]))  # noqa: S314
+    except (ET.ParseError, ValueError):
+        return
+    customized_response_dict["Page"] = page
+    response_dict["body"] = b"<ListBucketResult/>"
+
+
+def _page(root: ET.Element) -> Page:
+    space, name, _ = root.tag.rpartition("ListBucketResult")
+    if not name:
+        raise ValueError("another kind of answer")
+    is_encoded = root.findtext(f"{space}EncodingType") == "url"
+
+    def text(entry: ET.Element, name: str) -> str:
+        found = entry.findtext(f"{space}{name}") or ""
+        return unquote_plus(found) if is_encoded and name in ("Key", "Prefix") else found
+
+    return Page(
+        objects=tuple(
+            ObjectInfo(
+                key=text(entry, "Key"),
+                size_bytes=int(text(entry, "Size")),
+                etag=text(entry, "ETag"),
+            )
+            for entry in root.iterfind(f"{space}Contents")
+        ),
+        folders=tuple(text(e, "Prefix") for e in root.iterfind(f"{space}CommonPrefixes")),
+        token=text(root, "NextContinuationToken"),
+    )
+
+
+def listed(pages: Pages, prefix: str) -> Iterator[ObjectInfo]:
+    """
+    All objects below a prefix; those of a folder together, after those of its subfolders.
+
+    Parameters
+    ----------
+    pages : Pages
+        Asks for pages; called from several threads.
+    prefix : str
+        As for `Pages`.
+
+    Yields
+    ------
+    ObjectInfo
+        In the same order every time.
+
+    Raises
+    ------
+    StoreError
+        If a page cannot be had, or keys do not come in order.
+    """
+    own: list[ObjectInfo] = []
+    prefix, tops = _first_fork(pages, prefix)
+    ranges = _ranges(pages, prefix, tops, own)
+    ahead: deque[_Range] = deque()
+    with ThreadPoolExecutor(SIDE_BY_SIDE, "fastlung-lister") as pool:
+        try:
+            while True:
+                for one in islice(ranges, SIDE_BY_SIDE - len(ahead)):
+                    ahead.append(one)
+                    pool.submit(one.read)
+                if not ahead:
+                    break
+                for info in by_folder(ahead[0]):
+                    if info.key.rfind("/"):
+                        yield info
+                    else:
+                        own.append(info)  # "/x" has no other folder than "x"
+                ahead.popleft()
+        finally:
+            for unread in ahead:
+                unread.close()
+    yield from sorted(own, key=lambda info: info.key)
+
+
+def by_folder(infos: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
+    """
+    Put together what a listing in order of keys has torn apart: ``a/1``, ``a/b/1``, ``a/c``.
+
+    Only the objects of folders above the current one are held back.
+    """
+    held: list[tuple[str, list[ObjectInfo]]] = []
+    for info in infos:
+        folder = info.key.rpartition("/")[0]
+        while held and not f"{folder}/".startswith(f"{held[-1][0]}/" if held[-1][0] else ""):
+            yield from held.pop()[1]
+        if not held or held[-1][0] != folder:
+            held.append((folder, []))
+        held[-1][1].append(info)
+    for _, objects in reversed(held):
+        yield from objects
+
+
+def _first_fork(pages: Pages, prefix: str) -> tuple[str, Iterator[Page]]:
+    """Go down while there is one folder and nothing else, as in ``s3://bucket/data/ct/...``."""
+    while True:
+        tops = pages(prefix, flat=True)
+        first = next(tops, Page())
+        if first.objects or first.token or len(first.folders) != 1:
+            return prefix, chain((first,), tops)
+        (prefix,) = first.folders
+
+
+def _ranges(
+    pages: Pages, prefix: str, tops: Iterable[Page], own: list[ObjectInfo]
+) -> Iterator[_Range]:
+    """Ranges of folders, page by page; objects beside the folders are put into `own`."""
+    for page in tops:
+        own.extend(page.objects)
+        count = min(FOLDERS_A_RANGE, math.ceil(len(page.folders) / SIDE_BY_SIDE))
+        for at in range(0, len(page.folders), count or 1):
+            yield _Range(pages, prefix, page.folders[at : at + count])
+
+
+class _Range:
+    """
+    Folders whose keys follow each other: listed by one thread, iterated once by another.
+
+    Parameters
+    ----------
+    pages : Pages
+        Asks for pages.
+    prefix : str
+        What the folders have in common.
+    folders : tuple of str
+        Prefixes, in order.
+    """
+
+    def __init__(self, pages: Pages, prefix: str, folders: tuple[str, ...]) -> None:
+        self._pages, self._prefix, self._folders = pages, prefix, folders
+        self._ready: deque[tuple[ObjectInfo, ...]] = deque()
+        self._changed = threading.Condition()
+        self._ended = self._closed = False
+        self._error: BaseException | None = None
+
+    def read(self) -> None:
+        """List, up to some pages ahead."""
+        try:
+            for objects in self._wanted():
+                with self._changed:
+                    self._changed.wait_for(lambda: self._closed or len(self._ready) < PAGES_AHEAD)
+                    if self._closed:
+                        return
+                    self._ready.append(objects)
+                    self._changed.notify_all()
+        except BaseException as error:  # noqa: BLE001 - whoever iterates gets it
+            self._error = error
+        with self._changed:
+            self._ended = True
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """Want nothing more."""
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+
+    def __iter__(self) -> Iterator[ObjectInfo]:
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._ready or self._ended)
+                objects = self._ready.popleft() if self._ready else None
+                self._changed.notify_all()
+            if objects is None:
+                break
+            yield from objects
+        if self._error is not None:
+            raise self._error
+
+    def _wanted(self) -> Iterator[tuple[ObjectInfo, ...]]:
+        """Objects in the folders, page by page."""
+        first, last = self._folders[0], self._folders[-1]
+        if first == last:
+            for page in self._pages(first):
+                yield page.objects
+            return
+        before = ""
+        for page in self._pages(self._prefix, after=first):
+            keys = [info.key for info in page.objects]
+            if keys != sorted(keys) or (keys and keys[0] < before):
+                raise StoreError(
+                    f"{self._prefix or 'the bucket'}: the store does not list its keys in order, "
+                    "as S3 does, so that some would be missed; copy the source to another store"
+                )
+            before = keys[-1] if keys else before
+            # Objects right below the prefix lie between the folders, and are listed with them.
+            yield tuple(
+                info
+                for info in page.objects
+                if "/" in info.key[len(self._prefix) :]
+                and (info.key < last or info.key.startswith(last))
+            )
+            if before > last and not before.startswith(last):
+                return

@@ -1,0 +1,1 @@
+"""Pure functions on a volume and its grid: units, samples, resampling, orientation, crops."""
