@@ -7,9 +7,9 @@ that hardly changes over many slices; it ends where it splits, and each bronchus
 region it runs into is suddenly much larger, which is lung.
 
 It is followed twice. First as air eroded by 2 mm in the plane, so that the lung beside the trachea
-does not leak into it; that shows how dark this scanner draws air, and how dark the lungs are. Then as
-what is nearer to the first than to the second over a few millimetres: lungs are not in that at all,
-and what ended where a wall is thinner than a slice goes on. Either alone ends too early on some.
+does not leak into it; that shows how dark this scanner draws air, and how dark the lungs are. Then
+as what is nearer to the first than to the second over a few millimetres: lungs are not in that at
+all, and what ended where a wall is thinner than a slice goes on. Either alone ends too early.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from fastlung.kernels import morphology
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.labels import label, label_slices
 from fastlung.kernels.overlap import boxes, overlap, overlaps
 from fastlung.kernels.runs import (
@@ -207,8 +208,7 @@ def _hollow(
 ) -> Runs:
     """Where the mean over a few millimetres is nearer to the airway's air than to lung."""
     reach = [round(mm / step) for mm, step in zip(MEAN_MM, grid.spacing_mm, strict=True)]
-    box = _box_of_bronchi(central, first, grid, tips)
-    low, high = box
+    low, high = _box_of_bronchi(central, first, grid, tips)
     part = volume[tuple(slice(*ends) for ends in zip(low, high, strict=True))]
     dark = runs_at_most(
         mean_at_most(part, (reach[0], reach[1], reach[2]), levels.between(NEARER)), 0
