@@ -13,6 +13,7 @@ from numba import njit
 __all__ = [
     "Runs",
     "complement",
+    "cropped",
     "difference",
     "magnified",
     "means",
@@ -217,9 +218,28 @@ def paint_coarse(runs: Runs, values: np.ndarray, steps: tuple[int, int, int]) ->
     return out
 
 
+def cropped(runs: Runs, first: tuple[int, int, int], last: tuple[int, int, int]) -> Runs:
+    """
+    The mask within a box that holds all of it.
+
+    Parameters
+    ----------
+    runs : Runs
+        The mask.
+    first, last : tuple of int
+        First voxel ``(z, y, x)`` of the box, and the one after its last.
+    """
+    rows = np.arange(first[0], last[0])[:, None] * runs.shape[1] + np.arange(first[1], last[1])
+    counts = np.diff(runs.offsets)[rows.reshape(-1)]
+    z, y, x = (int(end - start) for start, end in zip(first, last, strict=True))
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    left = np.uint16(first[2])
+    return Runs((z, y, x), offsets, runs.starts - left, runs.stops - left)
+
+
 def placed(runs: Runs, first: tuple[int, int, int], shape: tuple[int, int, int]) -> Runs:
     """
-    The runs of a part of a volume, in the whole of it.
+    Undo `cropped`: the runs of a part of a volume, in the whole of it.
 
     Parameters
     ----------

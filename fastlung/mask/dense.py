@@ -115,21 +115,39 @@ def dense_regions(coarse: Coarse) -> npt.NDArray[np.uint8]:
         or no second lung to tell the middle from.
     """
     regions = np.zeros_like(coarse.sides)
-    lungs = np.where(coarse.dark, coarse.sides, 0)
-    airs = [lungs == side for side in (RIGHT, LEFT)]
-    if not (airs[0].any() and airs[1].any()):
+    if not ((coarse.sides == RIGHT).any() and (coarse.sides == LEFT).any()):
         return regions
-    middle = _Middle(*airs, coarse.spacing_mm)
-    for side, air in zip((RIGHT, LEFT), airs, strict=True):
+    around = ndimage.find_objects((coarse.sides > 0).view(np.uint8))[0]
+    # Wider than what tissue is eroded by: beyond the box counts as tissue.
+    margins = [int(THICK_MM / step) + 1 for step in coarse.spacing_mm]
+    box = tuple(
+        slice(max(0, side.start - margin), side.stop + margin)
+        for side, margin in zip(around, margins, strict=True)
+    )
+    lungs = coarse._replace(dark=coarse.dark[box], sides=coarse.sides[box])
+    for side, found in _found(lungs).items():
+        if coarse.litres(found) >= SMALLEST_LITRES:
+            regions[box][found] = side
+    return regions
+
+
+def _found(coarse: Coarse) -> dict[int, npt.NDArray[np.bool_]]:
+    """Dense regions of each side."""
+    airs = {side: coarse.dark & (coarse.sides == side) for side in (RIGHT, LEFT)}
+    if not all(air.any() for air in airs.values()):
+        return {}
+    middle = _Middle(airs[RIGHT], airs[LEFT], coarse.spacing_mm)
+    regions = {}
+    for side, air in airs.items():
         tissue, _ = _thick(_enclosed(air) & ~coarse.dark, coarse)
         if not tissue.any():
             continue
         hidden = tissue & (middle.lung_between_mm(tissue, air) > BETWEEN_MM)
         apart, _ = _thick(hidden, coarse)
         masses = _masses(tissue & middle.behind, hidden, middle, coarse)
-        found = _to_wall(apart, air, middle, coarse) | (masses & _closed(air, coarse))
-        if coarse.litres(found) >= SMALLEST_LITRES:
-            regions[found] = side
+        if masses.any():
+            masses &= _closed(air, coarse)
+        regions[side] = _to_wall(apart, air, middle, coarse) | masses
     return regions
 
 

@@ -17,11 +17,14 @@ from fastlung.errors import SegmenterError
 from fastlung.kernels import morphology
 from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.labels import fill_holes, label, label_slices, on_volume_border
+from fastlung.kernels.overlap import boxes
 from fastlung.kernels.runs import (
     complement,
+    cropped,
     difference,
     on_plane_border,
     paint,
+    placed,
     select,
     sizes,
     slice_sizes,
@@ -133,15 +136,27 @@ def _with_dense(lung: Runs, region: npt.NDArray[np.bool_], coarse: Coarse, grid:
 
 def _closed(lung: Runs, grid: Grid) -> Runs:
     """One lung with its vessels, small wall nodules and enclosed tissue."""
+    if not lung.starts.size:
+        return lung
+    # Within its box: what is outside a lung fills the volume, and costs accordingly.
+    low, high = boxes(lung, np.ones(lung.starts.size, np.int32), 1)[1]
+    margin = np.ceil((CLOSING_MM + TAG_MM) / np.array(grid.spacing_mm)).astype(int)
+    first = tuple(np.maximum(low - margin, 0).tolist())
+    last = tuple(np.minimum(high + margin, lung.shape).tolist())
+    part = _filled(cropped(lung, first, last), grid)
+    sliver = morphology.ball(SLIVER_MM / 2, grid.spacing_mm)
+    opened = morphology.dilate(morphology.erode(part, sliver), sliver)
+    return placed(opened, first, lung.shape)
+
+
+def _filled(lung: Runs, grid: Grid) -> Runs:
     outside = complement(morphology.close(lung, morphology.ball(CLOSING_MM, grid.spacing_mm)))
     outside = _open_outside(outside, grid)
     labels, count = label_slices(outside, 4)
     area = sizes(outside, labels, count) * (grid.spacing_mm[1] * grid.spacing_mm[2])
     hole = ~on_plane_border(outside, labels, count) & (area < VESSEL_MM2)
     # Holes in slices close the way out of what is larger elsewhere, such as a mass with a tag.
-    filled = fill_holes(complement(select(outside, ~hole[labels])))
-    sliver = morphology.ball(SLIVER_MM / 2, grid.spacing_mm)
-    return morphology.dilate(morphology.erode(filled, sliver), sliver)
+    return fill_holes(complement(select(outside, ~hole[labels])))
 
 
 def _open_outside(outside: Runs, grid: Grid) -> Runs:
