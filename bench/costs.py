@@ -80,11 +80,11 @@ def measure_cores(folder: Path, spacing_mm: float) -> dict[str, float]:
                 for file in folder.iterdir():
                     os.link(file, group / file.name)
         for _ in range(PAIRS):
-            one, two = (
+            alone, two = (
                 _run(source, MANY, workers, spacing_mm) - _run(source, FEW, workers, spacing_mm)
                 for workers in (1, 2)
             )
-            pairs.append(one / two)
+            pairs.append(alone / two)
     return {
         "speedup": float(np.median(pairs)), "low": min(pairs), "high": max(pairs), "load": load,
     }  # fmt: skip

@@ -32,12 +32,12 @@ __all__ = [
 def pydicom_loop(scan: Scan, transfer_syntax: str = EXPLICIT, plugin: str = "") -> np.ndarray:
     """What notebooks do: every file, sorted, stacked, rescaled."""
     slices = [pydicom.dcmread(file) for file in scan.folder(transfer_syntax).iterdir()]
-    slices.sort(key=lambda one: float(one.ImagePositionPatient[2]))
-    for one in slices:
-        one.pixel_array_options(decoding_plugin=plugin)
-    volume = np.stack([one.pixel_array for one in slices]).astype(np.int16)
-    for number, one in enumerate(slices):
-        volume[number] = volume[number] * one.RescaleSlope + one.RescaleIntercept
+    slices.sort(key=lambda instance: float(instance.ImagePositionPatient[2]))
+    for instance in slices:
+        instance.pixel_array_options(decoding_plugin=plugin)
+    volume = np.stack([instance.pixel_array for instance in slices]).astype(np.int16)
+    for number, instance in enumerate(slices):
+        volume[number] = volume[number] * instance.RescaleSlope + instance.RescaleIntercept
     return volume
 
 

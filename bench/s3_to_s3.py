@@ -61,7 +61,7 @@ class Server:
     def cpu_seconds(self) -> float:
         """Processor seconds of the server and its children so far."""
         own = psutil.Process(self.pid)
-        return sum(sum(one.cpu_times()[:2]) for one in (own, *own.children(recursive=True)))
+        return sum(sum(process.cpu_times()[:2]) for process in (own, *own.children(recursive=True)))
 
 
 @contextmanager
@@ -78,7 +78,7 @@ def weed(folder: Path, scans: int) -> Iterator[Server]:
             for path in files:
                 key = f"stage1/{number:04d}/{path.relative_to(folder).as_posix()}"
                 client.put_object(Bucket="bench", Key=key, Body=path.read_bytes())
-        (pid,) = (one.pid for one in psutil.Process().children() if "weed" in one.name())
+        (pid,) = (child.pid for child in psutil.Process().children() if "weed" in child.name())
         yield Server(
             name="weed", url=url, source="s3://bench/stage1", sink="s3://bench/sink", pid=pid
         )
@@ -139,10 +139,10 @@ def measure(
     scans = len(summary.outcomes)
     workers = sum(outcome.cpu_seconds["process"] for outcome in summary.outcomes)
     each = (parent + workers + served) / scans
-    written = sum(size for one in summary.outcomes for size, _ in one.outputs.values())
+    written = sum(size for outcome in summary.outcomes for size, _ in outcome.outputs.values())
     seconds = moments[-1] - moments[0]
     now = progress[-1].report.progress
-    most_ahead = max(one.report.setting.ahead_bytes for one in progress)
+    most_ahead = max(event.report.setting.ahead_bytes for event in progress)
     return {
         "server": server.name,
         "scans": scans,
@@ -170,12 +170,14 @@ def notebook_scan(bucket: str, keys: list[str], out: str) -> None:
         pydicom.dcmread(io.BytesIO(client.get_object(Bucket=bucket, Key=key)["Body"].read()))
         for key in keys
     ]
-    slices.sort(key=lambda one: float(one.ImagePositionPatient[2]))
-    positions = [float(one.ImagePositionPatient[2]) for one in slices]
+    slices.sort(key=lambda instance: float(instance.ImagePositionPatient[2]))
+    positions = [float(instance.ImagePositionPatient[2]) for instance in slices]
     spacing = np.array([positions[1] - positions[0], *map(float, slices[0].PixelSpacing)])
-    stored = np.stack([one.pixel_array for one in slices]).astype(np.int16)
-    slopes = [float(one.RescaleSlope) for one in slices]
-    image = tutorial_hounsfield(stored, slopes, [float(one.RescaleIntercept) for one in slices])
+    stored = np.stack([instance.pixel_array for instance in slices]).astype(np.int16)
+    slopes = [float(instance.RescaleSlope) for instance in slices]
+    image = tutorial_hounsfield(
+        stored, slopes, [float(instance.RescaleIntercept) for instance in slices]
+    )
     shape = np.round(np.array(image.shape) * spacing)
     image = ndimage.zoom(image.astype(np.float64), shape / image.shape, order=3, mode="nearest")
     mask = tutorial_mask(image)
@@ -189,8 +191,8 @@ def notebook_scan(bucket: str, keys: list[str], out: str) -> None:
 
 def notebook_share(share: list[tuple[str, list[str], str]]) -> None:
     """The scans that one process of the notebook was given."""
-    for one in share:
-        notebook_scan(*one)
+    for job in share:
+        notebook_scan(*job)
 
 
 def notebook(server: Server, scans: int, processes: int) -> float:

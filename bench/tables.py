@@ -65,7 +65,12 @@ def missed(stored) -> list[str]:
 
 def _target(name: str, rival: str) -> float | None:
     return next(
-        (one.at_least for one in TARGETS if one.job == name and rival.startswith(one.rival)), None
+        (
+            target.at_least
+            for target in TARGETS
+            if target.job == name and rival.startswith(target.rival)
+        ),
+        None,
     )
 
 

@@ -100,7 +100,7 @@ def sizes_table(profile: ProfileFile) -> str:
 
 def _predictions(profile: ProfileFile) -> Iterator[str]:
     """Rates that the model makes of the smallest size's processor seconds alone."""
-    base = min(profile.sizes, key=lambda one: (one.cpus, -(one.memory_limit_bytes or 0)))
+    base = min(profile.sizes, key=lambda size: (size.cpus, -(size.memory_limit_bytes or 0)))
     yield "| predicted from 1 CPU | workers | scans/s | best round | error | error of CPU-s |"
     yield "|---|---|---|---|---|---|"
     for size in profile.sizes:

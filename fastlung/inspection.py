@@ -11,15 +11,11 @@ import numpy as np
 from fastlung.config import StoreOptions
 from fastlung.dicom.checks import Policy
 from fastlung.dicom.headers import NOT_DICOM
-from fastlung.dicom.series import index_files, index_series
 from fastlung.errors import NothingFoundError, ScanError, StoreError
-from fastlung.limits import check_listing
 from fastlung.report.summary import nothing_found
 from fastlung.sink.names import scan_names
-from fastlung.source.archives import unpack
-from fastlung.source.groups import join_series
 from fastlung.source.open import open_source, store_of
-from fastlung.source.volumes import HEAD_BYTES, index_volume
+from fastlung.source.read import index_headers, join_series
 from fastlung.text import printable
 
 if TYPE_CHECKING:
@@ -160,41 +156,29 @@ def _inspect_group(
 ) -> list[SeriesSummary]:
     if group.unreadable:
         return [SeriesSummary(group=group.label, problem="the folder cannot be listed")]
-    sizes = {info.key: info.size_bytes for info in group.objects}
+    skipped: dict[str, int] = {}
     try:
-        index = _index(store, group, policy)
+        index = index_headers(group, store, policy)
+        skipped = dict(Counter(index.skipped.values()))  # asdict garbles a Counter
+        index.check()
     except (StoreError, ScanError) as error:
-        return [SeriesSummary(group=group.label, problem=printable(str(error)))]
-    skipped = dict(Counter(index.skipped.values()))  # asdict garbles a Counter
-    if index.broken:
-        problem = f"{len(index.broken)} of {len(sizes)} files may be slices and cannot be read"
+        problem = printable(str(error))
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
     if not index.series:
         return [SeriesSummary(group=group.label, skipped_files=skipped)]
     return _summaries(group, index, skipped, strict_like)
 
 
-def _index(store: Store, group: SourceGroup, policy: Policy) -> SeriesIndex:
-    """What a group holds; of an archive, all of it must be read."""
-    if group.kind == "archive":
-        (archive,) = group.objects
-        return index_series(unpack(store.get(archive.key, etag=archive.etag)), policy)
-    if group.kind == "volume":
-        heads = {info.key: store.get(info.key, first_bytes=HEAD_BYTES) for info in group.objects}
-        return index_volume(heads)
-    sizes = {info.key: info.size_bytes for info in group.objects}
-    check_listing(sizes.values())
-    return index_files(sizes, lambda key, count: store.get(key, first_bytes=count), policy)
-
-
 def _summaries(
     group: SourceGroup, index: SeriesIndex, skipped: Mapping[str, int], strict_like: str | None
 ) -> list[SeriesSummary]:
-    names = scan_names([one.series_uid for one in index.series], group, "series", b"")
+    names = scan_names([entry.series_uid for entry in index.series], group, "series", b"")
     excluded: dict[str, tuple[str, ...]] = {}
     if strict_like == "idc":
-        for uid in {one.series_uid for one in index.series}:
-            excluded[uid] = idc_exclusions([one for one in index.series if one.series_uid == uid])
+        for uid in {entry.series_uid for entry in index.series}:
+            excluded[uid] = idc_exclusions(
+                [entry for entry in index.series if entry.series_uid == uid]
+            )
     return [
         replace(
             _summary(group.label, number, name, series, skipped),
@@ -251,9 +235,9 @@ def idc_exclusions(series: Sequence[SeriesHeaders]) -> tuple[str, ...]:
     tuple of str
         Rules broken; empty for a series it would process.
     """
-    headers = [header for one in series for header in one.headers]
-    classes = {name for one in series for name in one.verdict.classes}
-    dropped = sum(one.verdict.numbers.get("duplicate_slices", 0) for one in series)
+    headers = [header for entry in series for header in entry.headers]
+    classes = {name for entry in series for name in entry.verdict.classes}
+    dropped = sum(entry.verdict.numbers.get("duplicate_slices", 0) for entry in series)
     syntaxes = {header.transfer_syntax for header in headers}
     broken = {
         "JPEG-compressed": bool(syntaxes & IDC_COMPRESSED),

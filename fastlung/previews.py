@@ -13,11 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import StoreOptions, build_config
-from fastlung.dicom import index_series, load_series
 from fastlung.dicom.checks import Policy
 from fastlung.errors import (
     ConfigError,
-    FormatError,
     NothingFoundError,
     ObjectNotFoundError,
     SeveralSeriesError,
@@ -30,15 +28,14 @@ from fastlung.scan import Flag, ScanResult
 from fastlung.segmenter import segmenter_of
 from fastlung.sink.contents import RUN_FILE
 from fastlung.sink.reader import open_scan
-from fastlung.source.archives import unpack
 from fastlung.source.open import open_source, store_of
-from fastlung.source.volumes import index_volume, load_volume
+from fastlung.source.read import fetch, index_blobs
 
 if TYPE_CHECKING:
     import os
 
     from fastlung.config import Config
-    from fastlung.dicom import SeriesIndex
+    from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.scan import Grid, RawScan
     from fastlung.sink.reader import StoredScan
 
@@ -190,24 +187,14 @@ def _read(path: str, number: int | None, config: Config, storage: StoreOptions) 
     (group,) = groups
     check_listing([info.size_bytes for info in group.objects])
     store = store_of(group, source.store, storage)
-    blobs = {info.key: store.get(info.key, etag=info.etag) for info in group.objects}
-    if group.kind == "archive":
-        (archive,) = blobs.values()
-        blobs = unpack(archive, memory_bytes=limits_in_force().scan_bytes)
-    if group.kind == "volume":
-        index = index_volume(blobs)
-        return load_volume(_chosen(path, index, number), blobs)
-    index = index_series(blobs, Policy.of(config))
-    return load_series(_chosen(path, index, number), blobs)
+    blobs = fetch(group, store, memory_bytes=limits_in_force().scan_bytes)
+    index = index_blobs(group, blobs, Policy.of(config))
+    return _chosen(path, index, number).load(blobs)
 
 
-def _chosen(path: str, index: SeriesIndex, number: int | None) -> Any:
+def _chosen(path: str, index: SeriesIndex, number: int | None) -> SeriesHeaders:
     """The series asked for."""
-    if index.broken:
-        raise FormatError(
-            f"{path}: {len(index.broken)} files may be slices and cannot be read "
-            f"({index.skipped[index.broken[0]]}); fetch them again or move them away"
-        )
+    index.check()
     if not index.series:
         reasons = sorted(set(index.skipped.values()))
         raise NothingFoundError(f"{path}: no CT series here ({'; '.join(reasons[:3])})")

@@ -62,7 +62,7 @@ def test_a_run_ends_and_loses_nothing_but_the_odd_folder(odd, tmp_path):
 
 def test_inspect_and_the_reader_of_one_folder_end_too(odd):
     said = json.loads(told("inspect", odd, "--json"))
-    assert [one["group"] for one in said] == ["first", "odd", "second"]
+    assert [entry["group"] for entry in said] == ["first", "odd", "second"]
     script = "import sys, fastlung; print(len(fastlung.list_series(sys.argv[1]).skipped))"
     (odd / "odd" / "itself").unlink()
     done = subprocess.run(  # noqa: S603 -- our own interpreter and script

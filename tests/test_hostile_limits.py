@@ -155,9 +155,9 @@ def test_sequence_depth(syntax):
 
 
 def test_many_sequences_beside_each_other_are_not_deep():
-    one = nested(EXPLICIT, 1)
-    at, after = one.find(b"\x09\x00\x10\x10SQ"), one.find(b"\x18\x00\x50\x00")
-    many = one[:at] + one[at:after] * 500 + one[after:]
+    single = nested(EXPLICIT, 1)
+    at, after = single.find(b"\x09\x00\x10\x10SQ"), single.find(b"\x18\x00\x50\x00")
+    many = single[:at] + single[at:after] * 500 + single[after:]
     assert index_series({"many": many}).series[0].defects == ()
 
 

@@ -110,7 +110,7 @@ def series_table(found: Sequence[SeriesSummary]) -> str:
         _notes(series) + (_skipped(series) if last[series.group] == number else [])
         for number, series in enumerate(found)
     ]
-    listed = [line for one, more in zip(lines, notes, strict=True) for line in (one, *more)]
+    listed = [line for first, more in zip(lines, notes, strict=True) for line in (first, *more)]
     return "\n".join([title, rule, *listed])
 
 
@@ -128,11 +128,11 @@ def series_sentence(found: Sequence[SeriesSummary]) -> str:
     str
         One line.
     """
-    series = [one for one in found if one.number or one.problem]
-    excluded = [one for one in series if one.excluded]
+    series = [info for info in found if info.number or info.problem]
+    excluded = [info for info in series if info.excluded]
     if not excluded:
         return f"{len(series)} series."
-    rescued = sum(not one.problem for one in excluded)
+    rescued = sum(not info.problem for info in excluded)
     return (
         f"{len(series)} series: {len(series) - len(excluded)} kept by the stricter rules, "
         f"{len(excluded)} excluded, {rescued} of which can be processed here."
@@ -215,7 +215,7 @@ def inspect(args: Namespace) -> int:
             storage=build_store_options(**storage_typed(args)),
         )
     if args.quiet:
-        problems = [f"{one.group}: {one.problem}\n" for one in found if one.problem]
+        problems = [f"{info.group}: {info.problem}\n" for info in found if info.problem]
         sys.stderr.writelines(problems)
     elif args.json:
         sys.stdout.write(series_json(found))
@@ -223,8 +223,8 @@ def inspect(args: Namespace) -> int:
         sys.stdout.write(series_csv(found))
     else:
         say(series_table(found), series_sentence(found))
-    return int(any(one.problem for one in found))
+    return int(any(info.problem for info in found))
 
 
 def _policies(args: Namespace) -> dict[str, Any]:
-    return {one.name: getattr(args, one.name) for one in fields(Policy)}
+    return {field.name: getattr(args, field.name) for field in fields(Policy)}

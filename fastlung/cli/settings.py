@@ -140,8 +140,8 @@ def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
     # JSON's numbers, texts, booleans and lists of them are TOML's, too; its objects are not.
     if isinstance(value, dict):
         # What is absent has no word in TOML.
-        given = {key: json.dumps(one) for key, one in value.items() if one is not None}
-        text = "{ " + ", ".join(f"{key} = {one}" for key, one in given.items()) + " }"
+        given = {key: json.dumps(item) for key, item in value.items() if item is not None}
+        text = "{ " + ", ".join(f"{key} = {item}" for key, item in given.items()) + " }"
     else:
         text = json.dumps(absent if value is None else value)
     if name in settings.origins:

@@ -21,7 +21,6 @@ from fastlung.dicom.checks import Policy
 from fastlung.dicom.pixels import load_from
 from fastlung.dicom.series import SeriesIndex, index_files
 from fastlung.errors import (
-    FormatError,
     NothingFoundError,
     ObjectNotFoundError,
     SeveralSeriesError,
@@ -82,11 +81,7 @@ def read_series(
     index = index_files(files.sizes, files.first, policy)
     if not index.series and not index.broken:
         raise NothingFoundError(_nothing({**odd, **index.skipped}))
-    if index.broken:
-        raise FormatError(
-            f"{len(index.broken)} of {len(files.sizes)} files are DICOM, cannot be read and may be "
-            f"slices ({index.skipped[index.broken[0]]}); fetch them again or move them away"
-        )
+    index.check()
     if number is None and len(index.series) == 1:
         number = 1
     if number is None or not 1 <= number <= len(index.series):

@@ -23,9 +23,9 @@ from fastlung.dicom.geometry import Stack, stack_slices
 from fastlung.dicom.grouping import Group, divide, group_slices
 from fastlung.dicom.headers import Broken, Skipped, pydicom_silenced
 from fastlung.dicom.layout import HeaderReader
-from fastlung.dicom.pixels import Frames
+from fastlung.dicom.pixels import Frames, load_series
 from fastlung.dicom.slice_header import TELLS, SliceHeader
-from fastlung.errors import ScanError
+from fastlung.errors import FormatError, ScanError
 from fastlung.limits import beyond, limits_in_force
 from fastlung.scan import Grid, Verdict
 from fastlung.text import printable
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.errors import LimitError
+    from fastlung.scan import RawScan
 
     Opened = Callable[[str, int], Frames]
 
@@ -81,7 +82,9 @@ class SeriesHeaders:
     defects : tuple of ScanError
         What is wrong with single files.
     problem : ScanError or None
-        What `load_series` will raise; None where, by the headers, it will succeed.
+        What `load` will raise; None where, by the headers, it will succeed.
+    loader : callable
+        Reads the pixels: `load_series` for slices, another for a volume that is one array.
     """
 
     series_uid: str
@@ -98,6 +101,31 @@ class SeriesHeaders:
     problem: ScanError | None = None
     slice_shifts_mm: npt.NDArray[np.float64] | None = None
     slice_breaks: tuple[int, ...] = ()
+    loader: Callable[..., RawScan] = load_series
+
+    @property
+    def pixel_keys(self) -> set[str]:
+        """Keys of the files that `load` asks for."""
+        # A volume has no slices, and wants all its files.
+        return {header.key for header in self.headers} or set(self.keys)
+
+    def load(self, blobs: Mapping[str, bytes | memoryview], *, threads: int = 1) -> RawScan:
+        """
+        Read the pixels.
+
+        Parameters
+        ----------
+        blobs : mapping of str to bytes or memoryview
+            Key to the bytes of one file, for `pixel_keys` at least.
+        threads : int
+            How many slices may be decoded at once; the result does not depend on it.
+
+        Raises
+        ------
+        ScanError
+            `problem`, or a subclass for pixels that are truncated or do not decode.
+        """
+        return self.loader(self, blobs, threads=threads)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -118,6 +146,24 @@ class SeriesIndex:
     series: tuple[SeriesHeaders, ...]
     skipped: Mapping[str, str]
     broken: tuple[str, ...] = ()
+
+    def check(self) -> None:
+        """
+        Refuse files of which some cannot be read: each may be a slice of any series.
+
+        Raises
+        ------
+        FormatError
+            If any is `broken`.
+        """
+        if not self.broken:
+            return
+        first = self.broken[0]
+        files = {key for series in self.series for key in series.keys} | self.skipped.keys()
+        raise FormatError(
+            f"{len(self.broken)} of {len(files)} files may be slices and cannot be read; fetch "
+            f"them again or move them away; the first: {_named(first)}: {self.skipped[first]}"
+        )
 
 
 def index_series(blobs: Mapping[str, bytes | memoryview], policy: Policy = _DEFAULT) -> SeriesIndex:

@@ -213,7 +213,7 @@ def _find_runs(words, width, offsets):
     # Starts and stops in turn, so that the loop need not know which comes next.
     edges = np.empty(words.shape[0] * 8 + 2 * width + 2, np.uint16)
     count = 0
-    one, top = np.uint64(1), np.uint64(63)
+    bit, top = np.uint64(1), np.uint64(63)
     for row in range(words.shape[0]):
         offsets[row] = count >> 1
         if count + width + 2 >= edges.shape[0]:
@@ -223,11 +223,11 @@ def _find_runs(words, width, offsets):
         carry = np.uint64(0)
         for word in range(words.shape[1]):
             bits = words[row, word]
-            changes = bits ^ ((bits << one) | carry)
+            changes = bits ^ ((bits << bit) | carry)
             carry = bits >> top
             while changes != np.uint64(0):
                 edges[count] = word * 64 + lowest_bit(changes)
-                changes &= changes - one
+                changes &= changes - bit
                 count += 1
         edges[count] = width  # counts only where a run is open
         count += count & 1

@@ -221,24 +221,24 @@ def _unite_blocks(words, depth, height, firsts, starts, parents):
 @njit(nogil=True, cache=True)
 def _unite_rows(words, a, also_a, b, also_b, firsts, starts, row_a, row_b, parents):
     """Unite the blocks of two rows of blocks that touch between rows `a` and `b` of voxels."""
-    one, top, none = np.uint64(1), np.uint64(63), np.uint64(0)
+    bit, top, none = np.uint64(1), np.uint64(63), np.uint64(0)
     carry, last_a, last_b = none, none, none
     for word in range(words.shape[1]):
         in_a = words[a, word] | words[also_a, word]
         in_b = words[b, word] | words[also_b, word]
         both = in_a & in_b
-        after = (both << one) | carry
+        after = (both << bit) | carry
         # Only the first voxel of a stretch in both rows, and diagonals beside no such stretch:
         # the others would unite the same two blocks again.
-        falling = in_a & ((in_b << one) | last_b) & ~(both | after)
-        rising = in_b & ((in_a << one) | last_a) & ~(both | after)
+        falling = in_a & ((in_b << bit) | last_b) & ~(both | after)
+        rising = in_b & ((in_a << bit) | last_a) & ~(both | after)
         touching = (both & ~after) | falling | rising
         carry, last_a, last_b = both >> top, in_a >> top, in_b >> top
         while touching != none:
             x = np.uint64(lowest_bit(touching))
-            touching &= touching - one
+            touching &= touching - bit
             up_to_x = np.uint64(0xFFFFFFFFFFFFFFFF) >> (top - x)
-            up_to_a, up_to_b = up_to_x >> ((rising >> x) & one), up_to_x >> ((falling >> x) & one)
+            up_to_a, up_to_b = up_to_x >> ((rising >> x) & bit), up_to_x >> ((falling >> x) & bit)
             _unite(
                 parents,
                 firsts[row_a, word] + bits_set(starts[row_a, word] & up_to_a),
@@ -247,17 +247,17 @@ def _unite_rows(words, a, also_a, b, also_b, firsts, starts, row_a, row_b, paren
 
 
 @njit(nogil=True, cache=True)
-def _unite(parents, one, other):
+def _unite(parents, first, other):
     """Rem's union: walk up from both, hanging each on the lower of the two on the way."""
-    one, other = parents[one], parents[other]
-    while one != other:
-        if one < other:
-            one, other = other, one
-        above = parents[one]
-        parents[one] = other
-        if above == one:
+    first, other = parents[first], parents[other]
+    while first != other:
+        if first < other:
+            first, other = other, first
+        above = parents[first]
+        parents[first] = other
+        if above == first:
             return
-        one = above
+        first = above
 
 
 @njit(nogil=True, cache=True)

@@ -150,13 +150,13 @@ def _widen(width, spare, out):
     """``out[h]``: every bit of ``out[0]`` spread by `h` voxels to both sides, within the row."""
     words = out.shape[3]
     last = np.uint64(0xFFFFFFFFFFFFFFFF) >> np.uint64(words * 64 - width)
-    one, top = np.uint64(1), np.uint64(63)
+    bit, top = np.uint64(1), np.uint64(63)
     for h in range(1, out.shape[0]):
         for z in range(out.shape[1]):
             for y in range(spare, out.shape[2] - spare):
                 source, target = out[h - 1, z, y], out[h, z, y]
                 for word in range(words):
-                    bits = source[word] | (source[word] << one) | (source[word] >> one)
+                    bits = source[word] | (source[word] << bit) | (source[word] >> bit)
                     if word > 0:
                         bits |= source[word - 1] >> top
                     if word + 1 < words:

@@ -276,16 +276,18 @@ def _answer(summary: RunSummary, seconds: float, fetched_bytes: float) -> dict[s
         "round": {
             "seconds": seconds,
             "scans": len(done),
-            "cpu_seconds": _mean(one.cpu_seconds.get("process", 0.0) for one in done),
-            "peak_rss_bytes": max(one.peak_rss_bytes for one in done),
+            "cpu_seconds": _mean(outcome.cpu_seconds.get("process", 0.0) for outcome in done),
+            "peak_rss_bytes": max(outcome.peak_rss_bytes for outcome in done),
             "stages": _stages(done, fetched_bytes),
         },
         "sample": {
-            "store_bytes": _mean(sum(size for size, _ in one.outputs.values()) for one in done),
+            "store_bytes": _mean(
+                sum(size for size, _ in outcome.outputs.values()) for outcome in done
+            ),
             # The outcome and the group's record are written too.
-            "store_objects": _mean(len(one.outputs) + 2 for one in done),
-            "acquired_voxels": _mean(_voxels(one, "acquired") for one in done),
-            "output_voxels": _mean(_voxels(one, "grid") for one in done),
+            "store_objects": _mean(len(outcome.outputs) + 2 for outcome in done),
+            "acquired_voxels": _mean(_voxels(outcome, "acquired") for outcome in done),
+            "output_voxels": _mean(_voxels(outcome, "grid") for outcome in done),
         },
     }
 
@@ -294,15 +296,15 @@ def _stages(done: Sequence[Outcome], fetched: float) -> dict[str, dict[str, floa
     """Mean seconds of each stage that any scan had."""
     found = {}
     for stage in STAGES:
-        wall = _mean(one.seconds.get(WAITED_FOR.get(stage, stage), 0.0) for one in done)
-        cpu = _mean(one.cpu_seconds.get(stage, 0.0) for one in done)
+        wall = _mean(outcome.seconds.get(WAITED_FOR.get(stage, stage), 0.0) for outcome in done)
+        cpu = _mean(outcome.cpu_seconds.get(stage, 0.0) for outcome in done)
         if wall or cpu:
             found[stage] = {"cpu_seconds": cpu, "wall_seconds": wall}
     # Clients have threads of their own: what the computing thread did not take is theirs. Which of
     # them took it cannot be seen, so it is shared out by bytes.
-    process = _mean(one.cpu_seconds.get("process", 0.0) for one in done)
+    process = _mean(outcome.cpu_seconds.get("process", 0.0) for outcome in done)
     clients = max(0.0, process - sum(seconds["cpu_seconds"] for seconds in found.values()))
-    stored = _mean(sum(size for size, _ in one.outputs.values()) for one in done)
+    stored = _mean(sum(size for size, _ in outcome.outputs.values()) for outcome in done)
     shares = {"fetch": fetched / (fetched + stored), "store": stored / (fetched + stored)}
     for stage, share in shares.items():
         wall = found.get(stage, {}).get("wall_seconds", 0.0)

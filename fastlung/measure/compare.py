@@ -69,7 +69,7 @@ class Compared:
     noise: bool
 
 
-def within_noise(one: tuple[float, float], other: tuple[float, float]) -> bool:
+def within_noise(first: tuple[float, float], other: tuple[float, float]) -> bool:
     """
     Whether a difference between two machines may be chance.
 
@@ -83,7 +83,7 @@ def within_noise(one: tuple[float, float], other: tuple[float, float]) -> bool:
     bool
         True if the ranges overlap, each widened by `WIDENED`.
     """
-    (low, high), (other_low, other_high) = one, other
+    (low, high), (other_low, other_high) = first, other
     return low * (1 - WIDENED) <= other_high * (1 + WIDENED) and other_low * (1 - WIDENED) <= (
         high * (1 + WIDENED)
     )
@@ -167,19 +167,19 @@ def compare_text(compared: Sequence[Compared]) -> str:
               "$/1,000 scans", "binds", "")  # fmt: skip
     rows = [
         (
-            one.name,
-            one.machine,
-            str(one.vcpu),
-            str(one.workers),
-            f"{one.scans_per_second:.2f}",
-            f"{one.low:.2f} to {one.high:.2f}",
-            f"{one.scans_per_second_per_vcpu:.3f}",
-            _money(one.usd_per_hour),
-            _money(one.usd_per_1000_scans),
-            one.binds,
-            "~" if one.noise else "",
+            entry.name,
+            entry.machine,
+            str(entry.vcpu),
+            str(entry.workers),
+            f"{entry.scans_per_second:.2f}",
+            f"{entry.low:.2f} to {entry.high:.2f}",
+            f"{entry.scans_per_second_per_vcpu:.3f}",
+            _money(entry.usd_per_hour),
+            _money(entry.usd_per_1000_scans),
+            entry.binds,
+            "~" if entry.noise else "",
         )
-        for one in compared
+        for entry in compared
     ]
     rank = "dollars for 1,000 scans" if _priced(compared) else "scans per second and vCPU"
     return f"{text_table(header, rows)}\n\nBest first, by {rank}. {NOISE_RULE}."
@@ -200,36 +200,36 @@ def compare_svg(compared: Sequence[Compared]) -> str:
         A whole SVG file.
     """
     rates, each, prices = [], [], []
-    for one in compared:
-        label = one.name if one.name == one.machine else f"{one.name} ({one.machine})"
-        mark = "  ~" if one.noise else ""
+    for entry in compared:
+        label = entry.name if entry.name == entry.machine else f"{entry.name} ({entry.machine})"
+        mark = "  ~" if entry.noise else ""
         rates.append(
             Bar(
                 label=label,
-                parts={"scans/s": one.scans_per_second},
-                note=f"{one.scans_per_second:.2f}/s, {one.vcpu} vCPUs, {one.binds} binds",
-                low=one.low,
-                high=one.high,
+                parts={"scans/s": entry.scans_per_second},
+                note=f"{entry.scans_per_second:.2f}/s, {entry.vcpu} vCPUs, {entry.binds} binds",
+                low=entry.low,
+                high=entry.high,
             )
         )
         each.append(
             Bar(
                 label=label,
-                parts={"scans/s/vCPU": one.scans_per_second_per_vcpu},
-                note=f"{one.scans_per_second_per_vcpu:.3f}/s{'' if _priced(compared) else mark}",
-                low=one.low / one.vcpu,
-                high=one.high / one.vcpu,
+                parts={"scans/s/vCPU": entry.scans_per_second_per_vcpu},
+                note=f"{entry.scans_per_second_per_vcpu:.3f}/s{'' if _priced(compared) else mark}",
+                low=entry.low / entry.vcpu,
+                high=entry.high / entry.vcpu,
             )
         )
-        if one.usd_per_1000_scans is not None:
-            dollars = one.usd_per_1000_scans
+        if entry.usd_per_1000_scans is not None:
+            dollars = entry.usd_per_1000_scans
             prices.append(
                 Bar(
                     label=label,
                     parts={"$": dollars},
                     note=f"${dollars:.3g}{mark}",
-                    low=dollars * one.scans_per_second / one.high,
-                    high=dollars * one.scans_per_second / one.low,
+                    low=dollars * entry.scans_per_second / entry.high,
+                    high=dollars * entry.scans_per_second / entry.low,
                 )
             )
     panels = [
@@ -281,7 +281,7 @@ def _scaled(size: SizeMeasured, worth: float) -> tuple[float, float]:
 
 
 def _priced(compared: Sequence[Compared]) -> bool:
-    return all(one.usd_per_1000_scans is not None for one in compared)
+    return all(entry.usd_per_1000_scans is not None for entry in compared)
 
 
 def _money(dollars: float | None) -> str:

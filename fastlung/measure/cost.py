@@ -346,7 +346,7 @@ def _cpus(instance: Instance, profile: ProfileFile | None) -> int:
 def _closest(instance: Instance, profiles: Sequence[ProfileFile]) -> ProfileFile | None:
     """Choose the profile whose machine is most like an instance."""
     order = ("this type", "this family", "other CPU", "other architecture")
-    return min(profiles, key=lambda one: order.index(_basis(instance, one)), default=None)
+    return min(profiles, key=lambda profile: order.index(_basis(instance, profile)), default=None)
 
 
 def _basis(instance: Instance, profile: ProfileFile | None) -> str:
@@ -383,10 +383,10 @@ def _mean(alike: Sequence[ScanSize]) -> ScanSize:
     count = len(alike)
     return ScanSize(
         label=f"{count:,} scans like {alike[count // 2].label}",
-        group_bytes=round(sum(one.group_bytes for one in alike) / count),
-        acquired_voxels=round(sum(one.acquired_voxels for one in alike) / count),
-        output_voxels=round(sum(one.output_voxels for one in alike) / count),
-        objects=max(1, round(sum(one.objects for one in alike) / count)),
+        group_bytes=round(sum(size.group_bytes for size in alike) / count),
+        acquired_voxels=round(sum(size.acquired_voxels for size in alike) / count),
+        output_voxels=round(sum(size.output_voxels for size in alike) / count),
+        objects=max(1, round(sum(size.objects for size in alike) / count)),
     )
 
 

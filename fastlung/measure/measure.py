@@ -225,7 +225,7 @@ def _sizes(options: ProfileOptions) -> list[_Size]:
     return [
         _Size(cpus=count, memory_limit_bytes=limit)
         for count in sorted(set(cpus))
-        for limit in sorted(set(limits), key=lambda one: one or 0)
+        for limit in sorted(set(limits), key=lambda limit: limit or 0)
     ]
 
 

@@ -201,12 +201,12 @@ class SizeMeasured(Part):
     @property
     def scans_per_second(self) -> float:
         """Median rate of the rounds."""
-        return statistics.median(one.scans_per_second for one in self.rounds)
+        return statistics.median(round_.scans_per_second for round_ in self.rounds)
 
     @property
     def rate_range(self) -> tuple[float, float]:
         """Lowest and highest rate of the rounds; of one round alone, 5 % either way."""
-        rates = [one.scans_per_second for one in self.rounds]
+        rates = [round_.scans_per_second for round_ in self.rounds]
         if len(rates) == 1:
             return rates[0] * (1 - UNKNOWN_SPREAD), rates[0] * (1 + UNKNOWN_SPREAD)
         return min(rates), max(rates)
@@ -214,12 +214,12 @@ class SizeMeasured(Part):
     @property
     def cpu_seconds(self) -> float:
         """Median processor seconds of a scan."""
-        return statistics.median(one.cpu_seconds for one in self.rounds)
+        return statistics.median(round_.cpu_seconds for round_ in self.rounds)
 
     @property
     def peak_rss_bytes(self) -> int:
         """Highest resident memory of any worker in any round."""
-        return max(one.peak_rss_bytes for one in self.rounds)
+        return max(round_.peak_rss_bytes for round_ in self.rounds)
 
     @property
     def cpu_share(self) -> float:
@@ -228,12 +228,12 @@ class SizeMeasured(Part):
 
     def stage(self, name: str) -> StageMeasured:
         """Median seconds of a stage; zeros where no round had it."""
-        measured = [one.stages[name] for one in self.rounds if name in one.stages]
+        measured = [round_.stages[name] for round_ in self.rounds if name in round_.stages]
         if not measured:
             return StageMeasured(cpu_seconds=0.0, wall_seconds=0.0)
         return StageMeasured(
-            cpu_seconds=statistics.median(one.cpu_seconds for one in measured),
-            wall_seconds=statistics.median(one.wall_seconds for one in measured),
+            cpu_seconds=statistics.median(stage.cpu_seconds for stage in measured),
+            wall_seconds=statistics.median(stage.wall_seconds for stage in measured),
         )
 
     @property
@@ -247,8 +247,8 @@ class SizeMeasured(Part):
         if self.cpu_share >= BUSY:
             return "cpu"
         computing = [self.stage(name) for name in STAGES if name not in ("fetch", "store")]
-        if math.fsum(one.wall_seconds for one in computing) > CROWDED * math.fsum(
-            one.cpu_seconds for one in computing
+        if math.fsum(stage.wall_seconds for stage in computing) > CROWDED * math.fsum(
+            stage.cpu_seconds for stage in computing
         ):
             return "others"
         if self.plan_limit == "memory":
@@ -296,21 +296,21 @@ class ProfileFile(Part):
     @model_validator(mode="after")
     def sizes_are_of_this_machine(self) -> Self:
         """Refuse a size larger than the machine, or given twice."""
-        seen = [(one.cpus, one.memory_limit_bytes) for one in self.sizes]
+        seen = [(size.cpus, size.memory_limit_bytes) for size in self.sizes]
         if len(set(seen)) != len(seen):
             raise ValueError("sizes: one of them is there twice")
-        if max(one.cpus for one in self.sizes) > self.machine.vcpu:
+        if max(size.cpus for size in self.sizes) > self.machine.vcpu:
             raise ValueError("sizes: more cpus than the machine has")
         return self
 
     @property
     def whole(self) -> SizeMeasured:
         """The largest size: most CPUs, then most memory."""
-        return max(self.sizes, key=lambda one: (one.cpus, one.memory_limit_bytes or math.inf))
+        return max(self.sizes, key=lambda size: (size.cpus, size.memory_limit_bytes or math.inf))
 
     def efficiency(self, size: SizeMeasured) -> float | None:
         """Rate for each CPU as a part of what the smallest size has; None for that size alone."""
-        smallest = min(self.sizes, key=lambda one: (one.cpus, -(one.memory_limit_bytes or 1e18)))
+        smallest = min(self.sizes, key=lambda size: (size.cpus, -(size.memory_limit_bytes or 1e18)))
         if smallest is size:
             return None
         own, alone = size.scans_per_second / size.cpus, smallest.scans_per_second / smallest.cpus
@@ -326,7 +326,7 @@ def config_facts(config: Config) -> dict[str, str]:
     }
 
 
-def first_difference(one: Mapping[str, str], other: Mapping[str, str]) -> str:
+def first_difference(first: Mapping[str, str], other: Mapping[str, str]) -> str:
     """
     Find out in what two configurations differ.
 
@@ -341,8 +341,8 @@ def first_difference(one: Mapping[str, str], other: Mapping[str, str]) -> str:
         Name and values of the first option that differs; empty if none does.
     """
     for name in CONFIG_FIELDS:
-        if name in one and name in other and one[name] != other[name]:
-            return f"{name} is {one[name]} and {other[name]}"
+        if name in first and name in other and first[name] != other[name]:
+            return f"{name} is {first[name]} and {other[name]}"
     return ""
 
 

@@ -113,7 +113,7 @@ def fetch_catalogue(ec2: Any, pricing: Any, region: str) -> str:
     AccessError, StoreError
         As `refresh` does.
     """
-    families = sorted({one.family for one in read_catalogue().instances.values()})
+    families = sorted({instance.family for instance in read_catalogue().instances.values()})
     try:
         types = list(_types(ec2, families))
         prices = dict(_prices(pricing, region, families))
@@ -179,11 +179,11 @@ def _document(
     shipped = read_catalogue()
     storage = shipped.storage
     families: dict[str, dict[str, Any]] = {}
-    for one in types:
-        family, _, size = one["InstanceType"].partition(".")
+    for described in types:
+        family, _, size = described["InstanceType"].partition(".")
         if size.startswith("metal"):
             continue
-        architectures = one["ProcessorInfo"]["SupportedArchitectures"]
+        architectures = described["ProcessorInfo"]["SupportedArchitectures"]
         entry = families.setdefault(
             family,
             {
@@ -194,7 +194,7 @@ def _document(
             },
         )
         entry["sources"]["usd_per_hour"] = "price-list"
-        entry["sizes"][size] = _figures(one, prices.get(one["InstanceType"]))
+        entry["sizes"][size] = _figures(described, prices.get(described["InstanceType"]))
     return {
         "format": FORMAT,
         "version": VERSION,
@@ -227,15 +227,15 @@ def _document(
     }
 
 
-def _figures(one: Mapping[str, Any], usd_per_hour: float | None) -> dict[str, Any]:
+def _figures(described: Mapping[str, Any], usd_per_hour: float | None) -> dict[str, Any]:
     """Figures of one type; older answers leave some out."""
-    cards = one.get("NetworkInfo", {}).get("NetworkCards", [])
+    cards = described.get("NetworkInfo", {}).get("NetworkCards", [])
     baseline = sum(card.get("BaselineBandwidthInGbps", 0.0) for card in cards)
     peak = sum(card.get("PeakBandwidthInGbps", 0.0) for card in cards)
     return {
-        "vcpu": one["VCpuInfo"]["DefaultVCpus"],
-        "cores": one["VCpuInfo"].get("DefaultCores"),
-        "memory_gib": one["MemoryInfo"]["SizeInMiB"] / MIB_PER_GIB,
+        "vcpu": described["VCpuInfo"]["DefaultVCpus"],
+        "cores": described["VCpuInfo"].get("DefaultCores"),
+        "memory_gib": described["MemoryInfo"]["SizeInMiB"] / MIB_PER_GIB,
         "baseline_gbps": baseline or None,
         "burst_gbps": peak if peak > baseline else None,
         "usd_per_hour": usd_per_hour,

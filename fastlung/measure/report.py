@@ -374,11 +374,11 @@ def _stage_table(profile: ProfileFile) -> str:
     rows = []
     for stage, meaning in STAGES.items():
         measured = [size.stage(stage) for size in profile.sizes]
-        if max(one.cpu_seconds for one in measured) < SMALL * profile.whole.cpu_seconds:
+        if max(at_size.cpu_seconds for at_size in measured) < SMALL * profile.whole.cpu_seconds:
             continue
         cells = [stage]
-        for one in measured:
-            cells += [f"{one.cpu_seconds:.4f}", f"{one.wall_seconds:.4f}"]
+        for at_size in measured:
+            cells += [f"{at_size.cpu_seconds:.4f}", f"{at_size.wall_seconds:.4f}"]
         busy = profile.whole.stage(stage).cpu_seconds
         rate = f"{stage_bytes(profile, stage) / busy / 1e9:.2f}" if busy else ""
         rows.append((*cells, rate, meaning))

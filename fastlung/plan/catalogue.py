@@ -240,7 +240,9 @@ def find_instance(instances: Mapping[str, Instance], name: str) -> Instance:
         return instances[name]
     family = name.partition(".")[0]
     kin = [known for known in instances if known.partition(".")[0] == family]
-    known = ", ".join(kin) or ", ".join(dict.fromkeys(one.family for one in instances.values()))
+    known = ", ".join(kin) or ", ".join(
+        dict.fromkeys(instance.family for instance in instances.values())
+    )
     what = "sizes" if kin else "families"
     raise ConfigError(f"unknown instance type {name!r}; {what} in the catalogue: {known}"[:600])
 
@@ -257,14 +259,14 @@ def _shipped() -> CatalogueFile:
 
 def _catalogue(found: CatalogueFile, origin: str) -> Catalogue:
     sources = {
-        name: Source(address=one.address, date=one.date, says=one.says)
-        for name, one in found.sources.items()
+        name: Source(address=source.address, date=source.date, says=source.says)
+        for name, source in found.sources.items()
     }
     instances = {}
     for family, entry in found.families.items():
         for size in sorted(entry.sizes, key=_size_order):
-            one = _instance(family, size, entry, found.region, sources)
-            instances[one.name] = one
+            instance = _instance(family, size, entry, found.region, sources)
+            instances[instance.name] = instance
     storage = found.storage
     return Catalogue(
         origin=origin,

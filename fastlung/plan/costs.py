@@ -210,8 +210,8 @@ def usual_cost(
     ScanCost
         Means; of memory the mean over time, in which large scans count for longer.
     """
-    alike = Counter(replace(one, label="") for one in sizes)
-    costs = [scan_cost(one, config, routes, calibration) for one in alike]
+    alike = Counter(replace(size, label="") for size in sizes)
+    costs = [scan_cost(size, config, routes, calibration) for size in alike]
     return mean_cost(costs, list(alike.values()))
 
 

@@ -308,12 +308,12 @@ def _link(root: Path) -> tuple[float | None, str]:
     """Speed of the fastest link that is up; bridges and tunnels have no device of their own."""
     folder = root / "sys/class/net"
     speeds = {}
-    for one in sorted(folder.iterdir()) if folder.is_dir() else ():
-        megabits = _read(one / "speed").strip()
-        up = _read(one / "operstate").strip() in ("up", "unknown")
+    for card in sorted(folder.iterdir()) if folder.is_dir() else ():
+        megabits = _read(card / "speed").strip()
+        up = _read(card / "operstate").strip() in ("up", "unknown")
         # A virtual card often says -1, or more than anyone has.
-        if (one / "device").exists() and up and megabits.isdecimal() and int(megabits):
-            speeds[one.name] = int(megabits)
+        if (card / "device").exists() and up and megabits.isdecimal() and int(megabits):
+            speeds[card.name] = int(megabits)
     if not speeds:
         return None, "no network driver says how fast its link is"
     name = max(speeds, key=lambda name: speeds[name])
@@ -372,7 +372,7 @@ def probe_disk(folder: Path, root: Path = Path("/")) -> Disk:
         Where ``proc`` and ``sys`` are; another folder in tests.
     """
     folder = folder.absolute()
-    existing = next(one for one in (folder, *folder.parents) if one.exists())
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
     device = existing.stat().st_dev
     number = f"{os.major(device)}:{os.minor(device)}"
     kind, origin = _kind(number, root)
@@ -438,8 +438,8 @@ class IdleClock:
         own = os.sched_getaffinity(0)
         each = psutil.cpu_times(percpu=True)
         idle = sum(
-            one.idle + getattr(one, "iowait", 0.0)
-            for number, one in enumerate(each)
+            times.idle + getattr(times, "iowait", 0.0)
+            for number, times in enumerate(each)
             if number in own
         )
         now = time.monotonic()

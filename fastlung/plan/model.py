@@ -16,14 +16,13 @@ from fastlung.text import byte_size
 if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
-    from fastlung.plan.setting import Setting
-
 __all__ = [
     "Binding",
     "Prediction",
     "Resources",
     "Route",
     "ScanCost",
+    "Setting",
     "mean_cost",
     "predict",
     "request_seconds",
@@ -32,9 +31,11 @@ __all__ = [
     "worker_seconds",
 ]
 
+
 #: What keeps a run from being faster. ``latency``: workers wait for transfers that neither network
 #: nor disk slow down. ``workers``: there are too few of them, by choice or for lack of scans.
 Binding = Literal["cpu", "network", "disk", "latency", "memory", "workers"]
+
 #: Over what bytes come and go.
 Route = Literal["network", "disk"]
 
@@ -175,9 +176,10 @@ def mean_cost(costs: Sequence[ScanCost], counts: Sequence[int] | None = None) ->
     weighted = list(zip(costs, weights, strict=True))
     first = costs[0]
     means: dict[str, Any] = {
-        one.name: math.fsum(getattr(cost, one.name) * weight for cost, weight in weighted) / total
-        for one in fields(first)
-        if one.name not in ("source", "sink", "memory_bytes")
+        field.name: math.fsum(getattr(cost, field.name) * weight for cost, weight in weighted)
+        / total
+        for field in fields(first)
+        if field.name not in ("source", "sink", "memory_bytes")
     }
     seconds = math.fsum(cost.cpu_seconds * weight for cost, weight in weighted)
     held = math.fsum(cost.memory_bytes * cost.cpu_seconds * n for cost, n in weighted)
@@ -397,3 +399,23 @@ def _rate(scans_per_second: float) -> str:
     if scans_per_second >= 1:
         return f"{scans_per_second:.1f} scans/s"
     return f"{scans_per_second * 60:.2g} scans/min"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Setting:
+    """
+    What may be changed while a run goes on.
+
+    Attributes
+    ----------
+    workers : int
+        Worker processes.
+    ahead_bytes : int
+        Source bytes that one worker may hold beside those of the scan it computes.
+    requests : int
+        Requests that one worker may have under way at once.
+    """
+
+    workers: int
+    ahead_bytes: int
+    requests: int

@@ -13,8 +13,8 @@ from typing import TYPE_CHECKING
 
 from fastlung.errors import InsufficientMemoryError
 from fastlung.plan.costs import ASSUMED, LOCAL, Calibration, Routes, usual_cost
-from fastlung.plan.model import Binding, Resources, predict, worker_bytes
-from fastlung.plan.setting import REQUESTS, Setting, best_setting
+from fastlung.plan.model import Binding, Resources, Setting, predict, worker_bytes
+from fastlung.plan.setting import REQUESTS, best_setting
 from fastlung.plan.sizes import (
     ScanSize,
     computing_bytes,

@@ -1,4 +1,4 @@
-"""What may be changed while a run goes on, what it has measured, and which setting is best."""
+"""What a run has measured, interval by interval, and which setting would be best for it."""
 
 from __future__ import annotations
 
@@ -6,34 +6,14 @@ import math
 from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING, Literal
 
-from fastlung.plan.model import predict, shared_rate, worker_bytes, worker_seconds
+from fastlung.plan.model import Setting, predict, shared_rate, worker_bytes, worker_seconds
 
 if TYPE_CHECKING:
     from typing import Self
 
     from fastlung.plan.model import Resources, ScanCost
 
-__all__ = ["REQUESTS", "Interval", "Progress", "Setting", "best_setting"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Setting:
-    """
-    What may be changed while a run goes on.
-
-    Attributes
-    ----------
-    workers : int
-        Worker processes.
-    ahead_bytes : int
-        Source bytes that one worker may hold beside those of the scan it computes.
-    requests : int
-        Requests that one worker may have under way at once.
-    """
-
-    workers: int
-    ahead_bytes: int
-    requests: int
+__all__ = ["REQUESTS", "Interval", "Progress", "best_setting"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -94,7 +74,7 @@ class Progress:
     @classmethod
     def nothing(cls) -> Self:
         """At the very start."""
-        return cls(**dict.fromkeys((one.name for one in fields(cls)), 0))
+        return cls(**dict.fromkeys((field.name for field in fields(cls)), 0))
 
 
 #: Where more requests are under way, so much of what they should add must come through, or they
@@ -213,27 +193,30 @@ def best_setting(
     most_ahead = max(0.0, resources.memory_bytes - cost.memory_bytes)  # of a single worker
     for ahead in AHEAD_SCANS:
         for requests in REQUESTS:
-            one = Setting(
+            single = Setting(
                 workers=1,
                 ahead_bytes=int(min(ahead * cost.fetch_bytes, most_ahead)),
                 requests=min(requests, most_requests),
             )
-            workers = _workers_for(slow, resources, one, most_workers, threads)
-            tried.append(replace(one, workers=workers))
-    rates = [predict(slow, resources, one, threads).scans_per_second for one in tried]
+            workers = _workers_for(slow, resources, single, most_workers, threads)
+            tried.append(replace(single, workers=workers))
+    rates = [predict(slow, resources, setting, threads).scans_per_second for setting in tried]
     enough = (1 - EQUAL) * max(rates)
-    equals = [one for one, rate in zip(tried, rates, strict=True) if rate >= enough]
-    return min(equals, key=lambda one: (one.workers * worker_bytes(cost, one), one.requests))
+    equals = [setting for setting, rate in zip(tried, rates, strict=True) if rate >= enough]
+    return min(
+        equals,
+        key=lambda setting: (setting.workers * worker_bytes(cost, setting), setting.requests),
+    )
 
 
 def _workers_for(
-    cost: ScanCost, resources: Resources, one: Setting, most_workers: int, threads: int
+    cost: ScanCost, resources: Resources, setting: Setting, most_workers: int, threads: int
 ) -> int:
     """Workers that use up what is shared, within memory."""
     shared = shared_rate(cost, resources)
-    wanted = math.ceil(shared * worker_seconds(cost, one, threads) - 1e-9)
+    wanted = math.ceil(shared * worker_seconds(cost, setting, threads) - 1e-9)
     if resources.cpus / cost.cpu_seconds <= shared:
         # Where processors bind, one worker for each: clients of the stores fill the gaps.
         wanted = max(wanted, math.ceil(resources.cpus / threads - 1e-9))
-    fitting = int(resources.memory_bytes // max(1.0, worker_bytes(cost, one)))
+    fitting = int(resources.memory_bytes // max(1.0, worker_bytes(cost, setting)))
     return max(1, min(wanted, fitting, most_workers))

@@ -14,10 +14,8 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastlung.dicom.series import index_files
 from fastlung.errors import LimitError, StoreError
-from fastlung.limits import check_listing
-from fastlung.source.volumes import HEAD_BYTES, index_volume
+from fastlung.source.read import index_sample
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -273,8 +271,10 @@ class Estimator:
     def look_at(self, group: SourceGroup) -> None:
         """Read one header of a group, if it has not been read yet."""
         if group.id not in self._looked_at:
-            self._looked_at[group.id] = _sample(self._store_of(group), group)
-            found = [one for one in tuple(self._looked_at.values()) if one and one is not NO_SLICE]
+            self._looked_at[group.id] = _sample(group, self._store_of(group))
+            found = [
+                size for size in tuple(self._looked_at.values()) if size and size is not NO_SLICE
+            ]
             self._usual = _usual(found)
 
     def estimate(self, group: SourceGroup) -> ScanSize:
@@ -294,30 +294,23 @@ class Estimator:
 
     def size(self, group: SourceGroup) -> ScanSize:
         """Estimate a group from its own header, or else as a usual one of those looked at."""
-        one = self._looked_at.get(group.id) or self._usual
-        if one is NO_SLICE:  # its largest file is no CT; another one may be
+        size = self._looked_at.get(group.id) or self._usual
+        if size is NO_SLICE:  # its largest file is no CT; another one may be
             return replace(_size(group, self._usual, self._config), is_scan=False)
-        return _size(group, one, self._config)
+        return _size(group, size, self._config)
 
 
-def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
-    """Header of a volume, or of the largest object: a slice, where there is one."""
-    if not group.objects or group.kind == "archive":
-        return None
-    if group.kind == "volume":
-        return _sample_volume(source, group)
-    largest = max(group.objects, key=lambda info: (info.size_bytes, info.key))
+def _sample(group: SourceGroup, store: Store) -> _SliceSize | None:
+    """What the header of one file says; None where there is none that can be read."""
     try:
-        check_listing([largest.size_bytes])  # its worker will say so; here only headers are read
-        index = index_files(
-            {largest.key: largest.size_bytes},
-            lambda key, count: source.get(key, first_bytes=count),
-        )
-    except (StoreError, LimitError):
+        index = index_sample(group, store)
+    except (StoreError, LimitError):  # its worker will say so; here only headers are read
         return None
-    frames = sum(len(series.headers) for series in index.series)
-    if not index.series and not index.broken:
+    if index is None:
+        return None
+    if not index.series and not index.broken and group.kind == "files":
         return NO_SLICE
+    frames = sum(len(series.headers) for series in index.series)
     for series in index.series:
         for header in series.headers:
             thickness = header.acquisition.get("SliceThickness")
@@ -328,24 +321,15 @@ def _sample(source: Store, group: SourceGroup) -> _SliceSize | None:
                 pixel_spacing_mm=header.pixel_spacing_mm,
                 thickness_mm=thickness if isinstance(thickness, float) else UNKNOWN_THICKNESS_MM,
             )
-    return None
-
-
-def _sample_volume(source: Store, group: SourceGroup) -> _SliceSize | None:
-    try:
-        heads = {info.key: source.get(info.key, first_bytes=HEAD_BYTES) for info in group.objects}
-    except StoreError:
-        return None
-    for series in index_volume(heads).series:
-        if series.grid is not None:
+        if group.kind == "volume" and series.grid is not None:
             slices, rows, columns = series.grid.shape
-            thickness, *pixel_spacing = series.grid.spacing_mm
+            thickness_mm, *pixel_spacing = series.grid.spacing_mm
             return _SliceSize(
                 frames=1,
                 rows=rows,
                 columns=columns,
                 pixel_spacing_mm=(pixel_spacing[0], pixel_spacing[1]),
-                thickness_mm=thickness,
+                thickness_mm=thickness_mm,
                 slices=slices,
             )
     return None
@@ -361,35 +345,35 @@ def _usual(found: Sequence[_SliceSize]) -> _SliceSize:
             thickness_mm=UNKNOWN_THICKNESS_MM,
         )
     return _SliceSize(
-        frames=statistics.median_high([one.frames for one in found]),
-        rows=statistics.median_high([one.rows for one in found]),
-        columns=statistics.median_high([one.columns for one in found]),
+        frames=statistics.median_high([size.frames for size in found]),
+        rows=statistics.median_high([size.rows for size in found]),
+        columns=statistics.median_high([size.columns for size in found]),
         pixel_spacing_mm=(
-            statistics.median_high([one.pixel_spacing_mm[0] for one in found]),
-            statistics.median_high([one.pixel_spacing_mm[1] for one in found]),
+            statistics.median_high([size.pixel_spacing_mm[0] for size in found]),
+            statistics.median_high([size.pixel_spacing_mm[1] for size in found]),
         ),
-        thickness_mm=statistics.median_high([one.thickness_mm for one in found]),
+        thickness_mm=statistics.median_high([size.thickness_mm for size in found]),
     )
 
 
-def _size(group: SourceGroup, one: _SliceSize, config: Config) -> ScanSize:
-    slices = one.slices or _slices(group, one)
-    spacing = (min(one.thickness_mm, LONGEST_SCAN_MM / slices), *one.pixel_spacing_mm)
-    shape = (slices, one.rows, one.columns)
+def _size(group: SourceGroup, size: _SliceSize, config: Config) -> ScanSize:
+    slices = size.slices or _slices(group, size)
+    spacing = (min(size.thickness_mm, LONGEST_SCAN_MM / slices), *size.pixel_spacing_mm)
+    shape = (slices, size.rows, size.columns)
     return ScanSize(
         label=group.label,
         group_bytes=group.size_bytes if group.kind == "files" else _inflated_bytes(group),
-        acquired_voxels=slices * one.rows * one.columns,
+        acquired_voxels=slices * size.rows * size.columns,
         output_voxels=output_voxels(shape, spacing, config.spacing_mm),
         objects=max(1, len(group.objects)),
     )
 
 
-def _slices(group: SourceGroup, one: _SliceSize) -> int:
+def _slices(group: SourceGroup, size: _SliceSize) -> int:
     """One an object; as many as the bytes of an archive or volume make."""
     if group.kind == "files":
-        return max(1, len(group.objects)) * one.frames
-    return max(1, _inflated_bytes(group) // (2 * one.rows * one.columns))
+        return max(1, len(group.objects)) * size.frames
+    return max(1, _inflated_bytes(group) // (2 * size.rows * size.columns))
 
 
 def _inflated_bytes(group: SourceGroup) -> int:

@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from fastlung.config import Config
     from fastlung.plan.costs import Routes
     from fastlung.plan.machine import Machine
-    from fastlung.plan.model import Prediction, Resources, ScanCost
+    from fastlung.plan.model import Prediction, Resources, ScanCost, Setting
     from fastlung.plan.plan import Plan
-    from fastlung.plan.setting import Progress, Setting
+    from fastlung.plan.setting import Progress
     from fastlung.plan.sizes import ScanSize
 
 __all__ = ["Tuner"]
@@ -351,7 +351,7 @@ class Tuner:
             wider = longer
         room = self._room(interval.end)
         more = replace(setting, workers=min(math.ceil(PROBE * setting.workers), room))
-        choices = [one for one in (wider, more) if one != setting] or [setting]
+        choices = [choice for choice in (wider, more) if choice != setting] or [setting]
         self._probes += 1
         return choices[self._probes % len(choices)]
 

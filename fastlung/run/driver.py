@@ -23,7 +23,7 @@ from fastlung.storage.open import open_store
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable
 
-    from fastlung.plan.setting import Setting
+    from fastlung.plan.model import Setting
     from fastlung.run.pool import PoolMember
     from fastlung.run.protocol import FromWorker, PackedTask
     from fastlung.scan import Outcome
@@ -367,7 +367,7 @@ class Driver:
                 peak_worker_bytes=self._peak_bytes,
                 idle_cpu_seconds=self._idle(),
                 memory_available_bytes=available,
-                **{one.name: getattr(tally, one.name) for one in fields(tally)},
+                **{field.name: getattr(tally, field.name) for field in fields(tally)},
             ),
             setting=self._setting,
             pending=self._dispatch.pending,

@@ -44,8 +44,8 @@ if TYPE_CHECKING:
     from fastlung.config import Config, RunOptions, StoreOptions
     from fastlung.limits import Limits
     from fastlung.plan.machine import Machine
+    from fastlung.plan.model import Setting
     from fastlung.plan.plan import Plan
-    from fastlung.plan.setting import Setting
     from fastlung.run.driver import Report
     from fastlung.run.events import Event
     from fastlung.run.listing import Prepared

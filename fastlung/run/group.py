@@ -18,12 +18,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.dicom import index_series, load_series
 from fastlung.dicom.checks import Policy
 from fastlung.errors import (
     CredentialsError,
     FastlungError,
-    FormatError,
     InsufficientMemoryError,
     ScanError,
     StoreError,
@@ -36,8 +34,7 @@ from fastlung.scan import Outcome
 from fastlung.segmenter import segmenter_of
 from fastlung.sink.names import pseudonym, recorded_uid, scan_names
 from fastlung.sink.writer import PREVIEW_NAME, encode
-from fastlung.source.archives import unpack
-from fastlung.source.volumes import index_volume, load_volume
+from fastlung.source.read import index_blobs, unpacked
 from fastlung.text import byte_size, printable
 
 if TYPE_CHECKING:
@@ -177,8 +174,8 @@ class GroupRun:
         try:
             blobs = self._readable(clock, fetched)
             with clock("read"):
-                index = _indexed(self.job, group, blobs)
-            _refuse_broken(index, len(blobs))
+                index = index_blobs(group, blobs, Policy.of(self.job.config))
+            index.check()
         except (KeyboardInterrupt, SystemExit, MoreMemoryError, CredentialsError):
             raise
         except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)
@@ -193,7 +190,7 @@ class GroupRun:
             self._run_all(index, blobs, clock, outcomes)
         except MoreMemoryError:
             # It will be begun anew, elsewhere; two must not write it at a time.
-            wait([one for one in outcomes if isinstance(one, Future)])
+            wait([outcome for outcome in outcomes if isinstance(outcome, Future)])
             raise
         return self.storer.commit(task, outcomes, skipped)
 
@@ -207,14 +204,11 @@ class GroupRun:
                 if job.config.names == "hash":
                     raise type(error)(_hidden(str(error), job, group)) from None
                 raise
-        if group.kind == "archive":
-            (archive,) = blobs.values()
-            with clock("read"):
-                room = max(0, self.lease.allowed_bytes - len(archive))
-                return dict(unpack(bytes(archive), memory_bytes=room))
         if job.config.names == "hash":
-            return {pseudonym(job.names_key, key): blob for key, blob in blobs.items()}
-        return blobs
+            blobs = {pseudonym(job.names_key, key): blob for key, blob in blobs.items()}
+        with clock("read"):
+            room = self.lease.allowed_bytes - sum(map(len, blobs.values()))
+            return unpacked(group, blobs, memory_bytes=max(0, room))
 
     def _run_all(
         self,
@@ -228,9 +222,9 @@ class GroupRun:
         uids = [series.series_uid for series in index.series]
         names = scan_names(uids, task.group, job.config.names, job.names_key)
         # A file of several stacks is wanted by several series; the last one frees it.
-        wanted = Counter(key for series in index.series for key in _files_of(series))
+        wanted = Counter(key for series in index.series for key in series.pixel_keys)
         for name, series in zip(names, index.series, strict=True):
-            own = {key: blobs[key] for key in _files_of(series)}
+            own = {key: blobs[key] for key in series.pixel_keys}
             wanted.subtract(own.keys())
             for key in own:
                 if not wanted[key]:
@@ -256,10 +250,7 @@ class GroupRun:
         try:
             self._check_memory(series)
             with clock("read"):
-                if task.group.kind == "volume":
-                    raw = load_volume(series, {key: bytes(blob) for key, blob in blobs.items()})
-                else:
-                    raw = load_series(series, blobs, threads=job.threads)
+                raw = series.load(blobs, threads=job.threads)
             blobs.clear()
             segment = segmenter_of(job.config)
             result = process_scan(raw, job.config, clock, segment=segment, threads=job.threads)
@@ -300,7 +291,7 @@ class GroupRun:
     def _check_memory(self, series: SeriesHeaders) -> None:
         """Refuse a scan by the arithmetic of its headers, before anything is allocated."""
         if series.grid is None:
-            return  # `load_series` will say why
+            return  # loading will say why
         size = _exact_size(self.lease.task.group, series, series.grid, self.job.config.spacing_mm)
         need = computing_bytes(size, self.job.config)
         if need > self.job.memory_bytes and self.lease.allowed_bytes >= self.job.memory_bytes:
@@ -342,17 +333,6 @@ def _hidden(message: str, job: Job, group: SourceGroup) -> str:
     return message
 
 
-def _indexed(job: Job, group: SourceGroup, blobs: Blobs) -> SeriesIndex:
-    if group.kind == "volume":
-        return index_volume({key: bytes(blob) for key, blob in blobs.items()})
-    return index_series(blobs, Policy.of(job.config))
-
-
-def _files_of(series: SeriesHeaders) -> set[str]:
-    # A volume has no slices, and wants all its files.
-    return {header.key for header in series.headers} or set(series.keys)
-
-
 def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcome:
     """Outcome of a scan that `error` ended; holds no word of anyone else's exception."""
     step = f"in step {clock.stage!r}"
@@ -378,15 +358,6 @@ def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcom
         peak_rss_bytes=_peak_rss_bytes(),
         transient=not isinstance(error, ScanError),
     )
-
-
-def _refuse_broken(index: SeriesIndex, count: int) -> None:
-    if index.broken:
-        raise FormatError(
-            f"{len(index.broken)} of {count} files may be slices and cannot be read; fetch them "
-            f"again or move them away; the first: {printable(index.broken[0].rpartition('/')[2])}: "
-            f"{index.skipped[index.broken[0]]}"
-        )
 
 
 def _why_nothing(skipped: Counter[str]) -> str:

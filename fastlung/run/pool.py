@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator, Sequence
 
     from fastlung.errors import ResourceError
-    from fastlung.plan.setting import Setting
+    from fastlung.plan.model import Setting
     from fastlung.run.protocol import FromWorker, PackedTask
     from fastlung.run.schedule import Lease
     from fastlung.run.signals import Wakeup

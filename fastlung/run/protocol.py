@@ -40,7 +40,7 @@ class Take:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tune:
-    """How far to read ahead from now on, as in `fastlung.plan.setting.Setting`."""
+    """How far to read ahead from now on, as in `fastlung.plan.model.Setting`."""
 
     ahead_bytes: int
     requests: int
@@ -85,7 +85,7 @@ class Tally:
 
     def __add__(self, other: Tally) -> Tally:
         """Sum of both, field by field."""
-        names = [one.name for one in fields(self)]
+        names = [field.name for field in fields(self)]
         return Tally(**{name: getattr(self, name) + getattr(other, name) for name in names})
 
 

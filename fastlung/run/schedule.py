@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Generic, Protocol, TypeVar
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from fastlung.plan.setting import Setting
+    from fastlung.plan.model import Setting
 
 __all__ = ["LARGEST_CHUNK", "Dispatcher", "Lease", "SizeQueue", "Task", "Weighed"]
 

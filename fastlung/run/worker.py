@@ -286,7 +286,7 @@ class Worker:
         """
         now = time.process_time()
         spent, self._cpu_told = now - self._cpu_told, now
-        others = math.fsum(one.cpu_seconds.get("process", 0.0) for one in outcomes[1:])
+        others = math.fsum(outcome.cpu_seconds.get("process", 0.0) for outcome in outcomes[1:])
         process = {**outcomes[0].cpu_seconds, "process": max(0.0, spent - others)}
         return (replace(outcomes[0], cpu_seconds=process), *outcomes[1:])
 

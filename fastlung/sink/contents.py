@@ -24,8 +24,8 @@ from fastlung.errors import (
 from fastlung.sink.commit import Task
 from fastlung.sink.names import claim_key, pseudonym
 from fastlung.sink.records import RECORDS, is_done, read_record, record_key, to_json
-from fastlung.source.groups import join_series
 from fastlung.source.open import store_of
+from fastlung.source.read import join_series
 from fastlung.storage.prefetch import map_ahead
 
 if TYPE_CHECKING:

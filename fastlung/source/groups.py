@@ -3,19 +3,15 @@ Which source groups a store holds.
 
 Covers the grouping of listed objects. A source group is a leaf: the objects directly under one
 folder, but each archive, and each volume file, stands for itself. A series spread over several
-folders is several groups; `join_series` reads headers and makes one of them.
+folders is several groups; `read.join_series` makes one of them. No object is opened here.
 """
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
-from fastlung.dicom.headers import HEAD_BYTES
-from fastlung.dicom.series import index_files
-from fastlung.errors import StoreError
 from fastlung.source.archives import ARCHIVE_SUFFIXES
 from fastlung.text import printable, stable_id
 
@@ -25,7 +21,6 @@ if TYPE_CHECKING:
     from fastlung.storage.base import ObjectInfo, Store
 
     Members = tuple[ObjectInfo, ...]
-    from fastlung.dicom import SeriesIndex
 
 __all__ = [
     "DATA_SUFFIXES",
@@ -35,7 +30,6 @@ __all__ = [
     "SourceGroup",
     "discover",
     "group_objects",
-    "join_series",
 ]
 
 
@@ -202,76 +196,3 @@ def _apart(objects: Members) -> Iterator[tuple[Kind, Members]]:
 
 def _joined(place: str, path: str) -> str:
     return "/".join(filter(None, (place, path))) or "."
-
-
-#: Heads that are read at a time; from a bucket each takes some 30 ms of waiting.
-READ_AT_ONCE = 16
-
-
-def join_series(
-    groups: Iterable[SourceGroup],
-    store_of: Callable[[SourceGroup], Store],
-    pseudonym: Callable[[str], str] = str,
-) -> Iterator[SourceGroup]:
-    """
-    Make one source group of each series, wherever its files are.
-
-    Parameters
-    ----------
-    groups : iterable of SourceGroup
-        As discovered, one a folder.
-    store_of : callable
-        Where the objects of a group are.
-    pseudonym : callable
-        From a SeriesInstanceUID to what is recorded of it.
-
-    Yields
-    ------
-    SourceGroup
-        Archives, volumes, and what has no SeriesInstanceUID, as they were; then the series. Files
-        that are no CT slices are left out.
-    """
-    spread: dict[tuple[str, str], dict[str, ObjectInfo]] = {}
-    with ThreadPoolExecutor(READ_AT_ONCE, "fastlung-crawler") as pool:
-        for group in groups:
-            if group.kind != "files" or group.unreadable:
-                yield group
-                continue
-            try:
-                index = _index(group, store_of(group), pool)
-            except StoreError:
-                yield group  # whoever reads it next says what is wrong
-                continue
-            objects = {info.key: info for info in group.objects}
-            alone = set(index.broken)
-            for series in index.series:
-                if series.series_uid:
-                    members = spread.setdefault((group.store_url, series.series_uid), {})
-                    members.update((key, objects[key]) for key in series.keys)
-                else:
-                    alone.update(series.keys)
-            if alone:
-                yield replace(group, objects=tuple(i for i in group.objects if i.key in alone))
-    for (store_url, uid), found in sorted(spread.items()):
-        label = pseudonym("/".join(filter(None, (store_url, uid))))
-        yield SourceGroup(
-            id=stable_id(f"series {label}"),
-            label=printable(label),
-            objects=tuple(found[key] for key in sorted(found)),
-            store_url=store_url,
-        )
-
-
-def _index(group: SourceGroup, store: Store, pool: ThreadPoolExecutor) -> SeriesIndex:
-    """Headers of a folder; read side by side, understood one after the other."""
-
-    def head(info: ObjectInfo) -> bytes:
-        return store.get(info.key, etag=info.etag, first_bytes=HEAD_BYTES)
-
-    keys = [info.key for info in group.objects]
-    heads = dict(zip(keys, pool.map(head, group.objects), strict=True))
-
-    def read(key: str, count: int) -> bytes:
-        return heads[key][:count] if count <= HEAD_BYTES else store.get(key, first_bytes=count)
-
-    return index_files({info.key: info.size_bytes for info in group.objects}, read)

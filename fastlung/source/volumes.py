@@ -78,11 +78,17 @@ def index_volume(blobs: Mapping[str, bytes]) -> SeriesIndex:
         transfer_syntaxes={},
         keys=tuple(blobs),
         problem=problem,
+        loader=load_volume,
     )
     return SeriesIndex(series=(series,), skipped={})
 
 
-def load_volume(series: SeriesHeaders, blobs: Mapping[str, bytes]) -> RawScan:
+def load_volume(
+    series: SeriesHeaders,
+    blobs: Mapping[str, bytes | memoryview],
+    *,
+    threads: int = 1,  # noqa: ARG001 -- one array is read by one thread
+) -> RawScan:
     """
     Read the voxels of a volume.
 
@@ -90,8 +96,10 @@ def load_volume(series: SeriesHeaders, blobs: Mapping[str, bytes]) -> RawScan:
     ----------
     series : SeriesHeaders
         From `index_volume`.
-    blobs : mapping of str to bytes
+    blobs : mapping of str to bytes or memoryview
         The same files, whole.
+    threads : int
+        As `SeriesHeaders.load`.
 
     Returns
     -------
@@ -106,14 +114,15 @@ def load_volume(series: SeriesHeaders, blobs: Mapping[str, bytes]) -> RawScan:
     """
     if series.problem is not None:
         raise type(series.problem)(str(series.problem))
-    key = _header_key(blobs)
-    header = _header(blobs[key])
-    beside = [blob for other, blob in blobs.items() if other != key]
+    files = {key: bytes(blob) for key, blob in blobs.items()}
+    key = _header_key(files)
+    header = _header(files[key])
+    beside = [blob for other, blob in files.items() if other != key]
     if header.beside and len(beside) != 1:
         raise FormatError(
             f"{len(beside)} data files beside the header; expected one .raw or .zraw of its name"
         )
-    hu = _hounsfield(voxels_of(header, beside[0] if header.beside else blobs[key]))
+    hu = _hounsfield(voxels_of(header, beside[0] if header.beside else files[key]))
     slices = len(hu)
     scale = SliceScale(
         shift=np.zeros(slices, np.uint8),

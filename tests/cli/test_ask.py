@@ -67,7 +67,7 @@ def test_verify_of_a_spoilt_sink_says_what_to_do(own, capsys):
     code, out, _ = answer(capsys, *words, "--json")
     found = json.loads(out)
     assert (code, found["exit_code"], found["forgotten"]) == (1, 1, 0)
-    assert sorted(one["kind"] for one in found["findings"]) == ["missing", "missing", "orphaned"]
+    assert sorted(row["kind"] for row in found["findings"]) == ["missing", "missing", "orphaned"]
 
 
 def test_long_lists_are_cut_and_say_so(own, capsys, monkeypatch):

@@ -336,9 +336,11 @@ def test_inspect_for_programs(cohort, capsys):
     main(["inspect", str(cohort), "--json"])
     series = json.loads(capsys.readouterr().out)
     assert tuple(rows[0]) == SERIES_COLUMNS
-    assert [row["folder"] for row in rows] == [one["group"] for one in series]
+    assert [row["folder"] for row in rows] == [entry["group"] for entry in series]
     assert [row["verdict"] for row in rows] == ["regular", "duplicate", "gap"]
-    assert [float(row["spacing_y_mm"]) for row in rows] == [one["spacing_mm"][1] for one in series]
+    assert [float(row["spacing_y_mm"]) for row in rows] == [
+        entry["spacing_mm"][1] for entry in series
+    ]
 
 
 def test_inspect_names_what_cannot_be_processed(broken, capsys):

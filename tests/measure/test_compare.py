@@ -29,10 +29,10 @@ def test_without_prices_the_best_rate_of_a_cpu_comes_first(instances):
         },
         instances,
     )
-    assert [one.name for one in found] == ["fast", "wide", "slow"]
-    assert [one.noise for one in found] == [False, False, False]
+    assert [machine.name for machine in found] == ["fast", "wide", "slow"]
+    assert [machine.noise for machine in found] == [False, False, False]
     assert found[0].scans_per_second_per_vcpu == pytest.approx(1.0)
-    assert {one.usd_per_1000_scans for one in found} == {None}
+    assert {machine.usd_per_1000_scans for machine in found} == {None}
 
 
 def test_with_prices_the_cheapest_scans_come_first(instances):
@@ -43,7 +43,7 @@ def test_with_prices_the_cheapest_scans_come_first(instances):
         },
         instances,
     )
-    assert [one.name for one in found] == ["arm", "intel"]
+    assert [machine.name for machine in found] == ["arm", "intel"]
     # $0.0725 an hour, 1.9 scans a second.
     assert found[0].usd_per_1000_scans == pytest.approx(0.0725 / 3600 / 1.9 * 1000)
     assert found[1].usd_per_1000_scans == pytest.approx(0.08925 / 3600 / 2.0 * 1000)
@@ -56,7 +56,7 @@ def test_only_a_whole_instance_has_a_price(instances):
 
 
 @pytest.mark.parametrize(
-    ("one", "other", "noise"),
+    ("first", "other", "noise"),
     [
         ((1.0, 1.1), (1.05, 1.2), True),
         ((1.0, 1.1), (1.12, 1.2), True),  # apart by less than the margin
@@ -65,9 +65,9 @@ def test_only_a_whole_instance_has_a_price(instances):
         ((1.0, 1.0), (1.0, 1.0), True),
     ],
 )
-def test_ranges_that_overlap_are_noise(one, other, noise):
-    assert within_noise(one, other) is noise
-    assert within_noise(other, one) is noise
+def test_ranges_that_overlap_are_noise(first, other, noise):
+    assert within_noise(first, other) is noise
+    assert within_noise(other, first) is noise
 
 
 def test_differences_within_noise_are_marked(instances):
@@ -79,7 +79,7 @@ def test_differences_within_noise_are_marked(instances):
         },
         instances,
     )
-    assert [(one.name, one.noise) for one in found] == [
+    assert [(machine.name, machine.noise) for machine in found] == [
         ("steady", False),
         ("wobbly", True),
         ("slow", False),

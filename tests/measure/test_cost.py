@@ -200,9 +200,9 @@ def test_the_best_of_each_family_is_its_cheapest_and_then_fastest():
     best = best_of_families(found.offers)
     assert len(best) == len({offer.instance.family for offer in best})
     for offer in best:
-        kin = [one for one in found.offers if one.instance.family == offer.instance.family]
-        same = [one for one in kin if one.network_unknown == offer.network_unknown]
-        assert offer.usd <= min(one.usd for one in same) * 1.011
+        kin = [other for other in found.offers if other.instance.family == offer.instance.family]
+        same = [other for other in kin if other.network_unknown == offer.network_unknown]
+        assert offer.usd <= min(other.usd for other in same) * 1.011
 
 
 @pytest.fixture(scope="module")

@@ -36,7 +36,7 @@ def test_another_machine_is_planned_for_as_if_it_were_this_one(source, capsys):
     assert (plan["workers"], found["groups"], found["already_done"]) == (2, 5, 0)
     assert found["seconds"] == pytest.approx(5 / plan["scans_per_second"])
     assert found["source_bytes"] == sum(
-        one.stat().st_size for one in source.rglob("*") if one.is_file()
+        path.stat().st_size for path in source.rglob("*") if path.is_file()
     )
 
 
@@ -64,10 +64,10 @@ def test_what_a_sink_holds_is_not_planned_again_and_nothing_is_written(source, t
     quick = ["--spacing", "6", "--workers", "0"]
     sink = tmp_path / "sink"
     assert main(["process", str(source), str(sink), "--quiet", *quick]) == 0
-    before = {one: one.stat().st_mtime_ns for one in sink.rglob("*")}
+    before = {path: path.stat().st_mtime_ns for path in sink.rglob("*")}
     found = planned(capsys, source, sink, *quick)
     assert (found["groups"], found["already_done"], found["seconds"]) == (0, 5, None)
-    assert {one: one.stat().st_mtime_ns for one in sink.rglob("*")} == before
+    assert {path: path.stat().st_mtime_ns for path in sink.rglob("*")} == before
     assert not (tmp_path / "new").exists()
     assert planned(capsys, source, tmp_path / "new", *quick)["groups"] == 5
     assert not (tmp_path / "new").exists()

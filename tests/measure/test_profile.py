@@ -40,9 +40,9 @@ def test_rates_are_medians_and_ranges_of_the_rounds():
 
 
 def test_efficiency_is_the_rate_of_a_cpu_beside_that_of_the_smallest_size():
-    one = made_up((1.0,), cpus=1)["sizes"][0]
+    size = made_up((1.0,), cpus=1)["sizes"][0]
     two = made_up((1.8,), cpus=2)["sizes"][0]
-    found = profile(sizes=[one, two])
+    found = profile(sizes=[size, two])
     assert found.efficiency(found.sizes[0]) is None
     assert found.efficiency(found.sizes[1]) == pytest.approx(0.9)
     assert found.whole is found.sizes[1]
@@ -64,8 +64,8 @@ def test_what_binds_follows_from_seconds(changes, binds):
     (size,) = document["sizes"]
     waiting = changes.pop("wait", None)
     if waiting:
-        for one in size["rounds"]:
-            one["stages"][waiting]["wall_seconds"] = 0.5
+        for round_ in size["rounds"]:
+            round_["stages"][waiting]["wall_seconds"] = 0.5
     size |= changes
     (found,) = profile(sizes=[size]).sizes
     assert found.binds == binds
@@ -149,8 +149,8 @@ def test_throughput_of_a_stage_counts_what_goes_in_and_comes_out():
 
 
 def test_the_picture_is_svg_with_a_bar_for_each_stage():
-    one, two = made_up((1.0,), cpus=1)["sizes"][0], made_up((1.8,), cpus=2)["sizes"][0]
-    root = ET.fromstring(profile_svg(profile(sizes=[one, two])))  # noqa: S314 - our own
+    single, two = made_up((1.0,), cpus=1)["sizes"][0], made_up((1.8,), cpus=2)["sizes"][0]
+    root = ET.fromstring(profile_svg(profile(sizes=[single, two])))  # noqa: S314 - our own
     titles = [title.text for title in root.iter("{http://www.w3.org/2000/svg}title")]
     for stage, seconds in STAGES.items():
         assert titles.count(f"{stage}: {seconds:.4g}") == 2
@@ -244,13 +244,13 @@ def test_this_machine_is_measured_through_the_whole_pipeline(measured):
     assert [size.cpus for size in found.sizes] == list(range(1, most + 1))
     for size in found.sizes:
         assert size.workers == size.cpus
-        assert [one.scans for one in size.rounds] == [2 * size.cpus] * 2
-        for one in size.rounds:
-            stages = one.stages
+        assert [round_.scans for round_ in size.rounds] == [2 * size.cpus] * 2
+        for round_ in size.rounds:
+            stages = round_.stages
             assert {"fetch", "read", "resample", "mask", "encode", "store"} <= set(stages)
             # Everything a worker's processor did is accounted for by some stage.
             total = sum(stage.cpu_seconds for stage in stages.values())
-            assert total == pytest.approx(one.cpu_seconds, rel=0.05)
+            assert total == pytest.approx(round_.cpu_seconds, rel=0.05)
     sample = found.sample
     assert (sample.fetch_objects, sample.acquired_voxels) == (12, 12 * 64 * 64)
     # Image and mask of the same chest as a large one, whatever the slices.

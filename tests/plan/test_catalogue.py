@@ -46,7 +46,7 @@ def test_every_known_figure_has_an_address_and_a_date():
 
 
 def test_the_families_people_use_are_there():
-    families = {one.family for one in load_catalogue().values()}
+    families = {instance.family for instance in load_catalogue().values()}
     for letter in "cmr":
         for kind in ("6i", "6a", "6g", "7i", "7a", "7g", "8i", "8g"):
             assert letter + kind in families
@@ -70,22 +70,24 @@ def test_a_few_figures_against_the_pages_they_were_read_from():
 def test_prices_follow_the_size_within_a_family():
     # A slip of the hand in one row would stand out. The largest C4 has an odd number of cores.
     by_family = {}
-    for one in load_catalogue().values():
-        if one.family != "c4":
-            by_family.setdefault(one.family, set()).add(round(one.price_usd_per_hour / one.vcpu, 5))
+    for instance in load_catalogue().values():
+        if instance.family != "c4":
+            by_family.setdefault(instance.family, set()).add(
+                round(instance.price_usd_per_hour / instance.vcpu, 5)
+            )
     assert {family for family, prices in by_family.items() if len(prices) != 1} == set()
 
 
 def test_memory_and_network_grow_with_the_size():
     by_family = {}
-    for one in load_catalogue().values():
-        by_family.setdefault(one.family, []).append(one)
+    for instance in load_catalogue().values():
+        by_family.setdefault(instance.family, []).append(instance)
     for family, sizes in by_family.items():
-        memory = [one.memory_bytes / one.vcpu for one in sizes]
+        memory = [size.memory_bytes / size.vcpu for size in sizes]
         assert family == "c4" or len(set(memory)) == 1
-        network = [one.network_baseline_bytes_per_second or 0 for one in sizes]
+        network = [size.network_baseline_bytes_per_second or 0 for size in sizes]
         assert network == sorted(network)
-        assert [one.vcpu for one in sizes] == sorted(one.vcpu for one in sizes)
+        assert [size.vcpu for size in sizes] == sorted(size.vcpu for size in sizes)
 
 
 def test_a_file_of_mine_counts_instead(tmp_path):
@@ -93,7 +95,7 @@ def test_a_file_of_mine_counts_instead(tmp_path):
     document["families"] = {"c7i": document["families"]["c7i"]}
     document["families"]["c7i"]["sizes"]["large"]["usd_per_hour"] = 0.01
     mine = load_catalogue(write(tmp_path, document))
-    assert {one.family for one in mine.values()} == {"c7i"}
+    assert {instance.family for instance in mine.values()} == {"c7i"}
     assert mine["c7i.large"].price_usd_per_hour == 0.01
 
 

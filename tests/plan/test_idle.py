@@ -18,7 +18,7 @@ def system(monkeypatch):
     monkeypatch.setattr(
         psutil,
         "cpu_times",
-        lambda **_: [SimpleNamespace(idle=one, iowait=now.iowait) for one in now.idle],
+        lambda **_: [SimpleNamespace(idle=seconds, iowait=now.iowait) for seconds in now.idle],
     )
     monkeypatch.setattr(idle_module.time, "monotonic", lambda: now.seconds)
     return now

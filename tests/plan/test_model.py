@@ -9,12 +9,13 @@ from hypothesis import strategies as st
 from fastlung.plan.model import (
     Resources,
     ScanCost,
+    Setting,
     mean_cost,
     predict,
     worker_bytes,
     worker_seconds,
 )
-from fastlung.plan.setting import Setting, best_setting
+from fastlung.plan.setting import best_setting
 
 MB = 1_000_000
 COST = ScanCost(

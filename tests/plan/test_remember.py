@@ -37,7 +37,7 @@ def test_later_measurements_replace_earlier_ones_and_leave_no_litter(cache):
     for cpu in (1.0, 2.0):
         remember(machine(), CONFIG, LOCAL, replace(MEASURED, cpu=cpu))
     assert recall(machine(), CONFIG, LOCAL).cpu == 2.0
-    assert [one.name for one in cache.parent.iterdir()] == ["calibration.json"]
+    assert [path.name for path in cache.parent.iterdir()] == ["calibration.json"]
 
 
 def test_it_never_grows_without_bound(cache):

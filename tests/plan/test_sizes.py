@@ -30,8 +30,8 @@ def found(tmp_path):
     for number in range(39):
         folder = tmp_path / f"b{number:02}"
         folder.mkdir()
-        for one in slices:
-            (folder / one.name).hardlink_to(one)
+        for path in slices:
+            (folder / path.name).hardlink_to(path)
     write_group(tmp_path / "long", 2, slices=30)
     (tmp_path / "notes").mkdir()
     (tmp_path / "notes" / "read.me").write_text("nothing to see")
@@ -56,14 +56,14 @@ def test_both_ways_agree(found):
     groups = list(groups)
     estimator = Estimator(CONFIG, lambda _group: store)
     streamed = [estimator.estimate(group) for group in groups]
-    assert {(one.label, one.acquired_voxels) for one in streamed if one.label != "notes"} == {
-        (one.label, one.acquired_voxels)
-        for one in estimate_sizes(groups, CONFIG, lambda _group: store)
-        if one.is_scan
+    assert {(size.label, size.acquired_voxels) for size in streamed if size.label != "notes"} == {
+        (size.label, size.acquired_voxels)
+        for size in estimate_sizes(groups, CONFIG, lambda _group: store)
+        if size.is_scan
     }
 
 
 def test_a_folder_without_ct_is_told_from_a_scan(found):
     groups, store = found
     sizes = estimate_sizes(list(groups), CONFIG, lambda _group: store)
-    assert [one.label for one in sizes if not one.is_scan] == ["notes"]
+    assert [size.label for size in sizes if not size.is_scan] == ["notes"]

@@ -309,7 +309,7 @@ def test_where_memory_is_limited_only_the_scan_that_cannot_fit_fails(own_source,
     status, error, message = ended.pop("1.2.3.50")
     assert (status, error) == ("failed", "InsufficientMemoryError")
     assert "and the run may use" in message
-    assert [one[0] for one in ended.values()] == ["done"] * SCANS
+    assert [end[0] for end in ended.values()] == ["done"] * SCANS
     found = payloads(tmp_path / "sink")
     assert {key: found[key] for key in calm} == calm
 
@@ -344,7 +344,7 @@ def test_inspect_reads_headers_and_names_problems(own_source):
     bad = next((own_source / "patient-01/ct").iterdir())
     bad.write_bytes(bad.read_bytes()[:-3000])
     (own_source / "patient-02/ct/README").write_text("hello")
-    found = {one.group: one for one in inspect(own_source)}
+    found = {info.group: info for info in inspect(own_source)}
     assert len(found) == SCANS
     plain = found["patient-00/ct"]
     assert (plain.number, plain.series_uid, plain.slices) == (1, "1.2.3.0", 20)

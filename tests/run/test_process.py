@@ -15,7 +15,7 @@ from traps import BUG, CRASH, DIE, HANG, HOG, PANIC, Trap, once
 from fastlung.config import build_config
 from fastlung.errors import StoreError
 from fastlung.kernels import warm_up
-from fastlung.plan.setting import Setting
+from fastlung.plan.model import Setting
 from fastlung.run import warmup as warming_module
 from fastlung.run.driver import Driver
 from fastlung.run.warmup import ready_kernels
@@ -69,7 +69,7 @@ def carried_out(job, tasks, **options):
     driver(job, outcomes.append, **options).run(tasks)
     for outcome in outcomes:  # every outcome is committed
         record = load_record(LocalStore(job.sink).get(record_key(outcome.group)))
-        assert outcome.status in [one.status for one in record.outcomes]
+        assert outcome.status in [recorded.status for recorded in record.outcomes]
     return {outcome.name: outcome for outcome in outcomes}, outcomes
 
 
@@ -81,7 +81,7 @@ def test_only_the_guilty_scan_is_lost(groups, job, action, words):
     trap = Task(group=Trap("guilty", action))
     by_name, outcomes = carried_out(job, [*tasks[:2], trap, *tasks[2:]])
     assert len(outcomes) == 4
-    assert {name: one.status for name, one in by_name.items()} == {
+    assert {name: outcome.status for name, outcome in by_name.items()} == {
         "1.2.3.0": "done",
         "1.2.3.1": "done",
         "1.2.3.2": "done",
@@ -117,8 +117,8 @@ def test_workers_compile_and_load_no_kernel(groups, job, tmp_path):
 
 
 def test_what_needs_more_than_the_budget_by_its_listing_runs_alone_at_the_end(groups, job):
-    one, two, three = groups[1]
-    names = [o.name for o in carried_out(job, [replace(one, need_bytes=5 * GB), two, three])[1]]
+    first, two, three = groups[1]
+    names = [o.name for o in carried_out(job, [replace(first, need_bytes=5 * GB), two, three])[1]]
     assert sorted(names[:2]) == ["1.2.3.1", "1.2.3.2"]
     assert names[2:] == ["1.2.3.0"]  # and its headers say that it fits
 
@@ -127,7 +127,7 @@ def test_two_guilty_scans_in_one_chunk_are_both_found(groups, job):
     traps = [Task(group=Trap(name, DIE)) for name in ("one", "two")]
     by_name, outcomes = carried_out(job, [traps[0], *groups[1][:1], traps[1], *groups[1][1:]])
     assert len(outcomes) == 5
-    assert {name for name, one in by_name.items() if one.status == "failed"} == {"one", "two"}
+    assert {name for name, end in by_name.items() if end.status == "failed"} == {"one", "two"}
 
 
 def test_a_hung_scan_is_killed_and_named_and_the_rest_goes_on(groups, job):
@@ -156,7 +156,7 @@ def test_errors_of_others_fail_the_scan_and_quote_nobody(groups, job, action, er
 def workers_of_this_process():
     """The fork server's children."""
     server = [child for child in psutil.Process().children() if child.children()]
-    return [worker for one in server for worker in one.children()]
+    return [worker for process in server for worker in process.children()]
 
 
 def test_leaving_early_ends_what_runs(groups, job):

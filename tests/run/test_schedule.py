@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from fastlung.plan.setting import Setting
+from fastlung.plan.model import Setting
 from fastlung.run.schedule import Dispatcher
 
 BUDGET = 1000

@@ -158,10 +158,10 @@ def test_volumes_give_the_same_voxels_as_their_dicom(volumes, calm, tmp_path):
 def test_volumes_are_inspected_by_their_headers(volumes, capsys):
     assert main(["inspect", str(volumes), "--json"]) == 0
     listed = json.loads(capsys.readouterr().out)
-    found = {one["group"]: one for one in listed if one["number"]}
+    found = {entry["group"]: entry for entry in listed if entry["number"]}
     assert sorted(found) == ["1.2.3.0.mhd", "1.2.3.1.mha", "1.2.3.2.nii.gz"]
-    for one in found.values():
-        assert (one["slices"], one["verdict"], one["problem"]) == (20, ["regular"], "")
+    for entry in found.values():
+        assert (entry["slices"], entry["verdict"], entry["problem"]) == (20, ["regular"], "")
 
 
 def test_hashed_names_tell_nothing_of_archives_lists_or_volumes(

@@ -112,18 +112,18 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
     outcomes = run_chunk(job, tasks(job))
     assert [outcome.status for outcome in outcomes] == ["done"] * 3
     files = sink_files(job)
-    one = outcomes[0]
-    assert one.name == "1.2.3.0"
-    assert set(one.outputs) == {
+    outcome = outcomes[0]
+    assert outcome.name == "1.2.3.0"
+    assert set(outcome.outputs) == {
         f"scans/1.2.3.0/{name}"
         for name in ("image.npy", "mask.npy", "metadata.json", "preview.png")
     }
-    for key, facts in one.outputs.items():
+    for key, facts in outcome.outputs.items():
         assert facts == (len(files[key]), zlib.crc32(files[key]))
-    assert np.load(f"{job.sink}/scans/1.2.3.0/image.npy").shape == one.grid.shape
+    assert np.load(f"{job.sink}/scans/1.2.3.0/image.npy").shape == outcome.grid.shape
     written = load_outcome(files["scans/1.2.3.0/outcome.json"])
     untimed = {"seconds": {}, "cpu_seconds": {}}
-    assert replace(written, **untimed) == replace(one, **untimed)
+    assert replace(written, **untimed) == replace(outcome, **untimed)
     steps = [
         "fetch",
         "read",
@@ -135,12 +135,12 @@ def test_a_scan_leaves_payloads_outcome_and_record(job):
         "wait",
         "store",
     ]
-    assert set(one.seconds) == set(steps)
-    record = load_record(files[record_key(one.group)])
-    assert record.outputs == one.outputs
+    assert set(outcome.seconds) == set(steps)
+    record = load_record(files[record_key(outcome.group)])
+    assert record.outputs == outcome.outputs
     assert record.writer == "token"
     assert record.skipped_files == {}
-    assert one.peak_rss_bytes > 50e6
+    assert outcome.peak_rss_bytes > 50e6
     assert committed_outcomes(LocalStore(job.sink), job, tasks(job)[0].group) == record.outcomes
     other = replace(job, writer="another run")
     assert committed_outcomes(LocalStore(job.sink), other, tasks(job)[0].group) == ()
@@ -502,4 +502,4 @@ def test_threads_of_the_plan_share_a_scan_and_change_no_bit(job, tmp_path, monke
     two = replace(job, sink=str(tmp_path / "shared"), threads=2)
     shared = run_chunk(two, tasks(two))
     assert asked == [1, 1, 1, 2, 2, 2]
-    assert [one.outputs for one in alone] == [one.outputs for one in shared]
+    assert [outcome.outputs for outcome in alone] == [outcome.outputs for outcome in shared]

@@ -11,8 +11,8 @@ from simulation.simulator import Ended, SimulatedMachine, SimulatedScan, Simulat
 from fastlung.config import build_config, build_run_options
 from fastlung.plan.costs import ASSUMED, Calibration, Routes, scan_cost
 from fastlung.plan.machine import Machine
+from fastlung.plan.model import Setting
 from fastlung.plan.plan import memory_budget, plan_run
-from fastlung.plan.setting import Setting
 from fastlung.plan.sizes import ScanSize, computing_bytes, output_voxels
 from fastlung.plan.tune import Tuner
 
@@ -83,17 +83,17 @@ class Prepared:
         options = build_run_options()
         self.budget_bytes, _ = memory_budget(self.machine, options)
         sizes = sizes_of(case)
-        self.sizes = [one for one in sizes if computing_bytes(one, CONFIG) <= self.budget_bytes]
+        self.sizes = [size for size in sizes if computing_bytes(size, CONFIG) <= self.budget_bytes]
         self.plan = plan_run(
             self.sizes, self.machine, CONFIG, options, routes=OVER_S3, calibration=calibration
         )
         self.scans = [
             SimulatedScan(
-                cost=scan_cost(one, CONFIG, OVER_S3, case.truth),
-                need_bytes=computing_bytes(one, CONFIG),
-                true_need_bytes=int(case.memory_factor * computing_bytes(one, CONFIG)),
+                cost=scan_cost(size, CONFIG, OVER_S3, case.truth),
+                need_bytes=computing_bytes(size, CONFIG),
+                true_need_bytes=int(case.memory_factor * computing_bytes(size, CONFIG)),
             )
-            for one in self.sizes
+            for size in self.sizes
         ]
 
     def tuner(self) -> Tuner:
@@ -120,13 +120,13 @@ def simulate(prepared: Prepared, tuner: Tuner | None, setting: Setting | None = 
 
 def best_of_grid(prepared: Prepared) -> tuple[Setting, Ended]:
     """The best of all fixed settings of a grid, found by trying every one of them."""
-    usual = sum(one.source_bytes for one in prepared.scans) // len(prepared.scans)
+    usual = sum(scan.source_bytes for scan in prepared.scans) // len(prepared.scans)
     workers = {max(1, round(part * prepared.case.cpus)) for part in WORKERS}
     settings = [
-        Setting(workers=one, ahead_bytes=ahead * usual, requests=requests)
-        for one, ahead, requests in itertools.product(sorted(workers), AHEAD, REQUESTS)
+        Setting(workers=count, ahead_bytes=ahead * usual, requests=requests)
+        for count, ahead, requests in itertools.product(sorted(workers), AHEAD, REQUESTS)
     ]
-    ended = [(one, simulate(prepared, None, one)) for one in settings]
+    ended = [(setting, simulate(prepared, None, setting)) for setting in settings]
     return min(ended, key=lambda pair: pair[1].seconds)
 
 
@@ -139,15 +139,15 @@ def least_seconds(prepared: Prepared) -> float:
     """
     scans, machine = prepared.scans, prepared.simulated
     processors = sum(
-        one.cost.compute_cpu_seconds + one.cost.fetch_cpu_seconds + one.cost.store_cpu_seconds
-        for one in scans
+        scan.cost.compute_cpu_seconds + scan.cost.fetch_cpu_seconds + scan.cost.store_cpu_seconds
+        for scan in scans
     )
-    held = sum(one.need_bytes * one.cost.compute_cpu_seconds for one in scans)
-    longest = max(one.cost.compute_cpu_seconds for one in scans)
+    held = sum(scan.need_bytes * scan.cost.compute_cpu_seconds for scan in scans)
+    longest = max(scan.cost.compute_cpu_seconds for scan in scans)
     return max(
         processors / machine.cpus,
-        sum(one.cost.fetch_bytes for one in scans) / machine.network_bytes_per_second,
-        sum(one.cost.store_bytes for one in scans) / machine.network_bytes_per_second,
+        sum(scan.cost.fetch_bytes for scan in scans) / machine.network_bytes_per_second,
+        sum(scan.cost.store_bytes for scan in scans) / machine.network_bytes_per_second,
         held / prepared.budget_bytes,
         longest,
     )

@@ -19,12 +19,12 @@ from collections import deque
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from fastlung.plan.setting import Progress, Setting
+from fastlung.plan.setting import Progress
 from fastlung.run.driver import REPORT_SECONDS
 from fastlung.run.schedule import Dispatcher
 
 if TYPE_CHECKING:
-    from fastlung.plan.model import ScanCost
+    from fastlung.plan.model import ScanCost, Setting
 
 #: Processors that clients of the store may take from computing, at most.
 CLIENTS = 0.95
@@ -98,7 +98,7 @@ class Worker:
     @property
     def is_empty(self) -> bool:
         busy = (self.coming, self.computing, self.blocked, self.storing)
-        return not self.queue and not self.ready and all(one is None for one in busy)
+        return not self.queue and not self.ready and all(scan is None for scan in busy)
 
 
 class Simulation:
@@ -336,8 +336,8 @@ class Simulation:
         if worker.computing is not None:
             need = worker.computing.task.true_need_bytes
         else:
-            writing = [one for one in (worker.storing, worker.blocked) if one is not None]
-            need = sum(one.task.cost.store_bytes for one in writing)
+            writing = [scan for scan in (worker.storing, worker.blocked) if scan is not None]
+            need = sum(scan.task.cost.store_bytes for scan in writing)
         now = need + max(0.0, worker.held_bytes) + worker.fetching
         self.memory += now - worker.memory_bytes
         worker.memory_bytes = now

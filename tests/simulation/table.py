@@ -79,5 +79,5 @@ def main(part: int, parts: int) -> None:
 
 
 if __name__ == "__main__":
-    numbers = [int(one) for one in sys.argv[1:]]
+    numbers = [int(number) for number in sys.argv[1:]]
     main(*(numbers or (0, 1)))

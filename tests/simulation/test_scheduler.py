@@ -21,8 +21,9 @@ from simulation.cohorts import (
 
 from fastlung.config import build_run_options
 from fastlung.plan.costs import Calibration
+from fastlung.plan.model import Setting
 from fastlung.plan.plan import plan_run
-from fastlung.plan.setting import Interval, Progress, Setting
+from fastlung.plan.setting import Interval, Progress
 
 WHOLE = "FASTLUNG_SIMULATE" in os.environ
 GBPS = 125e6
@@ -89,7 +90,7 @@ def test_nearly_as_fast_as_any_scheduler_could_be(case):
     assert least_seconds(prepared) / ended.seconds >= reachable(case)
     assert ended.peak_bytes <= prepared.budget_bytes
     # What is begun last is small: the end is short beside the longest scan of all.
-    longest = max(one.cost.compute_cpu_seconds for one in prepared.scans)
+    longest = max(scan.cost.compute_cpu_seconds for scan in prepared.scans)
     assert ended.tail_seconds <= max(0.05 * ended.seconds, 6 * longest)
 
 
@@ -134,25 +135,27 @@ def test_a_run_is_the_same_every_time():
 def test_the_simulator_does_what_can_be_worked_out_by_hand():
     # One processor, all alike: nothing but computing and clients counts.
     prepared = Prepared(case(1, 8, 100, truth=replace(TRUE, requests=0.1)))
-    one = prepared.scans[0]
-    alike = [one] * 100
+    scan = prepared.scans[0]
+    alike = [scan] * 100
     prepared.scans = alike
-    setting = Setting(workers=1, ahead_bytes=2 * one.source_bytes, requests=64)
+    setting = Setting(workers=1, ahead_bytes=2 * scan.source_bytes, requests=64)
     ended = simulate(prepared, None, setting)
-    assert ended.seconds == pytest.approx(100 * one.cost.cpu_seconds, rel=0.03)
+    assert ended.seconds == pytest.approx(100 * scan.cost.cpu_seconds, rel=0.03)
     # A narrow network: nothing but its bytes counts, the larger way of the two.
     prepared = Prepared(case(4, 8, 0.1))
     prepared.scans = alike
     ended = simulate(prepared, None, setting)
-    count = 100 * max(one.cost.fetch_bytes, one.cost.store_bytes)
+    count = 100 * max(scan.cost.fetch_bytes, scan.cost.store_bytes)
     assert ended.seconds == pytest.approx(count / (0.1 * GBPS), rel=0.03)
     # Nothing ahead, one request at a time: everything after one another, but for writing.
     prepared = Prepared(case(4, 8, 100))
     prepared.scans = alike
     ended = simulate(prepared, None, Setting(workers=1, ahead_bytes=0, requests=1))
-    requests = one.cost.fetch_requests * one.cost.first_byte_seconds
-    requests += one.cost.fetch_bytes / one.cost.connection_bytes_per_second
-    assert ended.seconds == pytest.approx(100 * (requests + one.cost.compute_cpu_seconds), rel=0.03)
+    requests = scan.cost.fetch_requests * scan.cost.first_byte_seconds
+    requests += scan.cost.fetch_bytes / scan.cost.connection_bytes_per_second
+    assert ended.seconds == pytest.approx(
+        100 * (requests + scan.cost.compute_cpu_seconds), rel=0.03
+    )
 
 
 def progress(**changed):

@@ -67,14 +67,14 @@ def measure(source: str, sink: str, config, workers: int) -> Measured:
     return Measured(rate=rate_of(ends, workers), plan=seen["plan"], progress=seen["progress"])
 
 
-def calibrated(one: Measured, size: ScanSize, config, routes: Routes) -> Calibration:
+def calibrated(single: Measured, size: ScanSize, config, routes: Routes) -> Calibration:
     """
     What one worker tells of a scan's cost.
 
     Computing that took longer on the wall than in processor seconds shared its processor with other
     programs: for the simulator it was a slower one.
     """
-    assumed, sums = scan_cost(size, config, routes), one.progress
+    assumed, sums = scan_cost(size, config, routes), single.progress
     slower = max(1.0, sums.compute_seconds / sums.cpu_seconds)
     requests = 1.0
     if routes.source == "network":
@@ -111,10 +111,10 @@ def compare(name: str, source: str, sink, config, size: ScanSize) -> None:
         {workers: measure(source, sink(turn, workers), config, workers) for workers in (1, 2)}
         for turn in range(ROUNDS)
     ]
-    middle = sorted(rounds, key=lambda one: one[1].rate)[ROUNDS // 2]
+    middle = sorted(rounds, key=lambda measured: measured[1].rate)[ROUNDS // 2]
     known = calibrated(middle[1], size, config, routes)
     for workers in (1, 2):
-        measured = statistics.median(one[workers].rate for one in rounds)
+        measured = statistics.median(round_[workers].rate for round_ in rounds)
         expected = simulated(middle[workers].plan, size, config, routes, known)
         sys.stdout.write(
             f"{name}, {workers} workers: measured {measured:.3f} scans/s, simulated {expected:.3f} "

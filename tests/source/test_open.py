@@ -6,8 +6,9 @@ from tiny_series import write_group
 
 from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, NothingFoundError, ObjectNotFoundError, StoreError
-from fastlung.source.groups import discover, join_series
+from fastlung.source.groups import discover
 from fastlung.source.open import open_source, store_of
+from fastlung.source.read import join_series
 from fastlung.storage.open import LocalStore
 
 OPTIONS = StoreOptions()

@@ -180,13 +180,13 @@ def edit_length(rng: random.Random, data: bytes, elements: tuple[Element, ...]) 
 def swap_tag(rng: random.Random, data: bytes, elements: tuple[Element, ...]) -> bytes:
     if not elements:
         return flip_bits(rng, data, elements)
-    one, other = rng.choice(elements), rng.choice(elements)
+    first, other = rng.choice(elements), rng.choice(elements)
     tag = data[other.tag_at : other.tag_at + 4]
     if rng.random() < 0.2:
         tag = rng.choice(
             (b"\xfe\xff\x00\xe0", b"\xfe\xff\xdd\xe0", b"\xe0\x7f\x10\x00", b"\0\0\0\0")
         )
-    return _put(data, one.tag_at, tag)
+    return _put(data, first.tag_at, tag)
 
 
 def edit_value(rng: random.Random, data: bytes, elements: tuple[Element, ...]) -> bytes:

@@ -88,9 +88,9 @@ def free_ports() -> list[int]:
     """As many ports as `PORTS` that nobody uses; SeaweedFS also takes each of them plus 10000."""
     ports: list[int] = []
     while len(ports) < len(PORTS):
-        with socket.socket() as one, socket.socket() as other:
-            one.bind(("127.0.0.1", 0))
-            port = one.getsockname()[1] - 10_000
+        with socket.socket() as first, socket.socket() as other:
+            first.bind(("127.0.0.1", 0))
+            port = first.getsockname()[1] - 10_000
             with suppress(OSError):
                 other.bind(("127.0.0.1", port))
                 ports.append(port)
