@@ -212,7 +212,7 @@ def test_a_mass_on_the_wall_is_taken_in_and_flagged(chest, centre_mm, radius_mm)
 
     assert np.mean(lungs.mask[mass] > 0) > 0.8
     assert_lungs(lungs, chest, 0.99)
-    assert values(lungs)["dense_region_lost"] == pytest.approx(litres, rel=0.2)
+    assert values(lungs)["dense_region_lost"] == pytest.approx(litres, rel=0.25)
 
 
 def test_a_mass_within_the_lung_is_taken_in_whole(chest):

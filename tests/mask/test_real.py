@@ -73,7 +73,7 @@ def test_flags_say_what_pictures_show(segmented, name, expected):
 @pytest.mark.parametrize(
     ("name", "side", "centre", "litres"),
     [
-        ("lung-dx-a0001-5mm", 2, (225, 275, 275), 0.1),
+        ("lung-dx-a0001-5mm", 2, (225, 275, 275), 0.07),
         ("lung-dx-a0002-8mm", 1, (120, 195, 105), 0.07),
     ],
 )
