@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.kernels.runs import Runs
+    from fastlung.mask.airway import Levels
     from fastlung.scan import Grid
 
 __all__ = ["AIR_HU", "Evidence", "gather"]
@@ -60,6 +61,8 @@ class Evidence:
 
     Attributes
     ----------
+    volume : ndarray of int16 or float32, shape (z, y, x)
+        Hounsfield units.
     grid : Grid
         Canonical grid.
     field : ndarray of uint16, shape (z * y, 2)
@@ -68,6 +71,8 @@ class Evidence:
         All air in the field of view.
     airway, lumen : Runs
         Trachea and main bronchi; the same with their wall.
+    levels : Levels
+        How dark airway and lung are.
     lungs : Runs
         Air of the lungs, without airway.
     pieces : ndarray of int32, shape (runs of `lungs`,)
@@ -78,11 +83,13 @@ class Evidence:
         Noise of solid tissue, in Hounsfield units.
     """
 
+    volume: npt.NDArray[Any]
     grid: Grid
     field: npt.NDArray[np.uint16]
     dark: Runs
     airway: Runs
     lumen: Runs
+    levels: Levels
     lungs: Runs
     pieces: npt.NDArray[np.int32]
     middle_mm: float
@@ -114,11 +121,13 @@ def gather(volume: npt.NDArray[Any], grid: Grid, dark: Runs | None = None) -> Ev
     lungs = without_gas(_lung_pieces(difference(air, lumen), volume, grid), volume, grid, levels)
     pieces, _ = label(lungs, 6)
     return Evidence(
+        volume=volume,
         grid=grid,
         field=field,
         dark=dark,
         airway=airway,
         lumen=lumen,
+        levels=levels,
         lungs=lungs,
         pieces=pieces,
         middle_mm=middle_mm,
