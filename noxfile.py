@@ -76,6 +76,27 @@ def bench_torch(session):
     session.run("python", "bench/tables.py", env=BENCH_PATHS)
 
 
+#: Authors' packages without what they need for their networks; torch first, so that nothing else
+#: asks for another build of it.
+MODEL_AUTHORS = ("merlin-vlm==0.0.7", "colipri==0.1.3", "spectre-fm==0.2.1", "monai==1.6.1")
+FOR_AUTHORS = ("torchio==1.2.1", "hydra-core", "omegaconf", "einops", "tqdm")
+
+
+@nox.session(default=False)
+def recipes(session):
+    """Recipes beside their authors' own code on the real chests; writes the table of the docs.
+
+    Arguments: a recipe and chests to compare anew, and no more; --rounds N.
+    """
+    session.install(".", *group("bench"), "torch==2.13.0")
+    session.install(*FOR_AUTHORS)
+    session.install("--no-deps", *MODEL_AUTHORS)
+    session.run(
+        "python", "bench/recipe_equality.py", "../shared/data/chest", *session.posargs,
+        env=BENCH_PATHS,
+    )  # fmt: skip
+
+
 @nox.session(name="bench-s3", default=False)
 def bench_s3(session):
     """Bucket to bucket against the bound of the processors; ``-- FOLDER --notebook 4`` and more."""

@@ -3,7 +3,8 @@ Lung CT DICOM in, training-ready volumes and lung masks out.
 
 Many scans: `process`, `inspect`; `open_scan` reads back what was written. One scan: `list_series`,
 `read_series`, then `process_scan`, or its steps `to_hu`, `resample`, `lung_mask`; `assess_mask`
-judges a mask, `preview` draws it. Arrays are NumPy, ordered ``(z, y, x)``.
+judges a mask, `preview` draws it. One scan for one model: `load_for`. Arrays are NumPy, ordered
+``(z, y, x)``.
 
 Names are loaded when they are first used, so that ``import fastlung`` costs milliseconds and
 imports neither Numba nor a DICOM reader.
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from fastlung.dicom import list_series as list_series
     from fastlung.dicom import read_series as read_series
     from fastlung.dicom.checks import Policy as Policy
+    from fastlung.inputs import load_for as load_for
     from fastlung.inspection import inspect as inspect
     from fastlung.limits import Limits as Limits
     from fastlung.limits import limited as limited
@@ -72,6 +74,7 @@ __all__ = [
     "inspect",
     "limited",
     "list_series",
+    "load_for",
     "lung_mask",
     "open_scan",
     "preview",
@@ -87,6 +90,7 @@ _EXPORTS = {
     "config": ("Config", "RunOptions", "StoreOptions", "build_config", "build_run_options"),
     "dicom": ("list_series", "read_series"),
     "dicom.checks": ("Policy",),
+    "inputs": ("load_for",),
     "inspection": ("inspect",),
     "limits": ("Limits", "limited"),
     "mask": ("assess_mask", "lung_mask"),

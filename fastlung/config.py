@@ -10,16 +10,31 @@ from __future__ import annotations
 
 import difflib
 import hashlib
+import itertools
 import json
+import os
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import BaseModel, ByteSize, ConfigDict, Field, ValidationError, model_validator
 
 from fastlung.errors import ConfigError
 from fastlung.limits import Limits, changed
-from fastlung.presets import PRESETS
+from fastlung.presets import PRESETS, Recipe, preset_recipe, recipe_file
+from fastlung.recipe.layouts import LAYOUTS, flat_fields
+from fastlung.recipe.order import checked_steps, plainer
+from fastlung.recipe.steps import (
+    Channels,
+    Clip,
+    Hu,
+    LungsOnly,
+    Mask,
+    Orient,
+    Resample,
+    Step,
+    Window,
+)
 
 __all__ = [
     "PRESETS",
@@ -38,16 +53,16 @@ Voxels = Annotated[int, Field(ge=1, le=4096)]
 #: Left around what a volume is cropped to, in millimetres: room for a mask that is a little short.
 DEFAULT_MARGIN_MM = 5.0
 
+#: Fields that say what steps do, and that a list of steps therefore decides.
+FLAT = (
+    "spacing_mm", "order", "antialias", "align", "hu_rule", "mask", "airway", "crop", "margin_mm",
+    "window_hu", "dtype", "zero_centre", "standardise", "size",
+)  # fmt: skip
+
 #: Where an S3 is, as a pattern.
 ENDPOINT = r"^https?://[^\s/]+/?$"
-#: How pydantic says what is wrong -> how we do.
-PLAINER = {
-    "Input should be greater than or equal to": "expected at least",
-    "Input should be greater than": "expected more than",
-    "Input should be less than or equal to": "expected at most",
-    "Input should be": "expected",
-    f"String should match pattern '{ENDPOINT}'": "expected http:// or https:// and a host",
-}
+#: How pydantic says what no http address is -> how we do.
+NO_ENDPOINT = f"String should match pattern '{ENDPOINT}'"
 
 
 class Config(BaseModel):
@@ -72,9 +87,10 @@ class Config(BaseModel):
         ``tutorial``: truncated, stored -2000 becomes stored 0.
         ``ras``: voxels exactly `spacing_mm` apart from the voxel that comes first in RAS order, as
         MONAI's ``Spacing`` lays them.
-    recipe : str
-        Order of the steps. ``standard``: resample, mask, crop, window. ``grt123``: mask and window
-        in the acquired frame, all but the lungs painted over, then bytes interpolated.
+    recipe : str or tuple of Step
+        Order of the steps: ``standard`` or ``grt123`` where the other fields say all of it, as in
+        0.1.0; otherwise the steps themselves, which the other fields then repeat as far as they
+        can.
     mask : str
         Which lung mask: ``default``, ``tutorial``, ``grt123`` or ``none``.
     airway : bool
@@ -123,15 +139,13 @@ class Config(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    preset: Literal[
-        "hu", "tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "nnunet-ct"
-    ] = "hu"
+    preset: str = "hu"
     spacing_mm: tuple[Millimetres, Millimetres, Millimetres] = (1.0, 1.0, 1.0)
     order: Literal[0, 1, 3] = 3
     antialias: bool = False
     align: Literal["centred", "corners", "ras"] = "centred"
     hu_rule: Literal["standard", "tutorial"] = "standard"
-    recipe: Literal["standard", "grt123"] = "standard"
+    recipe: Literal["standard", "grt123"] | tuple[Step, ...] = "standard"
     mask: Literal["default", "tutorial", "grt123", "none"] = "default"
     airway: bool = False
     mask_command: Annotated[str, Field(min_length=1)] | None = None
@@ -163,6 +177,8 @@ class Config(BaseModel):
         """Write out what follows from other fields: one digest for two ways of asking."""
         if not isinstance(fields, dict):
             return fields
+        if not isinstance(fields.get("recipe", ""), str):
+            fields = _repeated(fields)
         dtype = "int16" if fields.get("window_hu") is None else "float32"
         margin_mm = 0.0 if fields.get("crop", "none") == "none" else DEFAULT_MARGIN_MM
         return {"dtype": dtype, "margin_mm": margin_mm, **fields}
@@ -190,18 +206,12 @@ class Config(BaseModel):
             raise ValueError(
                 "standardise needs a window_hu to clip to, dtype float32 and no zero_centre"
             )
-        if self.preset == "nnunet-ct" and self.standardise is None:
-            raise ValueError(
-                "preset nnunet-ct needs the data set's constants: window_hu (percentile_00_5, "
-                "percentile_99_5) and standardise (mean, std), from "
-                "foreground_intensity_properties_per_channel of its dataset_fingerprint.json"
-            )
         if self.antialias and self.order == 0:
             raise ValueError(
                 "antialias averages, and order 0 keeps values as they are; leave out one"
             )
         self._check_mask()
-        self._check_recipe()
+        self._check_layout()
         self._check_segmenter()
         return self
 
@@ -228,16 +238,45 @@ class Config(BaseModel):
                     "and writes, as in 'lungmask {image} {mask}'"
                 )
 
-    def _check_recipe(self) -> None:
-        fixed = {"order": 1, "align": "corners", "dtype": "uint8"}
-        if self.recipe == "grt123":
-            for name, value in fixed.items():
-                if getattr(self, name) != value:
-                    raise ValueError(f"preset grt123 has {name} {value} and no other")
-            if self.antialias:
-                raise ValueError("preset grt123 has no antialias")
-            if self.crop == "body":
-                raise ValueError("preset grt123 crops to the lungs or not at all")
+    def _check_layout(self) -> None:
+        """A field whose value is not what its layout does with it cannot be had there."""
+        if self.recipe != "grt123":
+            return
+        said = _usual() | flat_fields(self.steps)
+        for name in ("order", "align", "antialias", "dtype", "crop"):
+            if getattr(self, name) != said[name]:
+                raise ValueError(f"recipe {self.recipe} has no {name} {getattr(self, name)}")
+
+    @property
+    def steps(self) -> tuple[Step, ...]:
+        """What is done to a scan, in order."""
+        return LAYOUTS[self.recipe](self) if isinstance(self.recipe, str) else self.recipe
+
+    @property
+    def as_acquired(self) -> tuple[Step, ...]:
+        """Steps that are done to voxels as they were acquired, before a resampling or without."""
+        early = itertools.takewhile(lambda step: not isinstance(step, Resample), self.steps)
+        return tuple(step for step in early if not isinstance(step, (Orient, Hu, Clip)))
+
+    def target_spacing_mm(
+        self, shape: tuple[int, int, int], spacing_mm: tuple[float, float, float]
+    ) -> tuple[float, float, float]:
+        """Spacing along ``(z, y, x)`` that a scan of a shape and spacing is resampled to."""
+        laid = [step for step in self.steps if isinstance(step, (Resample, LungsOnly))]
+        if not laid:
+            return spacing_mm
+        if isinstance(laid[0], Resample) and laid[0].shape is not None:
+            wanted = [
+                "keep" if count == "keep" else have * n / count
+                for count, n, have in zip(laid[0].shape, shape, spacing_mm, strict=True)
+            ]
+        else:
+            wanted = list(laid[0].spacing_mm or spacing_mm)
+        z, y, x = (
+            have if isinstance(target, str) else target
+            for target, have in zip(wanted, spacing_mm, strict=True)
+        )
+        return z, y, x
 
     @property
     def digest(self) -> str:
@@ -317,24 +356,24 @@ class RunOptions(BaseModel):
 
 def build_config(preset: str = "hu", **options: Any) -> Config:
     """
-    Resolve a preset and options into a `Config`.
+    Resolve a preset, or a recipe of the user's, and options into a `Config`.
 
     Parameters
     ----------
     preset : str
-        A key of `PRESETS`.
+        One of `PRESETS`.
     **options
         Fields of `Config`; None means "not given". A single `spacing_mm` is taken as isotropic;
         ``"none"`` empties a field that may be empty whatever the preset says:
-        ``window_hu="none"`` leaves Hounsfield units.
+        ``window_hu="none"`` leaves Hounsfield units. `recipe` takes the path of a TOML file, or a
+        list of steps, in place of a preset.
 
     Raises
     ------
     ConfigError
-        For an unknown preset or field (with a suggestion) or a value out of range.
+        For an unknown preset or field (with a suggestion), a value out of range, or a recipe whose
+        steps do not fit together.
     """
-    if preset not in PRESETS:
-        raise ConfigError(_unknown("preset", preset, PRESETS))
     given = {name: value for name, value in options.items() if value is not None}
     if isinstance(given.get("spacing_mm"), (int, float)):
         given["spacing_mm"] = (given["spacing_mm"],) * 3
@@ -345,7 +384,94 @@ def build_config(preset: str = "hu", **options: Any) -> Config:
         given.setdefault("standardise", None)
     if given.get("crop") == "none":
         given.setdefault("margin_mm", 0.0)
-    return _validated(Config, {"preset": preset, **PRESETS[preset], **given})
+    if given.get("recipe") in list(LAYOUTS):  # the other fields say all of it
+        return _validated(Config, {"preset": preset, **given})
+    recipe = _chosen_recipe(preset, given.pop("recipe", None))
+    if any(given.get(name) is None for name in recipe.needed):
+        raise ConfigError(recipe.needs)
+    said = flat_fields(recipe.volume_steps)
+    if not _is_all(said, recipe.volume_steps):
+        steps = _edited(recipe, {name: given.pop(name) for name in FLAT if name in given})
+        said = {"recipe": steps}
+    return _validated(Config, {"preset": recipe.name, **said, **recipe.options, **given})
+
+
+def _chosen_recipe(preset: str, recipe: Any) -> Recipe:
+    """The recipe that a preset, a file or a list of steps stands for."""
+    if recipe is None:
+        chosen = preset_recipe(preset)
+    elif isinstance(recipe, Recipe):
+        chosen = recipe
+    elif not isinstance(recipe, (str, os.PathLike)):
+        name = preset if preset in PRESETS and preset != "hu" else "recipe"
+        chosen = Recipe(name=name, steps=checked_steps(recipe))
+    elif preset != "hu":
+        raise ConfigError(f"preset {preset} and a recipe of your own: give one of them")
+    else:
+        chosen = recipe_file(recipe)
+    if any(isinstance(step, Channels) for step in chosen.steps):
+        raise ConfigError(
+            f"recipe {chosen.name} makes channels, and a volume has none: fastlung.load_for gives "
+            "them; leave the step out for a run"
+        )
+    return chosen
+
+
+def _is_all(said: Mapping[str, Any], steps: Sequence[Step]) -> bool:
+    """Whether flat fields say all that steps do."""
+    try:
+        return Config.model_validate(dict(said)).steps == tuple(steps)
+    except ValidationError:
+        return False
+
+
+def _repeated(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Fields whose recipe is a list of steps, those that it decides saying the same."""
+    steps = checked_steps(fields["recipe"])
+    others = {name: value for name, value in fields.items() if name not in FLAT}
+    return {**others, **flat_fields(steps), "recipe": steps}
+
+
+def _usual() -> dict[str, Any]:
+    """What the fields are that steps decide, where no step does."""
+    return {name: Config.model_fields[name].default for name in FLAT}
+
+
+def _edited(recipe: Recipe, given: Mapping[str, Any]) -> tuple[Step, ...]:
+    """Steps of a recipe with the options that were given put into the steps they belong to."""
+    steps = list(recipe.volume_steps)
+    usual = Config.model_validate({"recipe": recipe.volume_steps})
+    for name, value in given.items():
+        if (tuple(value) if isinstance(value, list) else value) == getattr(usual, name):
+            continue
+        kind, fields = _where(name, value)
+        place = next((i for i, step in enumerate(steps) if isinstance(step, kind)), None)
+        if kind is Mask and name == "mask":
+            steps = [step for step in steps if not isinstance(step, Mask)]
+            after = max(i for i, step in enumerate(steps) if isinstance(step, (Hu, Resample)))
+            if value != "none":
+                steps.insert(after + 1, Mask.model_construct(**fields))
+        elif place is None or not fields:
+            raise ConfigError(
+                f"recipe {recipe.name} has no step that {name} belongs to; a copy of it can be "
+                f"changed: fastlung config --preset {recipe.name}"
+            )
+        else:
+            steps[place] = steps[place].model_copy(update=fields)
+    return checked_steps([step.model_dump(warnings=False) for step in steps])
+
+
+def _where(name: str, value: Any) -> tuple[type, dict[str, Any]]:
+    """The step that a flat field belongs to, and what it says there; nothing for some."""
+    if name in ("spacing_mm", "order", "antialias"):
+        return Resample, {name: value}
+    if name == "mask":
+        return Mask, {"method": value}
+    if name == "airway":
+        return Mask, {"airway": value}
+    if name == "window_hu" and value is not None:
+        return Window, {"low_hu": value[0], "high_hu": value[1]}
+    return Hu, {}
 
 
 def build_run_options(**options: Any) -> RunOptions:
@@ -395,13 +521,8 @@ def _validated(model: type[Model], fields: dict[str, Any]) -> Model:
     try:
         return model.model_validate(fields)
     except ValidationError as error:
-        first = error.errors()[0]
-        said = first["msg"].removeprefix("Value error, ")
-        for words, plainer in PLAINER.items():
-            said = said.replace(words, plainer)
-        if not first["loc"]:  # fields that do not go together; the sentence names them
-            raise ConfigError(said) from None
-        raise ConfigError(f"{first['loc'][0]}: {said} (given: {first['input']!r})") from None
+        said = plainer(error).replace(NO_ENDPOINT, "expected http:// or https:// and a host")
+        raise ConfigError(said) from None
 
 
 def _unknown(kind: str, name: str, known: Any) -> str:

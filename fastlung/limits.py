@@ -14,6 +14,7 @@ the output grid; like NumPy's `errstate` they therefore hold for a block of code
 from __future__ import annotations
 
 import difflib
+import math
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import asdict, dataclass, fields, replace
@@ -22,9 +23,17 @@ from typing import TYPE_CHECKING
 from fastlung.errors import ConfigError, LimitError
 
 if TYPE_CHECKING:
-    from collections.abc import Collection, Iterator, Mapping
+    from collections.abc import Collection, Iterator, Mapping, Sequence
 
-__all__ = ["Limits", "beyond", "changed", "check_listing", "limited", "limits_in_force"]
+__all__ = [
+    "Limits",
+    "beyond",
+    "changed",
+    "check_listing",
+    "limited",
+    "limits_in_force",
+    "refuse_output",
+]
 
 GIB = 2**30
 MIB = 2**20
@@ -153,6 +162,23 @@ def beyond(name: str, found: str) -> LimitError:
     """
     limit = getattr(limits_in_force(), name)
     return LimitError(f"{found}; the limit {name} is {limit:,}, and --limit {name}=N changes it")
+
+
+def refuse_output(shape: Sequence[int]) -> None:
+    """
+    Refuse an output volume by its shape, before it is allocated.
+
+    Raises
+    ------
+    LimitError
+        If it would have more voxels than are allowed.
+    """
+    if math.prod(shape) > limits_in_force().output_voxels:
+        raise beyond(
+            "output_voxels",
+            f"the output would have {tuple(shape)} voxels: ask for a coarser spacing, or look at "
+            "the slice positions",
+        )
 
 
 def check_listing(sizes_bytes: Collection[int]) -> None:

@@ -1,68 +1,59 @@
 """
-One scan, start to finish: `process_scan`.
+One scan, start to finish: `process_scan` does the steps of a recipe, one after the other.
 
 Pure: the same scan and configuration give the same bits, and no file, clock, environment or log
-is touched. Reads like the README: Hounsfield units, resample, lung mask, crop, window, figures.
+is touched. Stored words stay as they are until a step needs voxels: what is said of them before
+(Hounsfield units, clipping) is done row by row while they are resampled, in one pass.
 """
 
 from __future__ import annotations
 
-import math
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import replace
-from typing import TYPE_CHECKING
+from contextlib import nullcontext
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlung.errors import SegmenterError
-from fastlung.kernels.fused import UNSEEN, count_padding, resample_stored
-from fastlung.limits import beyond, limits_in_force
-from fastlung.mask import assess_mask, grt123_mask, lung_mask, outside_labels, tutorial_mask
-from fastlung.mask.grt123 import OUTSIDE, only_lungs
-from fastlung.scan import Crop, Flag, Grid, RawScan, ScanResult
+from fastlung.limits import refuse_output
+from fastlung.mask import chosen_mask
+from fastlung.mask.grt123 import only_lungs
+from fastlung.recipe import steps as known
+from fastlung.scan import Flag, ScanResult
 from fastlung.volume.bands import samples_of
-from fastlung.volume.hounsfield import (
-    DARKEST_HU,
-    PADDING_HU,
-    hu_percentiles,
-    scale_arrays,
-    to_hu,
-    tutorial_hu,
-    windowed,
-)
+from fastlung.volume.hounsfield import PADDING_HU, windowed
 from fastlung.volume.orientation import (
     Box,
+    box_above,
     box_of_body,
     box_of_lungs,
-    canonical_grid,
-    cut_array,
-    cut_grid,
-    fitted,
+    box_of_middle,
+    last_voxels,
+    multiples,
+    next_multiples,
     orientation_of,
-    ras_corner,
-    turned,
+    padded,
+    reversed_axes,
     widened,
 )
 from fastlung.volume.resampling import (
+    ANY_HU,
     aligned_targets,
-    grid_from_corner,
-    in_strips,
     resample_between,
+    resample_words,
     target_grid,
+    wanted_spacing_mm,
 )
+from fastlung.volume.under_way import ScanUnderWay
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-    from typing import Any
 
     import numpy.typing as npt
 
     from fastlung.config import Config
-    from fastlung.volume.bands import Arrays, Positions, Samples
-
-    Stage = Callable[[str], AbstractContextManager[object]]
-    Segmenter = Callable[[npt.NDArray[np.int16], Grid], Any]
-    Segmented = tuple[npt.NDArray[np.uint8] | None, dict[str, float], tuple[Flag, ...]]
+    from fastlung.mask.chosen import Segmenter
+    from fastlung.scan import RawScan
+    from fastlung.volume.under_way import Stage
 
 __all__ = ["process_scan"]
 
@@ -76,7 +67,7 @@ def process_scan(
     threads: int = 1,
 ) -> ScanResult:
     """
-    Turn one series into an isotropic volume and a lung mask.
+    Turn one series into a volume and, where the recipe has that step, a lung mask.
 
     Parameters
     ----------
@@ -107,211 +98,173 @@ def process_scan(
         If the output would have more voxels than the limits in force allow; nothing of its size
         has been allocated by then.
     """
-    if config.recipe == "grt123":
-        return _fitted(_by_grt123(raw, config, stage, segment), config, stage)
-    volume, grid, padded = _resampled(raw, config, threads, stage)
-    with stage("mask"):
-        mask, litres, flags = _segmented(volume, grid, config, segment)
-    padding = {"padding_fraction": padded / raw.stored.size}
-    result = ScanResult(
-        image=volume,
-        mask=mask,
-        grid=grid,
+    find_lungs = partial(chosen_mask, segment=segment, always=config.mask_on == "all")
+    scan = ScanUnderWay(raw, stage, find_lungs, threads, raw.grid)
+    for step in config.steps:
+        DONE_BY[type(step)](scan, step)
+    return ScanResult(
+        image=np.ascontiguousarray(scan.voxels()),
+        mask=scan.mask,
+        grid=scan.grid,
         window_hu=config.window_hu,
         zero_centre=config.zero_centre,
         standardise=config.standardise,
-        figures=padding | hu_percentiles(volume) | litres,
-        flags=flags,
+        figures=scan.figures,
+        flags=scan.flags,
+        crop=scan.crop,
     )
-    if config.crop != "none":
-        with stage("crop"):
-            result = _cropped(result, config)
-    with stage("normalise"):
-        result = replace(result, image=_valued(result.image, config))
-    return _fitted(result, config, stage)
 
 
-def _resampled(
-    raw: RawScan, config: Config, threads: int, stage: Stage
-) -> tuple[npt.NDArray[np.int16], Grid, int]:
-    """
-    Hounsfield units on the wanted grid, from true positions in one interpolation, canonical order.
+def _orient(scan: ScanUnderWay, step: known.Orient) -> None:
+    scan.reversed_axes = reversed_axes(step.axes)
 
-    Also how many stored voxels were padding.
-    """
-    orientation = orientation_of(raw.grid)
-    spacing_mm = [0.0, 0.0, 0.0]
-    for axis, wanted in zip(orientation.axes, config.spacing_mm, strict=True):
-        spacing_mm[axis] = wanted
+
+def _read(scan: ScanUnderWay, step: known.Hu) -> None:
+    scan.read = step
+
+
+def _clip(scan: ScanUnderWay, step: known.Clip) -> None:
+    if scan.clip_hu is not None:
+        scan.voxels()
+    scan.clip_hu = (step.low_hu, step.high_hu)
+
+
+def _resample(scan: ScanUnderWay, step: known.Resample) -> None:
+    """Interpolate once, from true positions where the slices are still as they were acquired."""
+    orientation = orientation_of(scan.grid)
     # The tutorial's grid knows no positions: its slices count as equally far apart and in line.
-    samples = samples_of(raw.grid, raw if config.align == "centred" else None)
-    if config.align == "ras":
-        grid = grid_from_corner(raw.grid, spacing_mm, samples.bounds_mm, ras_corner(orientation))
+    true_positions = scan.image is None and step.align != "corners"
+    samples = samples_of(scan.grid, scan.raw if true_positions else None)
+    wanted = step.spacing_mm or step.shape
+    spacing_mm = wanted_spacing_mm(
+        scan.grid, samples, orientation.axes, wanted or (), as_shape=step.spacing_mm is None
+    )
+    grid = target_grid(
+        scan.grid, spacing_mm, align=step.align, count=step.count, bounds_mm=samples.bounds_mm,
+        last=last_voxels(orientation, scan.reversed_axes),
+    )  # fmt: skip
+    refuse_output(grid.shape)
+    targets = aligned_targets(scan.grid, grid)
+    if step.antialias:
+        samples = samples.smoothed(scan.grid, grid)
+    if scan.image is None and scan.read.rule == "standard":
+        with scan.stage("resample"):
+            volume, padding = resample_words(
+                scan.raw, samples, targets, step.order, clip_hu=scan.clip_hu,
+                replace_padding=scan.read.padding == "air", threads=scan.threads,
+            )  # fmt: skip
+        scan.clip_hu = None
+        scan.found(volume, grid, padding)
+        return
+    acquired = scan.image is None and scan.clip_hu is None
+    hu, padding = scan.words_as_hu() if acquired else (scan.voxels(), 0)
+    with scan.stage("resample"):
+        volume = resample_between(hu, samples, targets, step.order, threads=scan.threads)
+        if scan.mask is not None:
+            scan.mask = resample_between(scan.mask, samples, targets, 0, threads=scan.threads)
+    if acquired:
+        scan.found(volume, grid, padding)
     else:
-        grid = target_grid(raw.grid, spacing_mm, align=config.align, bounds_mm=samples.bounds_mm)
-    _refuse_absurd(grid)
-    targets = aligned_targets(raw.grid, grid)
-    if config.antialias:
-        samples = samples.smoothed(raw.grid, grid)
-    if config.hu_rule == "tutorial":
-        with stage("hu"):
-            hu, padded = tutorial_hu(raw)
-        with stage("resample"):
-            volume = resample_between(hu, samples, targets, config.order, threads=threads)
-    else:
-        with stage("resample"):
-            volume, padded = _measured_only(raw, samples, targets, config.order, threads)
-    upright = np.ascontiguousarray(turned(volume, orientation))
-    return upright, canonical_grid(grid, orientation), padded
+        scan.image, scan.grid = volume, grid
 
 
-def _refuse_absurd(grid: Grid) -> None:
-    """Refuse more output than the limits in force allow, before it is allocated."""
-    if math.prod(grid.shape) > limits_in_force().output_voxels:
-        raise beyond(
-            "output_voxels",
-            f"the output would have {grid.shape} voxels: ask for a coarser spacing, or look at the "
-            "slice positions",
-        )
+def _mask(scan: ScanUnderWay, step: known.Mask) -> None:
+    hu = scan.voxels()
+    with scan.stage("mask"):
+        scan.mask, figures, flags = scan.find_lungs(hu, scan.grid, step.method, airway=step.airway)
+        if step.outside_hu is not None:
+            hu[scan.mask == 0] = round(step.outside_hu)
+    scan.figures |= figures
+    scan.flags += flags
 
 
-def _measured_only(
-    raw: RawScan, samples: Samples, targets_mm: Positions, order: int, threads: int
-) -> tuple[npt.NDArray[np.int16], int]:
-    """
-    Stored words to resampled Hounsfield units, and how many of the words were padding.
-
-    What was never measured is interpolated with nothing, and blank after.
-    """
-    scale = scale_arrays(raw.scale)
-    bands = samples.bands(targets_mm, order)
-    nearest = samples.nearest(targets_mm, raw.grid.spacing_mm)
-    extents = np.full((*raw.stored.shape[:2], 3), UNSEEN, np.int32)
-    out = np.empty([targets.size for targets in targets_mm], np.int16)
-
-    def fill(work: Arrays, rows: int, top: int, bottom: int) -> None:
-        resample_stored(
-            raw.stored, scale, DARKEST_HU, PADDING_HU, bands, nearest, extents, work,
-            rows, top, bottom, out,
-        )  # fmt: skip
-
-    in_strips(fill, raw.stored.shape[1:], bands, out.shape, threads)
-    spare = np.empty((1, raw.stored.shape[2]), np.float32)
-    return out, int(count_padding(raw.stored, scale, DARKEST_HU, extents, spare))
+def _lungs_only(scan: ScanUnderWay, step: known.LungsOnly) -> None:
+    refuse_output(target_grid(scan.grid, step.spacing_mm, align="corners").shape)
+    hu = scan.voxels()
+    with scan.stage("resample"):
+        result = only_lungs(hu, scan.mask, scan.grid, step)
+    scan.image, scan.mask, scan.grid = result.image, result.mask, result.grid
+    scan.crop, scan.flags = result.crop, scan.flags + result.flags
 
 
-def _segmented(
-    volume: npt.NDArray[np.int16], grid: Grid, config: Config, segment: Segmenter | None
-) -> Segmented:
-    """Mask, litres and flags: our own, or an outside segmenter's."""
-    own = _own_mask(volume, grid, config)
-    if segment is None or (config.mask_on == "flagged" and not own[2]):
-        return own
-    return _second_opinion(own, volume, grid, segment)
+def _crop(scan: ScanUnderWay, step: known.Crop) -> None:
+    image = scan.voxels()
+    with scan.stage("crop"):
+        box = _box(scan, step, image)
+        if box is None:
+            text = f"nothing to crop to: no {step.to} found; this is the whole volume"
+            scan.flags += (Flag(name="not_cropped", value=0.0, text=text),)
+            return
+        scan.cut(widened(box, step.margin_mm, scan.grid, step.margin_voxels))
 
 
-def _second_opinion(
-    own: Segmented, volume: npt.NDArray[np.int16], grid: Grid, segment: Segmenter
-) -> Segmented:
-    mask, figures, flags = own
-    try:
-        labels = outside_labels(segment, volume, grid)
-    except MemoryError:
-        raise
-    except Exception as error:  # noqa: BLE001 - the user's own function may raise anything
-        # Words of ours only: another's may quote what they like.
-        ours = isinstance(error, SegmenterError)
-        cause = str(error) if ours else f"it raised {type(error).__name__}"
-        text = f"the outside segmenter gave no mask: {cause}; this mask is our own"
-        return mask, figures, (*flags, Flag(name="mask_command_failed", value=1.0, text=text))
-    figures = {
-        f"litres_{side}": int(np.count_nonzero(labels == label)) * grid.voxel_litres
-        for label, side in ((1, "right"), (2, "left"))
-    }
-    trust = assess_mask(volume, grid, labels)
-    why = ", ".join(flag.name for flag in flags)
-    text = "the mask is an outside segmenter's" + (f"; ours was flagged {why}" if why else "")
-    replaced = Flag(name="mask_replaced", value=float(len(flags)), text=text)
-    return labels, figures | dict(trust.figures), (replaced, *trust.flags)
+def _box(scan: ScanUnderWay, step: known.Crop, image: npt.NDArray[Any]) -> Box | None:
+    if step.to == "lungs":
+        return None if scan.mask is None else box_of_lungs(scan.mask)
+    if step.to == "body":
+        return box_of_body(image)
+    if step.above is not None:
+        return box_above(image, step.above)
+    size = step.size or multiples(image.shape, step.multiple or (1, 1, 1))
+    return box_of_middle(image.shape, size, step.odd, scan.reversed_axes)
 
 
-def _own_mask(volume: npt.NDArray[np.int16], grid: Grid, config: Config) -> Segmented:
-    if config.mask == "none":
-        return None, {}, ()
-    if config.mask == "tutorial":
-        mask = tutorial_mask(volume)
-        return mask, {"litres": int(np.count_nonzero(mask)) * grid.voxel_litres}, ()
-    if config.mask == "grt123":
-        lungs = grt123_mask(volume, grid)
-    else:
-        lungs = lung_mask(volume, grid, label_airway=config.airway)
-    litres = {"litres_right": lungs.litres_right, "litres_left": lungs.litres_left}
-    return lungs.mask, litres | dict(lungs.figures), lungs.flags
+def _pad(scan: ScanUnderWay, step: known.Pad) -> None:
+    image = scan.voxels()
+    wanted = step.size or next_multiples(image.shape, step.multiple or (1, 1, 1))
+    z, y, x = map(max, image.shape, wanted)
+    refuse_output((z, y, x))
+    with scan.stage("crop"):
+        if step.value == "air":
+            air = np.full((1, 1, 1), PADDING_HU, np.int16)
+            value = float(scan.values_of(air)[0, 0, 0])
+        else:
+            value = float(image.min() if step.value == "minimum" else step.value)
+        scan.image, box = padded(image, (z, y, x), value, step.odd, scan.reversed_axes)
+        if scan.mask is not None:
+            scan.mask, _ = padded(scan.mask, (z, y, x), 0, step.odd, scan.reversed_axes)
+    scan.moved(box)
 
 
-def _by_grt123(raw: RawScan, config: Config, stage: Stage, segment: Segmenter | None) -> ScanResult:
-    """Mask and window in the acquired frame, everything but the lungs grey, then interpolate."""
-    with stage("hu"):
-        hu, acquired = to_hu(raw, replace_padding=False)
-        orientation = orientation_of(acquired)
-        hu = np.ascontiguousarray(turned(hu, orientation))
-    grid = canonical_grid(acquired, orientation)
-    _refuse_absurd(target_grid(grid, config.spacing_mm, align="corners"))
-    with stage("mask"):
-        mask, litres, flags = _segmented(hu, grid, config, segment)
-    with stage("resample"):
-        result = only_lungs(hu, mask, grid, config)
-    return replace(result, figures=hu_percentiles(hu) | litres, flags=(*flags, *result.flags))
+def _window(scan: ScanUnderWay, step: known.Window) -> None:
+    window_hu, (low, high) = (step.low_hu, step.high_hu), step.to
+    if step.dtype == "uint8" or high == 1.0 + low:
+        _becomes(scan, lambda hu: windowed(hu, step.dtype, window_hu, -low))
+        return
+    deviation = (step.high_hu - step.low_hu) / (high - low)
+    constants = step.low_hu - low * deviation, deviation
+    _becomes(scan, lambda hu: windowed(hu, "float32", window_hu, 0.0, constants))
 
 
-def _valued(hu: npt.NDArray[np.int16], config: Config) -> npt.NDArray[Any]:
+def _z_score(scan: ScanUnderWay, step: known.ZScore) -> None:
+    window_hu, scan.clip_hu = scan.clip_hu or ANY_HU, None
+    constants = step.mean_hu, step.sd_hu
+    _becomes(scan, lambda hu: windowed(hu, "float32", window_hu, 0.0, constants))
+
+
+def _dtype(scan: ScanUnderWay, step: known.Dtype) -> None:
+    _becomes(scan, lambda hu: windowed(hu, step.dtype, None))
+
+
+def _becomes(scan: ScanUnderWay, values_of: Callable[[npt.NDArray[Any]], npt.NDArray[Any]]) -> None:
     """Hounsfield units as the numbers asked for."""
-    return windowed(hu, config.dtype, config.window_hu, config.zero_centre, config.standardise)
+    hu = np.ascontiguousarray(scan.voxels())
+    with scan.stage("normalise"):
+        scan.image = values_of(hu)
+    scan.values_of = values_of
 
 
-def _fitted(result: ScanResult, config: Config, stage: Stage) -> ScanResult:
-    """The middle of a result in the size asked for, if one was, and around it what is outside."""
-    size = config.size
-    if size is None:
-        return result
-    if config.recipe == "grt123":
-        fill = float(OUTSIDE)
-    elif config.standardise is not None:
-        fill = 0.0  # their mean, as TorchIO's padding does
-    else:
-        fill = float(_valued(np.full((1, 1, 1), PADDING_HU, np.int16), config)[0, 0, 0])
-    with stage("crop"):
-        image, offset = fitted(result.image, size, fill)
-    whole = result.crop or Crop(offset=(0, 0, 0), full_shape=result.grid.shape)
-    z, y, x = np.add(whole.offset, offset).tolist()
-    box = Box(offset, (offset[0] + size[0], offset[1] + size[1], offset[2] + size[2]))
-    return replace(
-        result,
-        image=image,
-        mask=None if result.mask is None else fitted(result.mask, size, 0)[0],
-        grid=cut_grid(result.grid, box),
-        crop=Crop(offset=(z, y, x), full_shape=whole.full_shape),
-    )
-
-
-def _cropped(whole: ScanResult, config: Config) -> ScanResult:
-    """The part of a result, still in HU, that is asked for; the whole where there is none."""
-    if config.crop == "lungs" and whole.mask is not None:
-        box = box_of_lungs(whole.mask)
-    else:
-        box = box_of_body(whole.image)
-    if box is None:
-        flag = Flag(
-            name="not_cropped",
-            value=0.0,
-            text=f"nothing to crop to: no {config.crop} found; this is the whole volume",
-        )
-        return replace(whole, flags=(*whole.flags, flag))
-    box = widened(box, config.margin_mm, whole.grid)
-    return replace(
-        whole,
-        image=cut_array(whole.image, box),
-        mask=None if whole.mask is None else cut_array(whole.mask, box),
-        grid=cut_grid(whole.grid, box),
-        crop=Crop(offset=box.first, full_shape=whole.grid.shape),
-    )
+#: Step -> what does it.
+DONE_BY: dict[type, Callable[[ScanUnderWay, Any], None]] = {
+    known.Orient: _orient,
+    known.Hu: _read,
+    known.Clip: _clip,
+    known.Resample: _resample,
+    known.Mask: _mask,
+    known.LungsOnly: _lungs_only,
+    known.Crop: _crop,
+    known.Pad: _pad,
+    known.Window: _window,
+    known.ZScore: _z_score,
+    known.Dtype: _dtype,
+}

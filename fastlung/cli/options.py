@@ -20,6 +20,7 @@ from fastlung.cli.values import (
     voxels,
     window,
 )
+from fastlung.recipe import PRESETS
 
 if TYPE_CHECKING:
     import argparse
@@ -71,6 +72,7 @@ def describe_source(parser: argparse.ArgumentParser) -> None:
 def describe_results(group: argparse._ArgumentGroup) -> None:
     """Which voxels are made; then what their numbers and files are."""
     add_preset(group)
+    add_recipe(group)
     group.add_argument(
         "--spacing",
         type=spacing,
@@ -209,14 +211,25 @@ def _describe_values(group: argparse._ArgumentGroup) -> None:
 
 
 def add_preset(group: argparse._ActionsContainer) -> None:
-    """The preset."""
+    """The preset, or a recipe of the user's own."""
     group.add_argument(
         "--preset",
-        type=OneOf("hu", "tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "nnunet-ct"),
+        type=OneOf(*PRESETS),
         metavar="NAME",
         help="hu: int16 HU (default); tutorial: the Kaggle DSB 2017 tutorial's float32 numbers; "
-        "grt123: its winner's bytes; luna16-monai, sybil, lungmask: what those networks take; "
-        "nnunet-ct: with --window and --standardise of your data set; options below override it",
+        "grt123: its winner's bytes; luna16-monai, sybil, lungmask, merlin, colipri, spectre, "
+        "spectre-siglip, vista3d, ct-clip, ct-fm, tap-ct: what those networks take; nnunet-ct: "
+        "with --window and --standardise of your data set; options below override it",
+    )
+
+
+def add_recipe(group: argparse._ActionsContainer) -> None:
+    """A recipe of the user's own."""
+    group.add_argument(
+        "--recipe",
+        metavar="FILE",
+        help="TOML with steps of your own, in place of a preset; `fastlung config --preset NAME` "
+        "prints those of a preset to begin with",
     )
 
 

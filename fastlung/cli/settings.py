@@ -18,7 +18,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import (
-    PRESETS,
     Config,
     RunOptions,
     StoreOptions,
@@ -27,6 +26,8 @@ from fastlung.config import (
     build_store_options,
 )
 from fastlung.errors import ConfigError
+from fastlung.presets import preset_recipe, steps_as_toml
+from fastlung.recipe import PRESETS
 from fastlung.sink.names import KEY_VARIABLE
 
 if TYPE_CHECKING:
@@ -127,6 +128,8 @@ def as_toml(settings: Settings) -> str:
     lines = [
         f"# fastlung {version('fastlung')}, options {config.digest}",
         "",
+        *_about(settings),
+        "",
         "# What is written.",
         *(_line(settings, name, value, "none") for name, value in config.model_dump().items()),
         "",
@@ -137,6 +140,10 @@ def as_toml(settings: Settings) -> str:
 
 
 def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
+    if name == "recipe" and not isinstance(value, str):
+        text = f"recipe = {steps_as_toml(settings.config.steps)}"
+        origin = settings.origins.get(name)
+        return f"{text}  # {origin}" if origin else "# recipe: the steps above"
     # JSON's numbers, texts, booleans and lists of them are TOML's, too; its objects are not.
     if isinstance(value, dict):
         # What is absent has no word in TOML.
@@ -146,9 +153,27 @@ def _line(settings: Settings, name: str, value: Any, absent: str) -> str:
         text = json.dumps(absent if value is None else value)
     if name in settings.origins:
         return f"{f'{name} = {text}':<40}# {settings.origins[name]}"
-    preset = settings.config.preset
-    usual = f"preset {preset}" if PRESETS[preset].get(name) == value else "default"
+    field = Config.model_fields.get(name)
+    by_preset = field is not None and name != "preset" and value != field.default
+    usual = f"preset {settings.config.preset}" if by_preset else "default"
     return f"{f'# {name} = {text}':<40}# {usual}"
+
+
+def _about(settings: Settings) -> list[str]:
+    """Where a recipe is from, and its steps: without the comment signs a file for --recipe."""
+    config = settings.config
+    known = preset_recipe(config.preset) if config.preset in PRESETS else None
+    lines = [f"# Recipe {config.preset}" + (f": {known.title}." if known else "")]
+    if known is not None:
+        said = {
+            "source": known.source,
+            "commit": known.commit,
+            "licence": known.licence,
+            "checked": known.checked or "not checked: written from the source named above",
+        }
+        lines += [f"#   {what} = {json.dumps(text)}" for what, text in said.items() if text]
+        lines += [f"#   {step}" for step in f"steps = {steps_as_toml(known.steps)}".split("\n")]
+    return lines
 
 
 def _add(

@@ -33,10 +33,11 @@ UNSEEN = -1
 
 
 @njit(nogil=True, cache=True)
-def _load_rows(stored, z, first, last, scale, lowest_hu, extents, lines):
+def _load_rows(stored, z, first, last, scale, lowest_hu, clip_hu, extents, lines):
     """Hounsfield units of some rows of a slice, tissue continued over what was never measured."""
     rule = slice_rule(scale, z)
     width = stored.shape[2]
+    low, high = np.float32(clip_hu[0]), np.float32(clip_hu[1])
     for y in range(first, last):
         line = lines[y - first, :width]
         unmeasured = rescale_row(stored[z, y], rule, lowest_hu, MARK, line)
@@ -47,6 +48,9 @@ def _load_rows(stored, z, first, last, scale, lowest_hu, extents, lines):
             begin = width
             _borrow_row(stored, z, y, rule, lowest_hu, extents, line)
         extents[z, y, 0], extents[z, y, 1], extents[z, y, 2] = unmeasured, begin, stop
+        if low > np.float32(MARK) or high < np.float32(-MARK):
+            for x in range(width):
+                line[x] = min(max(line[x], low), high)
 
 
 @njit(nogil=True, cache=True)
@@ -69,7 +73,9 @@ def _borrow_row(stored, z, y, rule, lowest_hu, extents, line):
 
 
 @njit(nogil=True, cache=True)
-def _blank_rows(stored, scale, lowest_hu, extents, nearest, slices, rows, fill_hu, spare, out):
+def _blank_rows(
+    stored, scale, lowest_hu, clip_hu, extents, nearest, slices, rows, fill_hu, spare, out
+):
     """Overwrite voxels of some output slices and rows whose nearest input was not measured."""
     nearest_z, nearest_y, nearest_x = nearest
     width = stored.shape[2]
@@ -84,7 +90,7 @@ def _blank_rows(stored, scale, lowest_hu, extents, nearest, slices, rows, fill_h
                 out[z, y, :] = fill_hu
                 continue
             if extents[source, row, 0] == UNSEEN:  # rounding may disagree about which is nearer
-                _load_rows(stored, source, row, row + 1, scale, lowest_hu, extents, spare)
+                _load_rows(stored, source, row, row + 1, scale, lowest_hu, clip_hu, extents, spare)
             first, stop = extents[source, row, 1], extents[source, row, 2]
             blank_row(first, stop, columns, fill_hu, out[z, y])
             if first < stop and extents[source, row, 0] > width - (stop - first):
@@ -95,8 +101,9 @@ def _blank_rows(stored, scale, lowest_hu, extents, nearest, slices, rows, fill_h
 
 @njit(nogil=True, cache=True)
 def resample_stored(
-    stored, scale, lowest_hu, fill_hu, bands, nearest, extents, work, rows, top, bottom, out
-):
+    stored, scale, lowest_hu, fill_hu, clip_hu, bands, nearest, extents, work, rows, top, bottom,
+    out,
+):  # fmt: skip
     """
     Resample stored words as Hounsfield units, what was never measured mixed with nothing.
 
@@ -110,6 +117,9 @@ def resample_stored(
         Anything below was never measured either.
     fill_hu : int
         Hounsfield units of output voxels whose nearest input voxel was not measured.
+    clip_hu : pair of float
+        Bounds to which Hounsfield units are clipped before they are interpolated; -32768 and 32767
+        for none.
     bands, work, rows, top, bottom
         As in `fastlung.kernels.resample.resample_volume`.
     nearest : tuple of three ndarray of int64
@@ -136,7 +146,9 @@ def resample_stored(
                 y_band, x_band = following % y_start.shape[0], following % x_start.shape[0]
                 strip = y_start[y_band, head:end]
                 first, last = rows_needed(strip, y_taps, stored.shape[1])
-                _load_rows(stored, following, first, last, scale, lowest_hu, extents, lines)
+                _load_rows(
+                    stored, following, first, last, scale, lowest_hu, clip_hu, extents, lines
+                )
                 pass_plane(
                     first, strip, y_weights[y_band, head:end],
                     x_start[x_band], x_weights[x_band], following % slots, work,
@@ -147,8 +159,8 @@ def resample_stored(
                     weigh_rows(ring[y - head], z_start[k] % slots, z_weights[k], total)
                     round_row(total, -32768.0, 32767.0, out[k, y])
             _blank_rows(
-                stored, scale, lowest_hu, extents, nearest, (z, stop), (head, end), fill_hu,
-                spare, out,
+                stored, scale, lowest_hu, clip_hu, extents, nearest, (z, stop), (head, end),
+                fill_hu, spare, out,
             )  # fmt: skip
             z = stop
 

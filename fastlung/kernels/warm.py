@@ -63,8 +63,9 @@ def _warm_resampling() -> None:
     extents = np.full((1, 1, 3), fused.UNSEEN, np.int32)
     nearest = np.zeros(1, np.int64), np.zeros((1, 1), np.int64), np.zeros((1, 1), np.int64)
     fused.resample_stored(
-        stored, _scale(), -1500.0, -1024, bands, nearest, extents, work, 1, 0, 1, image
-    )
+        stored, _scale(), -1500.0, -1024, (-32768.0, 32767.0), bands, nearest, extents, work,
+        1, 0, 1, image,
+    )  # fmt: skip
     fused.count_padding(stored, _scale(), -1500.0, extents, np.zeros((1, 1), np.float32))
 
 

@@ -6,8 +6,9 @@ identical to it, `grt123_mask` that of the competition's winners. All are pure, 
 rows, and never raise on odd anatomy: they say so in flags. `assess_mask` judges any mask.
 """
 
+from fastlung.mask.chosen import chosen_mask
 from fastlung.mask.grt123 import grt123_mask
-from fastlung.mask.lungs import lung_mask, outside_labels, tutorial_mask
+from fastlung.mask.lungs import lung_mask, tutorial_mask
 from fastlung.mask.trust import assess_mask
 
-__all__ = ["assess_mask", "grt123_mask", "lung_mask", "outside_labels", "tutorial_mask"]
+__all__ = ["assess_mask", "chosen_mask", "grt123_mask", "lung_mask", "tutorial_mask"]

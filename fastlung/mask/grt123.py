@@ -47,7 +47,7 @@ from fastlung.volume.resampling import target_grid
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-    from fastlung.config import Config
+    from fastlung.recipe.steps import LungsOnly
     from fastlung.scan import Grid
 
 __all__ = ["OUTSIDE", "grt123_mask", "octahedron", "only_lungs"]
@@ -360,7 +360,7 @@ DILATIONS = 10
 
 
 def only_lungs(
-    hu: npt.NDArray[np.int16], mask: npt.NDArray[np.uint8] | None, grid: Grid, config: Config
+    hu: npt.NDArray[np.int16], mask: npt.NDArray[np.uint8] | None, grid: Grid, step: LungsOnly
 ) -> ScanResult:
     """
     Window, paint over, interpolate and cut a scan.
@@ -373,7 +373,7 @@ def only_lungs(
         1 one lung, 2 the other. Without one, or where it is empty, nothing is painted over or cut.
     grid : Grid
         Where their voxels lie.
-    config : Config
+    step : LungsOnly
         Window, spacing, and whether and with what margin to cut.
 
     Returns
@@ -382,22 +382,20 @@ def only_lungs(
         Bytes; the mask's nearest labels; without figures. At the far end of each axis the margin is
         twice as wide, as theirs is.
     """
-    window = config.window_hu
-    assert window is not None  # noqa: S101 - bytes have a window, `Config` sees to it
-    grey = _bytes(hu, window)
+    grey = _bytes(hu, (step.low_hu, step.high_hu))
     empty = mask is None or not mask.any()
     if mask is not None and not empty:
         _paint_over(grey, mask)
-    whole = target_grid(grid, config.spacing_mm, align="corners")
+    whole = target_grid(grid, step.spacing_mm, align="corners")
     box = Box((0, 0, 0), whole.shape)
     flags: tuple[Flag, ...] = ()
-    if config.crop == "lungs" and mask is not None:
+    if step.crop and mask is not None:
         found = box_of_lungs(mask)
         if found is None:
             text = "nothing to crop to: no lungs found; this is the whole volume"
             flags = (Flag(name="not_cropped", value=0.0, text=text),)
         else:
-            box = _target_box(found, grid, whole, config)
+            box = _target_box(found, grid, whole, step)
     at = [
         np.arange(first, stop) * ((have - 1) / max(want - 1, 1))
         for first, stop, have, want in zip(
@@ -410,7 +408,6 @@ def only_lungs(
         image=image,
         mask=None if mask is None else mask[np.ix_(*(np.rint(i).astype(np.intp) for i in at))],
         grid=cut_grid(whole, box),
-        window_hu=config.window_hu,
         flags=flags,
         crop=None
         if box.stop == whole.shape and not any(box.first)
@@ -452,13 +449,13 @@ def _hulls(lung: Runs) -> Runs:
     return union(select(lung, use_lung), select(hulls, use_hull))
 
 
-def _target_box(found: Box, grid: Grid, whole: Grid, config: Config) -> Box:
+def _target_box(found: Box, grid: Grid, whole: Grid, step: LungsOnly) -> Box:
     """The lungs' box in target voxels, one margin wider below and two above."""
     first, stop = [], []
     spacings = np.array(grid.spacing_mm, np.float32).astype(float)  # as they held them
-    axes = zip(found.first, found.stop, spacings, config.spacing_mm, whole.shape, strict=True)
+    axes = zip(found.first, found.stop, spacings, step.spacing_mm, whole.shape, strict=True)
     for low, high, have, want, size in axes:
-        margin = round(config.margin_mm / want)
+        margin = round(step.margin_mm / want)
         first.append(max(0, int(low * have / want) - margin))
         stop.append(min(size, int((high - 1) * have / want) + 2 * margin))
     return Box((first[0], first[1], first[2]), (stop[0], stop[1], stop[2]))

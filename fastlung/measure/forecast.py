@@ -244,6 +244,6 @@ def _size(cells: tuple[float, ...], config: Config) -> ScanSize:
         label=f"series of {slices} slices",
         group_bytes=round(size_bytes),
         acquired_voxels=math.prod(shape),
-        output_voxels=output_voxels(shape, spacing, config.spacing_mm),
+        output_voxels=output_voxels(shape, spacing, config.target_spacing_mm(shape, spacing)),
         objects=slices,
     )

@@ -125,14 +125,15 @@ def scan_stages(size: ScanSize, config: Config) -> dict[str, int]:
     written = max(out, math.prod(config.size or ()))  # a fixed size may be larger
     image = VOXEL_BYTES[config.dtype] * written
     mask = 0 if config.mask == "none" else written
-    # grt123's recipe finds its mask, and paints, in the acquired frame.
-    segmented = acquired if config.recipe == "grt123" else out
+    # Steps before a resampling, such as grt123's mask and paint, work in the acquired frame.
+    early = bool(config.as_acquired)
+    segmented = acquired if early else out
     found = 0 if config.mask == "none" else segmented
     scratch = int(MASK_SCRATCH_BYTES[config.mask] * segmented)
     held = RESERVED_BYTES + 2 * size.group_bytes + image + mask
     stored = 2 * acquired
     # Words become HU row by row while they are resampled; these rules make a volume first.
-    hu = 2 * acquired if config.hu_rule == "tutorial" or config.recipe == "grt123" else 0
+    hu = 2 * acquired if config.hu_rule == "tutorial" or early else 0
     volume = turned = 2 * out  # and a copy where axes turn
     windowed = 0 if config.dtype == "int16" else image
     # How much a crop takes away is known only once lungs or body are found: as if nothing.
@@ -364,7 +365,7 @@ def _size(group: SourceGroup, size: _SliceSize, config: Config) -> ScanSize:
         label=group.label,
         group_bytes=group.size_bytes if group.kind == "files" else _inflated_bytes(group),
         acquired_voxels=slices * size.rows * size.columns,
-        output_voxels=output_voxels(shape, spacing, config.spacing_mm),
+        output_voxels=output_voxels(shape, spacing, config.target_spacing_mm(shape, spacing)),
         objects=max(1, len(group.objects)),
     )
 

@@ -1,1 +1,7 @@
-"""Many scans: what is there, what is left, how to go about it, and doing it."""
+"""
+Many scans on one machine: list, skip what is done, plan, compute, commit.
+
+Nouns: the *listing* finds source groups; the *dispatcher* (`schedule`) gives them out as *leases*
+within a memory budget; the *pool* holds the *workers*, one process each; the *driver* connects
+them, one thread that waits for what happens next. `engine.run` is the way in.
+"""

@@ -1,8 +1,8 @@
 """
-Driving the workers: groups out, outcomes back, more workers or fewer, and how it all ends.
+The driver of a run: leases out, outcomes back, more workers or fewer, and the end.
 
-One thread, which waits for whatever happens next. Who gets what is decided by
-`fastlung.run.schedule`, what becomes of a lost worker's groups by `fastlung.run.pool`.
+One thread, which waits for the next message, signal or task. Which worker gets which group is
+decided by `fastlung.run.schedule`, the recovery of a lost worker's groups by `fastlung.run.pool`.
 """
 
 from __future__ import annotations
@@ -31,21 +31,21 @@ if TYPE_CHECKING:
 
 __all__ = ["Driver", "Report"]
 
-#: Seconds between looks at the workers when nothing happens; the grain of the time limit.
+#: Seconds between checks of the workers when nothing happens; the grain of the time limit.
 POLL_SECONDS = 0.25
-#: Seconds between looks at memory and pace.
+#: Seconds between reports and checks of free memory.
 REPORT_SECONDS = 1.0
-#: Worker processes begun before the others are listened to; each takes about 15 ms.
+#: Worker processes started before messages are read again; each takes about 15 ms.
 STARTED_AT_ONCE = 4
-#: Workers in a row that may be lost before they begin anything, as when they are killed while they
-#: are idle and are given a group at the same moment; beyond it the group is taken for the cause.
+#: Workers in a row that may be lost before they begin anything, as when an idle one is killed just
+#: when it gets a lease; beyond it the group is taken for the cause.
 IDLE_LOSSES = 3
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Report:
     """
-    How a run is getting on.
+    State of a run, once a second.
 
     Attributes
     ----------
@@ -74,7 +74,7 @@ class Report:
 
 class Driver:
     """
-    Does source groups as planned, and as the setting says from moment to moment.
+    Runs source groups through a pool of workers, by a setting that may change meanwhile.
 
     Parameters
     ----------
@@ -89,13 +89,13 @@ class Driver:
     serial : bool
         Whether to work in this process instead of in worker processes.
     tell : callable
-        Told each final outcome.
+        Called with each final outcome.
     report : callable
-        Told once a second how it is going; returns the setting from then on.
+        Called once a second with the state of the run; returns the setting from then on.
     available_bytes : callable
         Memory that is free under the limit of this run.
     floor_bytes : int
-        Below this much of it, workers are given up instead of being given more.
+        With less than this free, workers are retired one by one and get no leases.
     """
 
     def __init__(
@@ -131,7 +131,7 @@ class Driver:
         self._stopping = self._listed = False
         self._short, self._most_workers = False, self._setting.workers
         self._started: float | None = None
-        self._looked = self._reported = time.monotonic()
+        self._checked = self._reported = time.monotonic()
         self._idle_losses = 0
         self._idle = IdleClock()
         self._groups = self._committed_bytes = self._peak_bytes = self._waiting_bytes = 0
@@ -143,7 +143,7 @@ class Driver:
         Parameters
         ----------
         tasks : iterable of Task
-            Gone through in a thread, while work goes on.
+            Iterated over in a thread, while workers compute.
 
         Raises
         ------
@@ -160,7 +160,7 @@ class Driver:
             with self.interruptions:
                 self._loop(listing)
                 for member, message in self._pool.finish():
-                    self._hear(member, message)
+                    self._handle(member, message)
         except KeyboardInterrupt:
             self._pool.kill()
             raise
@@ -186,8 +186,8 @@ class Driver:
             if self._dispatch.over or (self._stopping and (self._serial or not self._pool.members)):
                 return
             for member, message in self._pool.news(0.0 if starting else POLL_SECONDS):
-                self._hear(member, message)
-            self._look_around()
+                self._handle(member, message)
+            self._check()
 
     def _take_in(self, listing: ListingThread) -> None:
         if self._listed or self._stopping:
@@ -203,7 +203,7 @@ class Driver:
             self._refillable.update(dict.fromkeys(self._pool.members))
 
     def _hand_out(self) -> bool:
-        """Give groups to whoever may have some; tell whether more workers could begin at once."""
+        """Lease groups to all workers that have room; whether more workers could start at once."""
         if self._stopping or (self._short and self._dispatch.held):
             return False
         staying = self._pool.staying
@@ -211,7 +211,7 @@ class Driver:
             self._pool.retire(len(staying) - self._workers)
         for member in staying:
             if not member.leases and not member.leaving and not self._give(member):
-                break  # nothing for one that is idle is nothing for any
+                break  # nothing for an idle worker is nothing for any
             if self._short and self._dispatch.held:
                 return False
         else:
@@ -225,7 +225,7 @@ class Driver:
         return False
 
     def _start_some(self, wanted: int) -> bool:
-        """Begin workers as long as there is something for them; whether to go on at once."""
+        """Start workers as long as there are leases for them; whether to go on at once."""
         for _ in range(min(wanted, STARTED_AT_ONCE)):
             if not self._give(None):
                 return False
@@ -236,7 +236,7 @@ class Driver:
         return max(1, min(self._setting.workers, self._most_workers))
 
     def _give(self, member: PoolMember | None) -> bool:
-        """Give a member, or somebody new, what there is; whether there was anything."""
+        """Lease the next chunk to a member, or to a new worker; whether there was one."""
         number = self._pool.next_number if member is None else member.number
         chunk = self._dispatch.take(number)
         if not chunk:
@@ -249,7 +249,7 @@ class Driver:
             member.give(chunk)
         return True
 
-    def _hear(self, member: PoolMember, message: FromWorker | None) -> None:
+    def _handle(self, member: PoolMember, message: FromWorker | None) -> None:
         match message:
             case None:
                 self._lost(member)
@@ -278,7 +278,7 @@ class Driver:
             self._tell(outcome)
 
     def _take_back(self, member: PoolMember, message: GaveBack) -> None:
-        """See that a group that needs more memory gets it, or fails for good."""
+        """Queue a group that was given back again, with more memory or alone; or record its end."""
         lease = member.forget(message.number)
         packed = self._dispatch.ended(member.number, message.number)
         if message.need_bytes:
@@ -297,7 +297,7 @@ class Driver:
             self._dispatch.add([packed])
 
     def _lost(self, member: PoolMember) -> None:
-        """Deal with a worker that is gone, by its own wish or not."""
+        """Recover the leases of a worker whose connection has ended."""
         words = member.worker.exit_reason()
         self._dispatch.lost(member.number)
         if self._stopping or not member.leases:
@@ -323,20 +323,20 @@ class Driver:
         for outcome in recovery.outcomes:
             self._tell(outcome)
 
-    def _look_around(self) -> None:
-        """Now and then: kill what hangs, mind the memory, report."""
+    def _check(self) -> None:
+        """Kill workers over the time limit, check free memory, report; each at its interval."""
         now = time.monotonic()
-        if now - self._looked >= POLL_SECONDS:
-            self._looked = now
+        if now - self._checked >= POLL_SECONDS:
+            self._checked = now
             self._pool.watch()
         if now - self._reported >= REPORT_SECONDS and self._started is not None:
             self._reported = now
             available = self._available_bytes()
-            self._mind_memory(available)
+            self._check_memory(available)
             self._set(self._report(self._now(now - self._started, available)))
 
-    def _mind_memory(self, available: int) -> None:
-        """Give up a worker a second while memory is scarce; take one back when it is not."""
+    def _check_memory(self, available: int) -> None:
+        """Retire a worker a second while memory is scarce; allow one more when it is not."""
         self._short = available < self._floor_bytes
         if self._short:
             fewer = min(self._most_workers, len(self._pool.members)) - 1

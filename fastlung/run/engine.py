@@ -1,5 +1,5 @@
 """
-Many scans: list, skip what is done, plan, drive the workers, sum up.
+Many scans: list, skip what is done, plan, drive the workers, summarise.
 
 `run` is what the command line calls, `process` what Python code does. Results are in the sink as
 soon as a source group is committed; being killed at any moment loses only what was in progress.
@@ -27,7 +27,7 @@ from fastlung.run.events import (
     ScanEnded,
     SinkUnguarded,
 )
-from fastlung.run.listing import look_at_places, prepare
+from fastlung.run.listing import open_places, prepare
 from fastlung.run.process import start_server
 from fastlung.run.signals import SpotNotice
 from fastlung.run.warmup import ready_kernels
@@ -55,8 +55,8 @@ if TYPE_CHECKING:
 
 __all__ = ["DryRun", "RunSummary", "dry_run", "process", "run"]
 
-#: Outcomes that are kept whole: 7.5 kB each, which would be 1.5 GB for 200,000 scans. Whoever wants
-#: more of later ones hears each as it ends, or reads the manifest.
+#: Outcomes that are kept whole: 7.5 kB each, which would be 1.5 GB for 200,000 scans. Later ones
+#: are whole in the event of their end and in the manifest.
 KEPT_WHOLE = 10_000
 #: Memory of which workers are given up rather than to take more: a part of the limit, and at most.
 FLOOR_SHARE, MOST_FLOOR_BYTES = 0.04, 500_000_000
@@ -124,9 +124,9 @@ def run(
     """
     tell = on_event or (lambda _event: None)
     started = time.perf_counter()
-    places = look_at_places(source, sink, config, options)
+    places = open_places(source, sink, config, options)
     if options.workers != 0:
-        start_server()  # it gets ready while we do
+        start_server()  # it loads kernels beside us
     prepared = prepare(places, config, options)
     contents, listing = prepared.contents, prepared.listing
     tell(
@@ -270,7 +270,7 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
     FastlungError
         As `run` does before it starts.
     """
-    places = look_at_places(source, sink, config, options)
+    places = open_places(source, sink, config, options)
     prepared = prepare(places, config, options, all_of_them=True)
     return DryRun(
         machine=prepared.machine,
@@ -281,7 +281,7 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
 
 
 def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], None]) -> None:
-    """Do all that is found."""
+    """Run the driver over the listing, its reports through the tuner."""
     contents, listing, plan, tuner = (
         prepared.contents, prepared.listing, prepared.plan, prepared.tuner,
     )  # fmt: skip
@@ -330,6 +330,7 @@ def _floor_bytes(machine: Machine) -> int:
 
 
 def _remember(prepared: Prepared) -> None:
+    """Keep the tuner's measured costs for the next run on such a machine."""
     tuner = prepared.tuner
     if tuner is not None and tuner.calibration.scans and prepared.options.remember:
         keep(prepared.machine, prepared.config, prepared.routes, tuner.calibration)
@@ -351,7 +352,7 @@ def _claim_sink(prepared: Prepared) -> None:
 
 
 def _ready_kernels() -> float:
-    # Before any worker starts: it fills the cache that they load from.
+    """Fill the cache that workers load kernels from, before any starts; seconds it took."""
     started = time.perf_counter()
     ready_kernels()
     return time.perf_counter() - started

@@ -1,4 +1,4 @@
-"""What a run tells while it goes; frozen, free of patient data, in this order."""
+"""Events of a run, in this order; frozen, free of patient data."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ class RunPlanned:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SinkUnguarded:
     """
-    The sink's store ignores conditional creates; told once, and only then.
+    The sink's store ignores conditional creates; sent once, and only then.
 
     Attributes
     ----------
@@ -121,12 +121,12 @@ class ScanEnded:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RunProgressed:
     """
-    How the run is getting on; once a second.
+    State of the run; once a second.
 
     Attributes
     ----------
     report : Report
-        What was measured, what is in force and what is left.
+        What was measured, the setting in force and what is left.
     groups : int
         Source groups that this run works on, as far as they are known.
     already_done : int

@@ -2,7 +2,7 @@
 One source group, from its bytes to its commit.
 
 Whatever is wrong with a scan ends as its failed outcome. Only a group that needs more memory than
-it was allowed is given back, to be done once so much is free.
+its lease allows is given back, to be retried once so much is free.
 """
 
 from __future__ import annotations
@@ -42,6 +42,7 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from fastlung.config import Config
     from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.run.schedule import Lease
     from fastlung.run.worker import Stopwatch
@@ -59,14 +60,14 @@ logger = logging.getLogger(__name__)
 
 class MoreMemoryError(BaseException):
     """
-    The group needs more memory than it was allowed; never leaves the worker.
+    The group needs more memory than its lease allows; never leaves the worker.
 
-    No `Exception`, because whatever else happens to a scan is caught and becomes its outcome.
+    Not an `Exception`, because any of those is caught and becomes the scan's outcome.
 
     Parameters
     ----------
     need_bytes : int
-        What it needs by its headers; 0 if memory ran out unforeseen.
+        What it needs by its headers; 0 if memory ran out all the same.
     """
 
     def __init__(self, need_bytes: int) -> None:
@@ -96,7 +97,7 @@ def check_group(job: Job, group: SourceGroup, allowed_bytes: int) -> None:
     InsufficientMemoryError
         If its bytes alone are more than the run may use.
     MoreMemoryError
-        If they are more than it is allowed.
+        If they are more than the lease allows.
     """
     if group.unreadable:
         raise StoreError(
@@ -120,7 +121,7 @@ def check_group(job: Job, group: SourceGroup, allowed_bytes: int) -> None:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GroupRun:
     """
-    What doing one group takes.
+    The work on one leased group: read, compute, encode, commit.
 
     Attributes
     ----------
@@ -130,25 +131,25 @@ class GroupRun:
         The group, and the memory it is allowed.
     storer : Storer
         Where scans and the record go.
-    tell_need : callable
-        Told what a series needs by its headers, in bytes, before it is computed.
+    report_need : callable
+        Called with what a series needs by its headers, in bytes, before it is computed.
     """
 
     job: Job
     lease: Lease[Task]
     storer: Storer
-    tell_need: Callable[[int], None]
+    report_need: Callable[[int], None]
 
     def __call__(
         self, clock: Stopwatch, fetched: Callable[[], Blobs]
     ) -> Future[tuple[Outcome, ...]]:
         """
-        Do it.
+        Carry it out.
 
         Parameters
         ----------
         clock : Stopwatch
-            Times what goes before the second series, too.
+            Times each step; fetching and indexing count for the first series.
         fetched : callable
             Waits for the bytes, or raises why there are none.
 
@@ -170,7 +171,7 @@ class GroupRun:
     def _run(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Future[tuple[Outcome, ...]]:
         task = self.lease.task
         group = task.group
-        nobody = Outcome(name=group.label, group=group.id, status="skipped")
+        no_series = Outcome(name=group.label, group=group.id, status="skipped")
         try:
             blobs = self._readable(clock, fetched)
             with clock("read"):
@@ -180,10 +181,10 @@ class GroupRun:
             raise
         except BaseException as error:  # noqa: BLE001 (a Rust panic is no Exception)
             self._give_back_if_short(error)
-            return self.storer.commit(task, [_failure(nobody, error, clock)], {})
+            return self.storer.commit(task, [_failure(no_series, error, clock)], {})
         skipped = Counter(index.skipped.values())
         if not index.series:
-            nothing = replace(nobody, message=_why_nothing(skipped))
+            nothing = replace(no_series, message=_why_nothing(skipped))
             return self.storer.commit(task, [nothing], skipped)
         outcomes: list[Outcome | Future[Outcome]] = []
         try:
@@ -217,7 +218,7 @@ class GroupRun:
         clock: Stopwatch,
         outcomes: list[Outcome | Future[Outcome]],
     ) -> None:
-        """Do every series of the group."""
+        """Compute every series of the group."""
         task, job = self.lease.task, self.job
         uids = [series.series_uid for series in index.series]
         names = scan_names(uids, task.group, job.config.names, job.names_key)
@@ -282,7 +283,7 @@ class GroupRun:
         return outcome, files
 
     def _give_back_if_short(self, error: BaseException) -> None:
-        """Let a group that ran out of memory beside others have another try, alone."""
+        """Give a group that ran out of memory beside others back, to be retried alone."""
         unforeseen = isinstance(error, MemoryError) and not self.lease.alone
         refused = isinstance(error, InsufficientMemoryError)
         if unforeseen or (refused and self.lease.allowed_bytes < self.job.memory_bytes):
@@ -292,7 +293,7 @@ class GroupRun:
         """Refuse a scan by the arithmetic of its headers, before anything is allocated."""
         if series.grid is None:
             return  # loading will say why
-        size = _exact_size(self.lease.task.group, series, series.grid, self.job.config.spacing_mm)
+        size = _exact_size(self.lease.task.group, series, series.grid, self.job.config)
         need = computing_bytes(size, self.job.config)
         if need > self.job.memory_bytes and self.lease.allowed_bytes >= self.job.memory_bytes:
             raise InsufficientMemoryError(
@@ -302,12 +303,10 @@ class GroupRun:
             )
         if need > self.lease.allowed_bytes:
             raise MoreMemoryError(need)
-        self.tell_need(need)
+        self.report_need(need)
 
 
-def _exact_size(
-    group: SourceGroup, series: SeriesHeaders, grid: Grid, target_mm: tuple[float, float, float]
-) -> ScanSize:
+def _exact_size(group: SourceGroup, series: SeriesHeaders, grid: Grid, config: Config) -> ScanSize:
     """Size of a series by its own headers."""
     # Gaps count: the output covers the whole extent, whatever the usual spacing.
     extent_mm = float(series.slice_positions_mm[-1]) + grid.spacing_mm[0]
@@ -322,19 +321,21 @@ def _exact_size(
         label=group.label,
         group_bytes=group.size_bytes,
         acquired_voxels=math.prod(grid.shape),
-        output_voxels=output_voxels(grid.shape, spacing, target_mm),
+        output_voxels=output_voxels(
+            grid.shape, spacing, config.target_spacing_mm(grid.shape, spacing)
+        ),
     )
 
 
 def _hidden(message: str, job: Job, group: SourceGroup) -> str:
-    """Words of a store without the names of files."""
+    """Message of a store with keys replaced by their pseudonyms."""
     for info in sorted(group.objects, key=lambda info: -len(info.key)):
         message = message.replace(info.key, pseudonym(job.names_key, info.key))
     return message
 
 
 def _failure(outcome: Outcome, error: BaseException, clock: Stopwatch) -> Outcome:
-    """Outcome of a scan that `error` ended; holds no word of anyone else's exception."""
+    """Outcome of a scan that `error` ended; quotes no exception but ours."""
     step = f"in step {clock.stage!r}"
     name, message = type(error).__name__, printable(str(error))
     if isinstance(error, MemoryError):

@@ -1,8 +1,8 @@
 """
-What a run finds to do: groups as they are listed, without those that are done.
+What a run has to do: source groups as they are listed, without those that are done.
 
-The first ones are looked at before the run is planned; the rest comes, from a thread, while work
-goes on. `prepare` puts listing, machine and plan together.
+Headers of the first ones are read before the run is planned; the rest is listed by a thread while
+workers compute. `prepare` puts listing, machine and plan together.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ if TYPE_CHECKING:
     from fastlung.source.open import Source
     from fastlung.storage.base import Store
 
-__all__ = ["Listing", "ListingThread", "Places", "Prepared", "look_at_places", "prepare"]
+__all__ = ["Listing", "ListingThread", "Places", "Prepared", "open_places", "prepare"]
 
 
 #: A run is planned from so many groups, or from those that are listed in so many seconds. Locally
@@ -54,7 +54,7 @@ FIRST_SECONDS = 2.0
 
 class Listing:
     """
-    Source groups that are to be done, each with the memory it is expected to need.
+    Source groups that are to be done, each with the memory it is predicted to need.
 
     Parameters
     ----------
@@ -63,7 +63,7 @@ class Listing:
     contents : SinkContents
         What the sink holds already.
     estimator : Estimator
-        Guesses how large scans are.
+        Predicts how large scans are.
     config : Config
         What is done to a scan.
     limits : Limits
@@ -146,21 +146,21 @@ class Listing:
                 yield task
 
 
-#: Packed groups that may wait in memory; beyond it the listing rests until some are handed out.
+#: Packed groups that may wait in memory; beyond it the listing pauses until some are leased.
 #: At least 40,000 folders of 200 slices.
 WAITING_BYTES = 256 * 2**20
 
 
 class ListingThread:
     """
-    Goes through what is found in a thread of its own.
+    Iterates over the listing in a thread of its own, ahead of the driver.
 
     Parameters
     ----------
     tasks : iterable of Task
         Found as it is iterated over; may raise.
     wakeup : Wakeup
-        Woken when there is something new.
+        Woken when a task was found.
     """
 
     def __init__(self, tasks: Iterable[Task], wakeup: Wakeup) -> None:
@@ -189,19 +189,19 @@ class ListingThread:
         return self._ended and not self._found
 
     def taken(self) -> Iterator[PackedTask]:
-        """Take what was found since."""
+        """Take the tasks that were found since."""
         while self._found:
             yield self._found.popleft()
 
     def throttle(self, waiting_bytes: int) -> None:
-        """Hear how many bytes of what was taken still wait for a worker."""
+        """Pause or resume the listing, by the bytes of packed tasks that wait for a worker."""
         if waiting_bytes < WAITING_BYTES:
             self._room.set()
         else:
             self._room.clear()
 
     def stop(self) -> None:
-        """Look no further."""
+        """End the listing."""
         self._stopped = True
         self._found.clear()
         self._room.set()
@@ -224,7 +224,7 @@ class ListingThread:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Places:
     """
-    From where to where, and usable.
+    Source and sink, checked to be usable.
 
     Attributes
     ----------
@@ -288,9 +288,9 @@ class Prepared:
         return self.listing.found - self.contents.already_done
 
 
-def look_at_places(source: str, sink: str, config: Config, options: RunOptions) -> Places:
+def open_places(source: str, sink: str, config: Config, options: RunOptions) -> Places:
     """
-    See that source and sink can be used at all, before anything takes long.
+    Open source and sink and check that both can be used, before anything takes long.
 
     Parameters
     ----------

@@ -1,7 +1,7 @@
 """
 The workers of a run: started, given leases, watched and retired; and recovery after a loss.
 
-Covers the processes only; what they are given is the driver's to say.
+Covers the processes only; what each gets is decided by the driver.
 """
 
 from __future__ import annotations
@@ -35,22 +35,22 @@ __all__ = ["PoolMember", "Recovery", "WorkerPool", "record_failure", "recover"]
 @dataclass(slots=True, eq=False)
 class PoolMember:
     """
-    One worker, and what it holds.
+    A worker of the pool and its leases.
 
     Attributes
     ----------
     number : int
         Unique in a run.
     worker : ProcessWorker or SerialWorker
-        Who works.
+        The process, or this one.
     leases : dict of int to Lease
-        Groups of which it has told no end, by number.
+        Groups that it holds, by number.
     begun : dict of int to float
         When each group that is being computed or written was begun, the oldest first.
     tally : Tally
-        What it has measured, as last told.
+        What it has measured, by its last message.
     leaving : bool
-        Whether it gets no more.
+        Whether it gets no more leases.
     overdue : int or None
         Number of the group for which it was killed because that took too long.
     """
@@ -65,18 +65,18 @@ class PoolMember:
 
     @property
     def suspect(self) -> int:
-        """Whose fault it is if the worker is lost now: what it had begun last; -1 for nobody's."""
+        """Number of the group to blame if the worker is lost now, begun last; -1 for none."""
         if self.overdue is not None:
             return self.overdue
         return list(self.begun)[-1] if self.begun else -1
 
     def give(self, chunk: tuple[Lease[PackedTask], ...]) -> None:
-        """Hand groups over."""
+        """Send leases to the worker."""
         self.leases |= {lease.number: lease for lease in chunk}
         self.worker.send(Take(groups=chunk))
 
     def forget(self, number: int) -> Lease[PackedTask]:
-        """Hear that it holds a group no longer."""
+        """End a lease."""
         self.begun.pop(number, None)
         return self.leases.pop(number)
 
@@ -90,7 +90,7 @@ class WorkerPool:
     job : Job
         What all groups have in common.
     wakeup : Wakeup
-        Ends the wait for news.
+        Ends the wait for messages.
     serial : bool
         Whether the only worker is this process.
     timeout_seconds : float
@@ -99,7 +99,7 @@ class WorkerPool:
     Attributes
     ----------
     members : dict of int to PoolMember
-        Those that there are.
+        Workers that run, by number.
     """
 
     def __init__(self, job: Job, wakeup: Wakeup, *, serial: bool, timeout_seconds: float) -> None:
@@ -109,27 +109,27 @@ class WorkerPool:
         self._timeout_seconds = timeout_seconds
         self._selector = selectors.DefaultSelector()
         self._selector.register(wakeup, selectors.EVENT_READ)
-        self._gone = Tally()
+        self._ended = Tally()
         self._numbers = 0
         self.members: dict[int, PoolMember] = {}
 
     @property
     def next_number(self) -> int:
-        """Of whoever is started next."""
+        """Number of the worker that is started next."""
         return self._numbers
 
     @property
     def staying(self) -> list[PoolMember]:
-        """Those who may be given more."""
+        """Workers that may get more leases."""
         return [member for member in self.members.values() if not member.leaving]
 
     @property
     def tally(self) -> Tally:
-        """What all workers have measured, also those that are gone."""
-        return sum((member.tally for member in self.members.values()), self._gone)
+        """What all workers have measured, also those that have ended."""
+        return sum((member.tally for member in self.members.values()), self._ended)
 
     def start(self, chunk: tuple[Lease[PackedTask], ...]) -> None:
-        """Begin another worker, with its first groups."""
+        """Start a worker, with its first leases."""
         worker: ProcessWorker | SerialWorker
         if self._serial:
             worker = SerialWorker(self._job, self._wakeup.wake)
@@ -142,14 +142,14 @@ class WorkerPool:
         member.give(chunk)
 
     def retire(self, surplus: int) -> None:
-        """Let so many end when they are done with what they hold, idle ones first."""
+        """Let so many workers end after what they hold, idle ones first."""
         leaving = sorted(self.staying, key=lambda member: (len(member.leases), -member.number))
         for member in leaving[: max(0, surplus)]:
             member.leaving = True
             member.worker.send(Finish())
 
     def tune(self, setting: Setting) -> None:
-        """Tell everybody how far to read ahead."""
+        """Send all workers how far to prefetch."""
         ahead, requests = setting.ahead_bytes, setting.requests
         self._job = replace(self._job, ahead_bytes=ahead, requests=requests)
         for member in self.members.values():
@@ -157,12 +157,12 @@ class WorkerPool:
 
     def news(self, seconds: float) -> Iterator[tuple[PoolMember, FromWorker | None]]:
         """
-        Wait for news, so long at most.
+        Wait for messages of the workers, so long at most.
 
         Yields
         ------
         tuple of PoolMember and message
-            None instead of a message where the worker is gone; it is no member then.
+            None instead of a message where the worker has ended; it is no member then.
         """
         serial = [m.worker for m in self.members.values() if isinstance(m.worker, SerialWorker)]
         busy = any(not worker.is_idle for worker in serial)
@@ -176,7 +176,7 @@ class WorkerPool:
                     yield member, message
             except EOFError:
                 self._selector.unregister(key.fileobj)
-                self._gone += member.tally
+                self._ended += member.tally
                 del self.members[member.number]
                 yield member, None
         for member in tuple(self.members.values()) if serial else ():
@@ -184,25 +184,25 @@ class WorkerPool:
                 yield member, message
 
     def watch(self) -> None:
-        """Kill whoever has been at the same group for too long."""
+        """Kill workers that have computed the same group for longer than the time limit."""
         now = time.monotonic()
         for member in self.members.values():
             worker = member.worker
             if isinstance(worker, ProcessWorker) and member.begun:
-                worker.look()
+                worker.sample_memory()
                 number, since = next(iter(member.begun.items()))
                 if now - since > self._timeout_seconds and member.overdue is None:
                     member.overdue = number
                     worker.kill()
 
     def stop(self) -> None:
-        """Let everybody end with what they have begun."""
+        """Let all workers end after what they have begun."""
         for member in self.members.values():
             member.leaving = True
             member.worker.send(Finish(begun_only=True))
 
     def finish(self) -> Iterator[tuple[PoolMember, FromWorker]]:
-        """Let everybody end, all being done; hear what this process has still written."""
+        """Let all workers end, all being done; yield what the serial one has still written."""
         for member in self.members.values():
             member.worker.send(Finish())
         for member in tuple(self.members.values()):
@@ -210,11 +210,11 @@ class WorkerPool:
             if self._serial:
                 for message in member.worker.news():
                     yield member, message
-            self._gone += member.tally
+            self._ended += member.tally
             del self.members[member.number]
 
     def abandon(self) -> None:
-        """End workers that nobody waits for any more: politely at first, then not."""
+        """End workers whose results are not wanted: writes may finish for 5 s, then kill."""
         for member in self.members.values():
             member.worker.send(Drop())
         until = time.monotonic() + SHUTDOWN_SECONDS
@@ -223,7 +223,7 @@ class WorkerPool:
         self.kill()
 
     def kill(self) -> None:
-        """End everybody at once."""
+        """Kill all workers."""
         for member in self.members.values():
             member.worker.kill()
         for member in self.members.values():
@@ -231,23 +231,23 @@ class WorkerPool:
                 member.worker.close()
 
     def close(self) -> None:
-        """Wait for news no more."""
+        """Release the selector."""
         self._selector.close()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Recovery:
     """
-    What is left of a worker's groups.
+    What becomes of the leases of a lost worker.
 
     Attributes
     ----------
     outcomes : tuple of Outcome
-        Final ones.
+        Final: committed before the loss, or failures recorded now.
     again : tuple of PackedTask
-        Groups to be done again, like any other.
+        Groups to be retried, like any other.
     alone : tuple of PackedTask
-        Groups to be done again with nothing beside them.
+        Groups to be retried with nothing beside them.
     """
 
     outcomes: tuple[Outcome, ...]
@@ -265,7 +265,7 @@ def recover(
     timed_out: bool,
 ) -> Recovery:
     """
-    Sort out what a lost worker held.
+    Decide what becomes of each lease of a lost worker.
 
     Parameters
     ----------
@@ -274,9 +274,9 @@ def recover(
     sink : Store
         Where records are.
     held : sequence of Lease
-        Its groups, of which it had told no end.
+        Its leases.
     suspect : int
-        Number of the one that is to blame; -1 for none.
+        Number of the group to blame; -1 for none.
     exit_reason : str
         How the worker ended.
     timed_out : bool
@@ -286,7 +286,7 @@ def recover(
     again: list[PackedTask] = []
     alone: list[PackedTask] = []
     for lease in held:
-        # A worker may die after a commit and before it could tell; or half way through one.
+        # A worker may end after a commit and before its message; or half way through a commit.
         packed = replace(lease.task, touched=True)
         task = packed.task()
         if committed := committed_outcomes(sink, job, task.group):
@@ -307,7 +307,7 @@ def recover(
 
 
 def died(exit_reason: str) -> WorkerDiedError:
-    """Say that a group had its second chance."""
+    """Error of a group that ended its worker twice."""
     return WorkerDiedError(
         f"its worker {exit_reason}, twice, the second time with no other scan beside it; give "
         "it more memory, or report it if the file may be shared"
@@ -315,7 +315,7 @@ def died(exit_reason: str) -> WorkerDiedError:
 
 
 def record_failure(job: Job, sink: Store, task: Task, error: ResourceError) -> tuple[Outcome, ...]:
-    """Commit the failure of a group whose worker cannot do so any more."""
+    """Commit the failure of a group whose worker has ended."""
     outcome = failed(task.group.label, task.group.id, error, transient=True)
     with Storer(job, sink) as storer:
         return storer.commit(task, [outcome], {}).result()

@@ -8,7 +8,7 @@ cold pays about 0.9 s of imports and 0.85 s of loading kernels, a forked one not
 import os
 import signal
 
-# Ctrl-C reaches the whole process group; what it means is the parent's to decide.
+# Ctrl-C reaches the whole process group; the parent decides what it means.
 signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 # One compute thread in each worker: N workers with N threads each fight over N processors. Read
@@ -17,7 +17,7 @@ signal.signal(signal.SIGINT, signal.SIG_IGN)
 for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
     os.environ[variable] = "1"
 
-from fastlung.run import process as executors  # noqa: E402, F401 (imports all that a worker uses)
+import fastlung.run.process  # noqa: E402, F401 (imports all that a worker uses)
 from fastlung.run.warmup import ready_kernels  # noqa: E402
 
 ready_kernels()

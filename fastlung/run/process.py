@@ -1,8 +1,8 @@
 """
-Worker processes, seen from both ends; and this process as the only worker.
+Worker processes, both ends of them; and this process as the only worker.
 
-Covers starting, talking to and ending workers, and the main function inside one. What they are
-given, and what becomes of what a lost one held, is the driver's.
+Covers starting, messages and ending, and the main function of the worker process. What workers
+get, and the recovery after a loss, is the driver's.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ __all__ = [
 ]
 
 
-#: Seconds a worker is given to end by itself before it is killed.
+#: Seconds in which a worker may end by itself before it is killed.
 SHUTDOWN_SECONDS = 5.0
 
 PRELOAD = "fastlung.run.preload"
@@ -57,9 +57,9 @@ PRELOAD = "fastlung.run.preload"
 
 def start_server() -> None:
     """
-    Begin the process that workers are forked from, and do not wait for it.
+    Start the process that workers are forked from, and do not wait for it.
 
-    It imports and loads for 1.5 s, in which a run can list its source and load kernels itself.
+    It imports and loads for 1.5 s, in which a run lists its source and loads kernels itself.
     """
     forkserver.set_forkserver_preload([PRELOAD])
     with _blank_main(), _safe_path():
@@ -68,21 +68,21 @@ def start_server() -> None:
 
 class SerialWorker:
     """
-    Works in this process, whenever it is asked for news: nobody can watch or kill it.
+    The worker of a serial run: computes in this process, a group at each call of `news`.
 
     Parameters
     ----------
     job : Job
         What all groups have in common.
-    ring : callable
-        Called when there is news, from any thread.
+    wake : callable
+        Called when there is a message, from any thread.
     """
 
     is_alive = False
 
-    def __init__(self, job: Job, ring: Callable[[], None]) -> None:
+    def __init__(self, job: Job, wake: Callable[[], None]) -> None:
         self._news: queue.SimpleQueue[FromWorker] = queue.SimpleQueue()
-        self._ring = ring
+        self._wake = wake
         self._worker = Worker(job, self._post).__enter__()
         self._closed = False
 
@@ -92,17 +92,17 @@ class SerialWorker:
         return self._closed or self._worker.is_idle
 
     def send(self, message: ForWorker) -> None:
-        """Heed a message."""
+        """Carry out a message."""
         match message:
             case Take():
-                self._worker.hand(message.groups)
+                self._worker.submit(message.groups)
             case Tune():
                 self._worker.tune(message.ahead_bytes, message.requests)
             case Finish():
                 self._worker.finish(begun_only=message.begun_only)
 
     def news(self) -> Iterator[FromWorker]:
-        """Do a group if there is one, and tell what happened since."""
+        """Compute a group if there is one, and yield the messages since."""
         if not self.is_idle:
             self._worker.step()
         with suppress(queue.Empty):
@@ -110,10 +110,10 @@ class SerialWorker:
                 yield self._news.get(block=False)
 
     def kill(self) -> None:
-        """Do nothing: what it did is over."""
+        """Do nothing: no group is in work between two calls."""
 
     def exit_reason(self) -> str:
-        """Never asked: it is not lost."""
+        """Empty: this worker cannot be lost."""
         return ""
 
     def close(self) -> None:
@@ -124,12 +124,12 @@ class SerialWorker:
 
     def _post(self, message: FromWorker) -> None:
         self._news.put(message)
-        self._ring()
+        self._wake()
 
 
 class ProcessWorker:
     """
-    Works in a process of its own, which begins at once.
+    A worker process, which begins at once.
 
     Parameters
     ----------
@@ -155,16 +155,16 @@ class ProcessWorker:
 
     @property
     def pid(self) -> int:
-        """Of the process."""
+        """Process id."""
         return self._process.pid or 0
 
     @property
     def is_alive(self) -> bool:
-        """Whether the process goes on."""
+        """Whether the process runs."""
         return self._process.is_alive()
 
     def send(self, message: ForWorker) -> None:
-        """Tell the worker something; one that is gone does not mind, one that is deaf is ended."""
+        """Send a message; a worker that does not take it within `SHUTDOWN_SECONDS` is killed."""
         try:
             self.connection.send(message)
         except OSError:
@@ -172,22 +172,22 @@ class ProcessWorker:
 
     def news(self) -> Iterator[FromWorker]:
         """
-        Tell what happened since.
+        Yield the messages since.
 
         Raises
         ------
         EOFError
-            If the worker is gone, and everything it ever said has been told.
+            If the worker has ended and all its messages have been read.
         """
         try:
             while self.connection.poll():
                 message: FromWorker = self.connection.recv()
                 yield message
-        except OSError:  # it died in the middle of a word
+        except OSError:  # it ended in the middle of a message
             raise EOFError from None
 
-    def look(self) -> None:
-        """Note what it holds, for its last words."""
+    def sample_memory(self) -> None:
+        """Note the memory that it holds, for `exit_reason`."""
         with suppress(psutil.Error):
             self._seen_bytes = max(self._seen_bytes, psutil.Process(self.pid).memory_info().rss)
 
@@ -196,7 +196,7 @@ class ProcessWorker:
         self._process.kill()
 
     def exit_reason(self) -> str:
-        """By what signal or exit code it ended, and what it held."""
+        """Say by what signal or exit code it ended, and what memory it held."""
         self.close()
         code = self._process.exitcode
         held = f", holding {self._seen_bytes / 1e9:.1f} GB when last seen" * bool(self._seen_bytes)
@@ -207,7 +207,7 @@ class ProcessWorker:
         return f"ended (exit code {code}{held})"
 
     def close(self) -> None:
-        """Wait for the process, which was told to end or has ended; kill it if it does not."""
+        """Wait for the process, which was asked to end or has ended; kill it if it does not."""
         self._process.join(SHUTDOWN_SECONDS)
         if self._process.exitcode is None:
             self.kill()
@@ -216,7 +216,7 @@ class ProcessWorker:
 
 
 def _limit_sending(connection: Connection) -> None:
-    """Let no worker that has stopped listening, held up in compiled code, hold up the driver."""
+    """Bound the driver's wait for a worker that reads no messages, busy in compiled code."""
     timeout = struct.pack("ll", int(SHUTDOWN_SECONDS), 0)
     with socket.socket(fileno=os.dup(connection.fileno())) as end:
         end.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, timeout)
@@ -288,7 +288,7 @@ def work(at: Connection, job: Job, memory_bytes: int, aws_environment: dict[str,
     sending = threading.Lock()
 
     def post(message: FromWorker) -> None:
-        with sending, suppress(BrokenPipeError, ConnectionResetError):  # nobody is left to tell
+        with sending, suppress(BrokenPipeError, ConnectionResetError):  # the driver has ended
             at.send(message)
 
     with Worker(job, post, PrivatePeak()) as worker:
@@ -301,6 +301,7 @@ def work(at: Connection, job: Job, memory_bytes: int, aws_environment: dict[str,
 
 
 def _prepare(memory_bytes: int, aws_environment: dict[str, str]) -> None:
+    """Set environment, signals, logging and limits of a worker process."""
     # The fork server keeps the environment of the first run in its life; a notebook may have
     # chosen other credentials since.
     for name in aws_variables():
@@ -309,7 +310,7 @@ def _prepare(memory_bytes: int, aws_environment: dict[str, str]) -> None:
     # Both reach the whole process group, or job; the parent decides what becomes of the workers.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
-    # Foreign warnings and logs quote values of tags; nobody reads them here.
+    # Warnings and logs of libraries quote values of tags.
     warnings.simplefilter("ignore")
     logging.getLogger().addHandler(logging.NullHandler())
     share_arenas()
@@ -317,12 +318,12 @@ def _prepare(memory_bytes: int, aws_environment: dict[str, str]) -> None:
 
 
 def _listen(at: Connection, worker: Worker) -> None:
-    """Heed the driver; end at once when it is gone, or cannot be understood."""
+    """Carry out the driver's messages; end at once when its connection ends or breaks."""
     try:
-        while (message := _heard(at)) is not None:
+        while (message := _received(at)) is not None:
             match message:
                 case Take():
-                    worker.hand(message.groups)
+                    worker.submit(message.groups)
                 case Tune():
                     worker.tune(message.ahead_bytes, message.requests)
                 case Finish():
@@ -331,12 +332,12 @@ def _listen(at: Connection, worker: Worker) -> None:
                     worker.drain()
                     os._exit(0)
     finally:
-        # A worker that is deaf would wait for ever, and its driver for it.
+        # A worker without a listener would wait for ever, and its driver for it.
         os._exit(1)
 
 
-def _heard(at: Connection) -> ForWorker | None:
-    """What the driver says next; None if it is gone."""
+def _received(at: Connection) -> ForWorker | None:
+    """Next message of the driver; None if it has ended."""
     # PR_SET_PDEATHSIG would tell of the fork server's end, not of the parent's. Measured: gone
     # within 0.05 s of the parent's SIGKILL.
     parent = multiprocessing.parent_process()

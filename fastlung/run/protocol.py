@@ -1,4 +1,4 @@
-"""What the driver and its workers say to each other; small, picklable, free of patient data."""
+"""Messages between the driver and its workers; small, picklable, free of patient data."""
 
 from __future__ import annotations
 
@@ -33,14 +33,14 @@ __all__ = [
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Take:
-    """A chunk, in the order of work."""
+    """Leases of a chunk, in the order of work."""
 
     groups: tuple[Lease[PackedTask], ...]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Tune:
-    """How far to read ahead from now on, as in `fastlung.plan.model.Setting`."""
+    """How far to prefetch from now on, as in `fastlung.plan.model.Setting`."""
 
     ahead_bytes: int
     requests: int
@@ -48,7 +48,7 @@ class Tune:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Finish:
-    """End when nothing is left to do; with `begun_only`, leave alone what is not begun yet."""
+    """End when nothing is left to do; with `begun_only`, drop what is not begun yet."""
 
     begun_only: bool = False
 
@@ -92,14 +92,14 @@ class Tally:
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Began:
     """
-    A group is the one to be computed now.
+    A group is computed now.
 
     Attributes
     ----------
     number : int
         `Lease.number` of it.
     need_bytes : int
-        What it needs by its own headers; 0 before they are read, or if it is what was expected.
+        What it needs by its own headers; 0 before they are read, or if it is as predicted.
     tally : Tally or None
         All that the worker has measured so far, once the bytes of the group are there.
     """
@@ -119,7 +119,7 @@ class Ended:
     number : int
         `Lease.number` of it.
     outcomes : tuple of Outcome
-        One for each series, or one for a group that could not be read.
+        One a series, or a single one for a group that could not be read.
     peak_bytes : int
         Most private memory of the worker while it was computed; 0 if not known.
     tally : Tally
@@ -142,9 +142,9 @@ class GaveBack:
     number : int
         `Lease.number` of it.
     need_bytes : int
-        What it needs by its own headers; 0 if memory ran out unforeseen.
+        What it needs by its own headers; 0 if memory ran out all the same.
     words : str
-        What the worker did, for a sentence.
+        What the worker did, for the message of a failure.
     """
 
     number: int
@@ -198,7 +198,7 @@ class PackedTask:
 
 
 def unpacked(lease: Lease[PackedTask]) -> Lease[Task]:
-    """What a worker takes in hand."""
+    """The same lease with its task unpacked, as a worker needs it."""
     return Lease(
         number=lease.number,
         task=lease.task.task(),

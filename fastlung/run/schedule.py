@@ -25,7 +25,7 @@ ALIKE = 1.05
 
 
 class Weighed(Protocol):
-    """What is dispatched: anything whose memory and bytes are known, or guessed."""
+    """What is dispatched: anything whose memory and bytes are known, or predicted."""
 
     @property
     def need_bytes(self) -> int:
@@ -41,7 +41,7 @@ Task = TypeVar("Task", bound=Weighed)
 
 class SizeQueue(Generic[Task]):
     """
-    Groups that nobody holds, by need: the largest at hand, and the largest below a bound.
+    Groups without a lease, by need: the largest at hand, and the largest below a bound.
 
     A class takes all needs within a factor, in the order they came. There are a few hundred
     classes at most, so that nothing here depends on the number of groups.
@@ -56,7 +56,7 @@ class SizeQueue(Generic[Task]):
         return self._count
 
     def add(self, task: Task) -> None:
-        """Put one up."""
+        """Queue a group."""
         number = _size_class(task.need_bytes)
         if number not in self._queue:
             self._queue[number] = deque()
@@ -65,11 +65,11 @@ class SizeQueue(Generic[Task]):
         self._count += 1
 
     def largest(self) -> Task | None:
-        """The one that is due; it stays."""
+        """Show the group that is due; it stays."""
         return self._queue[self._order[-1]][0] if self._order else None
 
     def largest_below(self, need_bytes: float) -> Task | None:
-        """One of the largest that need no more; it stays."""
+        """Show one of the largest groups that need no more; it stays."""
         if need_bytes < 1:
             return None
         number = _size_class(int(need_bytes))
@@ -82,7 +82,7 @@ class SizeQueue(Generic[Task]):
         return self._queue[self._order[place - 1]][0] if place else None
 
     def remove(self, task: Task) -> None:
-        """Take away what `largest` or `largest_below` has given."""
+        """Remove what `largest` or `largest_below` has shown."""
         number = _size_class(task.need_bytes)
         tasks = self._queue[number]
         tasks.popleft()
@@ -117,12 +117,12 @@ LEAST_CORRECTION, MOST_CORRECTION = 0.5, 4.0
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Lease(Generic[Task]):
     """
-    One source group in a worker's hands.
+    A source group that a worker holds.
 
     Attributes
     ----------
     number : int
-        Unique in a run; counts up in the order of handing out.
+        Unique in a run; counts up in the order of leasing.
     task : Task
         The group.
     allowed_bytes : int
@@ -148,13 +148,13 @@ class _Held:
 
 @dataclass(slots=True)
 class _WorkerLeases(Generic[Task]):
-    """What one worker holds, in the order in which it works."""
+    """Leases of one worker, in the order of work."""
 
     tasks: dict[int, Task] = field(default_factory=dict)
     held: dict[int, _Held] = field(default_factory=dict)
     waiting: int = 0
     waiting_bytes: int = 0
-    #: Memory counted for it: all it holds, and the part that came after a reservation.
+    #: Memory counted for it: all its leases, and those given after a reservation.
     charge: int = 0
     late_charge: int = 0
     reservation: int = -1
@@ -173,7 +173,7 @@ class _WorkerLeases(Generic[Task]):
 
 
 def _charge(held: Iterable[_Held], ahead_bytes: int) -> int:
-    """Worst need of what a worker holds and, with several, what may be read ahead."""
+    """Largest need of a worker's leases and, with several, what may be prefetched."""
     needs, sources, count = 0, 0, 0
     for lease in held:
         needs = max(needs, lease.need_bytes)
@@ -184,13 +184,13 @@ def _charge(held: Iterable[_Held], ahead_bytes: int) -> int:
 
 class Dispatcher(Generic[Task]):
     """
-    Deals source groups out to workers.
+    Leases source groups to workers.
 
-    The largest group goes first, so that no long scan is begun when all else is over. The needs of
+    The largest group goes first, so that no long scan begins when all else is over. The needs of
     all workers together stay within the budget. A group that does not fit yet waits: what is
-    running ends, and only groups that fit beside it, too, are handed out until then, so that it is
-    not postponed for ever. A group that needs more than the budget, and one that was given back
-    by `retry_alone`, runs at the end with nothing beside it.
+    running ends, and until then only groups that also fit beside it are leased, so that it does
+    not starve. A group that needs more than the budget, and one that came back by `retry_alone`,
+    runs at the end with nothing beside it.
 
     Parameters
     ----------
@@ -215,7 +215,7 @@ class Dispatcher(Generic[Task]):
         self._held = 0
         self._closed = self._stopped = False
         self._alone = False
-        #: Sums over all workers: memory counted, and the part handed out since the reservation.
+        #: Sums over all workers: memory counted, and the part leased since the reservation.
         self._charged = 0
         self._late = 0
         self._reservation = 0
@@ -243,7 +243,7 @@ class Dispatcher(Generic[Task]):
         return self._closed and not self.pending and not self._held
 
     def add(self, tasks: Iterable[Task]) -> None:
-        """Take in groups, in the order they were found; also such as workers gave back."""
+        """Queue groups, in the order they were found; also such as workers gave back."""
         for task in tasks:
             if self._stopped:
                 return
@@ -253,22 +253,22 @@ class Dispatcher(Generic[Task]):
                 self._queue.add(task)
 
     def retry_alone(self, task: Task) -> None:
-        """Take in a group that did harm, or had too little memory, for a second chance alone."""
+        """Queue a group that ended its worker, or had too little memory, to be retried alone."""
         if not self._stopped:
             self._last.append(task)
 
     def close(self) -> None:
-        """Hear that no more groups will be found."""
+        """Note that the listing is complete."""
         self._closed = True
 
     def stop(self) -> None:
-        """Hand out nothing any more, and forget what no worker holds."""
+        """Lease nothing any more, and drop the queue."""
         self._closed = self._stopped = True
         self._queue = SizeQueue()
         self._last.clear()
 
     def resize(self, setting: Setting) -> None:
-        """Go on with another setting; what is handed out stays so."""
+        """Go on with another setting; leases stay."""
         self._setting = setting
         self._charged = self._late = 0
         for leases in self._leases.values():
@@ -276,19 +276,19 @@ class Dispatcher(Generic[Task]):
 
     def take(self, worker: int) -> tuple[Lease[Task], ...]:
         """
-        Decide what a worker gets now.
+        Lease a chunk to a worker.
 
         Parameters
         ----------
         worker : int
-            Any number; one that was never seen is a new worker.
+            Any number; an unknown one is a new worker.
 
         Returns
         -------
         tuple of Lease
-            A chunk, in the order of work; empty if there is nothing for it now. Worth asking again
-            after `began`, `ended`, `lost`, `add`, `close` or `resize`. Workers that hold nothing
-            are all alike: nothing for one is nothing for any.
+            In the order of work; empty if nothing fits now. Worth asking again after `began`,
+            `ended`, `lost`, `add`, `close` or `resize`. Workers that hold nothing are all alike:
+            nothing for an idle one is nothing for any.
         """
         if self._alone:
             return ()
@@ -308,7 +308,7 @@ class Dispatcher(Generic[Task]):
 
     def began(self, worker: int, number: int, need_bytes: int = 0) -> None:
         """
-        Hear that a worker computes a group now.
+        Note that a worker computes a group now.
 
         Parameters
         ----------
@@ -329,7 +329,7 @@ class Dispatcher(Generic[Task]):
 
     def ended(self, worker: int, number: int, peak_bytes: int = 0) -> Task:
         """
-        Hear that a group is committed, or given back; then `add` or `retry_alone` may follow.
+        Note that a group is committed, or given back; then `add` or `retry_alone` may follow.
 
         Parameters
         ----------
@@ -349,12 +349,12 @@ class Dispatcher(Generic[Task]):
 
     def lost(self, worker: int) -> tuple[Task, ...]:
         """
-        Hear that a worker is gone, by its own wish or not.
+        Note that a worker has ended, and take back its leases.
 
         Returns
         -------
         tuple of Task
-            What it held, in the order of work; nobody holds it now.
+            What it held, in the order of work.
         """
         leases = self._leases.pop(worker, None)
         if leases is None:
@@ -364,11 +364,11 @@ class Dispatcher(Generic[Task]):
         return tasks
 
     def _room(self, leases: _WorkerLeases[Task]) -> int:
-        """How many groups a worker may be given: fewer toward the end, none beyond its fill."""
+        """How many more leases a worker may hold: fewer toward the end, none once it is full."""
         left, workers = len(self._queue), max(1, self._setting.workers)
         if leases.waiting and leases.ahead_bytes >= self._setting.ahead_bytes:
             return 0
-        # What one holds in advance at the very end, another one would begin sooner.
+        # What a worker holds in advance at the very end, an idle one would begin sooner.
         if self._closed and left < workers and leases.held:
             return 0
         fair = max(1, left // (CHUNKS_LEFT * workers))
@@ -390,7 +390,7 @@ class Dispatcher(Generic[Task]):
         ahead = self._setting.ahead_bytes if leases.held else 0
         if leases.charge + ahead > free:
             return None
-        # What is given now must leave room for the one that waits once all else has ended.
+        # What is leased now must leave room for the group that waits once all else has ended.
         others = self._late - self._late_charge(leases)
         beside = budget - due.need_bytes - self._setting.ahead_bytes - others
         task = self._queue.largest_below(min(free, beside) - ahead)
@@ -400,7 +400,7 @@ class Dispatcher(Generic[Task]):
         return leases.late_charge if leases.reservation == self._reservation else 0
 
     def _reserve(self, due: Task) -> None:
-        """Let a group wait: all that is handed out so far will end before it begins."""
+        """Reserve memory for a group: all leases so far will end before it begins."""
         self._reserved = due
         self._reservation += 1
         self._late = 0

@@ -1,5 +1,5 @@
 """
-What asks a run to end early: signals, the first politely, the second at once; spot notices.
+What ends a run early: signals and the interruption notice of a spot instance.
 
 The first SIGINT or SIGTERM lets the scans in work be finished and recorded. A second one raises
 KeyboardInterrupt where the run is. Handlers are those of before once the run has ended.
@@ -29,22 +29,22 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 class Wakeup:
-    """Wakes whoever waits for its file descriptor; may be woken from signals and threads."""
+    """Ends a wait for its file descriptor (a self-pipe), from signals and threads."""
 
     def __init__(self) -> None:
         # Not a pipe: a thread may wake it after the end, and a closed socket, unlike the
-        # number of a closed file, is never somebody else's.
+        # number of a closed file, is not reused.
         self._out, self._in = socket.socketpair()
         self._out.setblocking(False)
         self._in.setblocking(False)
 
     def fileno(self) -> int:
-        """What to wait for."""
+        """File descriptor to wait for."""
         return self._out.fileno()
 
     def wake(self) -> None:
-        """Wake up whoever waits, now or the next time."""
-        with suppress(OSError):  # full: woken often enough; or closed: nobody waits
+        """End the wait, now or the next time."""
+        with suppress(OSError):  # full: woken often enough; or closed: no wait is left
             self._in.send(b"!")
 
     def clear(self) -> None:
@@ -61,12 +61,12 @@ class Wakeup:
 
 class Interruptions:
     """
-    Heeds signals while it is entered; in the main thread only, as Python wants it.
+    Handles signals while it is entered; in the main thread only, as Python demands.
 
     Parameters
     ----------
     wakeup : Wakeup
-        Woken by the first one.
+        Woken by the first signal.
     """
 
     def __init__(self, wakeup: Wakeup) -> None:
@@ -78,7 +78,7 @@ class Interruptions:
     def __enter__(self) -> Self:
         if threading.current_thread() is threading.main_thread():
             for number in SIGNALS:
-                self._before[number] = signal.signal(number, self._heed)
+                self._before[number] = signal.signal(number, self._on_signal)
         return self
 
     def __exit__(
@@ -95,14 +95,14 @@ class Interruptions:
         self.reason = self.reason or reason
         self._wakeup.wake()
 
-    def _heed(self, number: int, _frame: FrameType | None) -> None:
+    def _on_signal(self, number: int, _frame: FrameType | None) -> None:
         if self.reason:
             raise KeyboardInterrupt
         self.ask(signal.Signals(number).name)
 
 
 #: What AWS recommends, in seconds.
-ASK_SECONDS = 5.0
+POLL_SECONDS = 5.0
 
 #: Terminate, stop or hibernate, as JSON; there is no such page before the notice.
 ITEM = "spot/instance-action"
@@ -110,18 +110,18 @@ ITEM = "spot/instance-action"
 
 class SpotNotice:
     """
-    Looks out for the notice while it is entered, in a thread of its own.
+    Polls for the spot interruption notice while it is entered, in a thread of its own.
 
     Parameters
     ----------
     notify : callable
-        Told once, in a few words, when the notice comes.
+        Called once, with a few words, when the notice comes.
     root : Path
         Where ``sys`` is, which says whether this is EC2.
     environment : mapping
-        Names the endpoint where it is not the usual one, or forbids to ask.
-    ask_seconds : float
-        Seconds between two questions.
+        Names the endpoint of the metadata service where it is not the usual one, or forbids it.
+    poll_seconds : float
+        Seconds between two requests.
     """
 
     def __init__(
@@ -130,15 +130,15 @@ class SpotNotice:
         *,
         root: Path = Path("/"),
         environment: Mapping[str, str] = os.environ,
-        ask_seconds: float = ASK_SECONDS,
+        poll_seconds: float = POLL_SECONDS,
     ) -> None:
         self._notify = notify
         self._environment = environment
-        self._ask_seconds = ask_seconds
+        self._poll_seconds = poll_seconds
         self._left = threading.Event()
         self._thread = None
         if is_amazon(root):
-            self._thread = threading.Thread(target=self._look, daemon=True, name="fastlung-spot")
+            self._thread = threading.Thread(target=self._poll, daemon=True, name="fastlung-spot")
 
     def __enter__(self) -> Self:
         if self._thread is not None:
@@ -155,8 +155,8 @@ class SpotNotice:
         if self._thread is not None:
             self._thread.join()
 
-    def _look(self) -> None:
-        while not self._left.wait(self._ask_seconds):
+    def _poll(self) -> None:
+        while not self._left.wait(self._poll_seconds):
             if metadata(ITEM, self._environment) is not None:
                 self._notify("the notice that this spot instance will be taken away")
                 return

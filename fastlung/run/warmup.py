@@ -29,13 +29,13 @@ def ready_kernels() -> None:
 
 @contextmanager
 def _lock() -> Iterator[None]:
-    """Wait for the others; go without where the cache folder allows no lock."""
+    """Wait for other processes; go without where the cache folder allows no lock."""
     held = -1
     with suppress(OSError):
         folder = cache_folder()
         folder.mkdir(parents=True, exist_ok=True)
         held = os.open(folder / "kernels.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        fcntl.flock(held, fcntl.LOCK_EX)  # the system lets go of it when its holder dies
+        fcntl.flock(held, fcntl.LOCK_EX)  # the system releases it when its holder ends
     try:
         yield
     finally:

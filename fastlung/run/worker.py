@@ -1,8 +1,8 @@
 """
-A worker's loop: groups prefetched, one that is computed, one that is written; and its clock.
+A worker's loop: groups in a prefetch queue, one computed, one written; and its stopwatch.
 
-While a scan is computed the bytes of the next groups are read, as far as memory was planned for
-them, and the last scan is written. None of it stops where a chunk ends. What becomes of one group
+While a scan is computed the bytes of the next groups are prefetched, as far as memory was planned
+for them, and the last scan is written. None of it stops where a chunk ends. The work on one group
 is `fastlung.run.group`'s.
 """
 
@@ -39,22 +39,22 @@ if TYPE_CHECKING:
 __all__ = ["Stopwatch", "Worker"]
 
 
-#: A need by headers that differs less from the expected one is not worth telling.
-WORTH_TELLING = 0.05
+#: A need by headers that differs less from the predicted one is not reported.
+WORTH_REPORTING = 0.05
 
 
 @dataclass(slots=True, eq=False)
-class _Order:
-    """A group that was handed to this worker, and what of it is on its way."""
+class _Prefetch:
+    """A leased group, and the requests for its objects that are under way."""
 
     lease: Lease[Task]
     parts: list[Future[dict[str, memoryview]]] = field(default_factory=list)
-    asked: int = 0
-    asked_bytes: int = 0
+    requested: int = 0
+    requested_bytes: int = 0
     error: BaseException | None = None
 
     def result(self) -> Blobs:
-        """Wait for all of it."""
+        """Wait for all bytes."""
         if self.error is not None:
             raise self.error
         blobs: Blobs = {}
@@ -67,23 +67,23 @@ class _Order:
         return blobs
 
     def cancel(self) -> None:
-        """Let go of it."""
+        """Cancel the requests that have not begun."""
         for part in self.parts:
             part.cancel()
 
 
 class Worker:
     """
-    Does source groups in the order they are handed over.
+    Computes source groups in the order of their leases.
 
     Parameters
     ----------
     job : Job
         What they have in common.
     post : callable
-        Told what happens; from several threads.
+        Takes messages to the driver; called from several threads.
     peak_bytes : callable
-        Most private memory of this process since it was asked before; 0 if not known.
+        Most private memory of this process since the last call; 0 if not known.
     """
 
     def __init__(
@@ -103,11 +103,11 @@ class Worker:
         self._by_bucket = {tuple(store.url.split("/")[:3]): store for store in stores}
         self._fetcher = Fetcher(job.requests)
         self._ahead_bytes = job.ahead_bytes
-        self._orders: deque[_Order] = deque()
+        self._queue: deque[_Prefetch] = deque()
         self._changed = threading.Condition()
         self._finishing = False
         self._stack = ExitStack()
-        self._cpu_before = self._cpu_told = time.process_time()
+        self._cpu_before = self._cpu_reported = time.process_time()
         self._compute_seconds = self._fetch_wait_seconds = 0.0
 
     def __enter__(self) -> Self:
@@ -123,27 +123,27 @@ class Worker:
     ) -> None:
         self._stack.__exit__(kind, error, trace)
 
-    def hand(self, groups: Sequence[Lease[PackedTask]]) -> None:
-        """Take in a chunk."""
-        orders = [_Order(unpacked(lease)) for lease in groups]
+    def submit(self, groups: Sequence[Lease[PackedTask]]) -> None:
+        """Queue the leases of a chunk."""
+        prefetches = [_Prefetch(unpacked(lease)) for lease in groups]
         with self._changed:
-            self._orders.extend(orders)
-            self._read_ahead()
+            self._queue.extend(prefetches)
+            self._prefetch()
             self._changed.notify_all()
 
     def tune(self, ahead_bytes: int, requests: int) -> None:
-        """Read ahead so far from now on."""
+        """Prefetch so many bytes with so many requests from now on."""
         self._fetcher.resize(requests)
         with self._changed:
             self._ahead_bytes = ahead_bytes
-            self._read_ahead()
+            self._prefetch()
 
     def finish(self, *, begun_only: bool = False) -> None:
-        """Let `step` return False when nothing is left; drop what is not begun, if asked to."""
+        """Let `step` return False when nothing is left; `begun_only` drops what is not begun."""
         with self._changed:
             self._finishing = True
-            while begun_only and self._orders:
-                self._orders.pop().cancel()
+            while begun_only and self._queue:
+                self._queue.pop().cancel()
             self._changed.notify_all()
 
     def drain(self) -> None:
@@ -151,7 +151,7 @@ class Worker:
         self._storer.drain()
 
     def tally(self) -> Tally:
-        """What was measured so far."""
+        """Return what was measured so far."""
         traffic = self._fetcher.traffic
         return Tally(
             cpu_seconds=time.process_time() - self._cpu_before,
@@ -168,31 +168,31 @@ class Worker:
     @property
     def is_idle(self) -> bool:
         """Whether nothing is waiting to be computed."""
-        return not self._orders
+        return not self._queue
 
     def step(self) -> bool:
         """
-        Do the next group; wait for one if there is none.
+        Compute the next group; wait for one if there is none.
 
         Returns
         -------
         bool
             False if none will come any more.
         """
-        order = self._next()
-        if order is None:
+        prefetch = self._next()
+        if prefetch is None:
             return False
-        number = order.lease.number
+        number = prefetch.lease.number
         clock, started, waited = Stopwatch(), time.perf_counter(), self._storer.waited_seconds
         self._post(Began(number=number))
         run = GroupRun(
             job=self._job,
-            lease=order.lease,
+            lease=prefetch.lease,
             storer=self._storer,
-            tell_need=lambda need: self._tell_need(order.lease, need),
+            report_need=lambda need: self._report_need(prefetch.lease, need),
         )
         try:
-            committed = run(clock, order.result)
+            committed = run(clock, prefetch.result)
         except MoreMemoryError as short:
             self._post(
                 GaveBack(number=number, need_bytes=short.need_bytes, words="ran out of memory")
@@ -206,59 +206,61 @@ class Worker:
         self._fetch_wait_seconds += fetch_wait
         self._compute_seconds += time.perf_counter() - started - fetch_wait - waited
         peak_bytes = self._peak_bytes()
-        committed.add_done_callback(lambda future: self._tell_end(number, future, peak_bytes))
+        committed.add_done_callback(lambda future: self._report_end(number, future, peak_bytes))
         return True
 
-    def _next(self) -> _Order | None:
-        """Take the oldest group off the queue; the next ones may come then."""
+    def _next(self) -> _Prefetch | None:
+        """Take the oldest group off the queue, and prefetch the next ones."""
         with self._changed:
-            while not self._orders:
+            while not self._queue:
                 if self._finishing:
                     return None
                 self._changed.wait()
-            order = self._orders.popleft()
-            self._ask(order, order.lease.task.group.size_bytes)
-            self._read_ahead()
-            return order
+            prefetch = self._queue.popleft()
+            self._request(prefetch, prefetch.lease.task.group.size_bytes)
+            self._prefetch()
+            return prefetch
 
-    def _read_ahead(self) -> None:
-        """Ask for as much of the waiting groups as may be held beside the one in work."""
+    def _prefetch(self) -> None:
+        """Request as much of the waiting groups as may be held beside the one in work."""
         room = self._ahead_bytes
-        for order in self._orders:
+        for prefetch in self._queue:
             if room <= 0:
                 return
-            self._ask(order, room)
-            room -= order.asked_bytes
+            self._request(prefetch, room)
+            room -= prefetch.requested_bytes
 
-    def _ask(self, order: _Order, room: int) -> None:
-        """Ask for objects of a group until so many bytes of it are asked for."""
-        if order.error is not None:
+    def _request(self, prefetch: _Prefetch, room: int) -> None:
+        """Request objects of a group until so many bytes of it are under way."""
+        if prefetch.error is not None:
             return
         try:
-            task = order.lease.task
+            task = prefetch.lease.task
             objects = task.group.objects
-            if not order.asked:
-                check_group(self._job, task.group, order.lease.allowed_bytes)
-            first = order.asked
-            while order.asked < len(objects):
-                size = objects[order.asked].size_bytes
-                if order.asked_bytes + size > room:
+            if not prefetch.requested:
+                check_group(self._job, task.group, prefetch.lease.allowed_bytes)
+            first = prefetch.requested
+            while prefetch.requested < len(objects):
+                size = objects[prefetch.requested].size_bytes
+                if prefetch.requested_bytes + size > room:
                     break
-                order.asked += 1
-                order.asked_bytes += size
-            if order.asked > first:
+                prefetch.requested += 1
+                prefetch.requested_bytes += size
+            if prefetch.requested > first:
                 store = store_of(task.group, self._source, self._job.storage)
-                order.parts.append(self._fetcher.fetch(store, objects[first : order.asked]))
-        except BaseException as error:  # noqa: BLE001 - it is this group's, and told as such
-            order.error = error
+                prefetch.parts.append(
+                    self._fetcher.fetch(store, objects[first : prefetch.requested])
+                )
+        except BaseException as error:  # noqa: BLE001 - it becomes this group's outcome
+            prefetch.error = error
 
-    def _tell_need(self, lease: Lease[Task], need_bytes: int) -> None:
+    def _report_need(self, lease: Lease[Task], need_bytes: int) -> None:
         expected = lease.task.need_bytes
-        other = abs(need_bytes - expected) > WORTH_TELLING * expected
+        other = abs(need_bytes - expected) > WORTH_REPORTING * expected
         need_bytes = need_bytes if other else 0
         self._post(Began(number=lease.number, need_bytes=need_bytes, tally=self.tally()))
 
-    def _tell_end(
+    def _report_end(
         self, number: int, committed: Future[tuple[Outcome, ...]], peak_bytes: int
     ) -> None:
         error = committed.exception()
@@ -279,13 +281,13 @@ class Worker:
 
     def _with_all_cpu_seconds(self, outcomes: tuple[Outcome, ...]) -> tuple[Outcome, ...]:
         """
-        Count what this process has spent since the last group was committed.
+        Add what this process has spent since the last group was committed.
 
         Threads that read and write work beside the scan that is computed. So each second is
         counted once; the record in the sink could not know those of its own writing.
         """
         now = time.process_time()
-        spent, self._cpu_told = now - self._cpu_told, now
+        spent, self._cpu_reported = now - self._cpu_reported, now
         others = math.fsum(outcome.cpu_seconds.get("process", 0.0) for outcome in outcomes[1:])
         process = {**outcomes[0].cpu_seconds, "process": max(0.0, spent - others)}
         return (replace(outcomes[0], cpu_seconds=process), *outcomes[1:])

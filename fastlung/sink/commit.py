@@ -20,6 +20,7 @@ from isal import isal_zlib
 from fastlung.config import StoreOptions
 from fastlung.errors import AccessError, StoreError
 from fastlung.limits import Limits
+from fastlung.revisions import revisions_of
 from fastlung.scan import Outcome
 from fastlung.sink.names import claim_key, claim_name
 from fastlung.sink.records import Record, load_record, outcome_key, record_key, to_json
@@ -298,15 +299,17 @@ class Storer:
         skipped_files: Mapping[str, int],
     ) -> tuple[Outcome, ...]:
         final = tuple(o.result() if isinstance(o, Future) else o for o in outcomes)
+        config = self._job.config
         record = Record(
             group=task.group.id,
             label=task.group.label,
             objects_digest=task.group.digest,
-            config_digest=self._job.config.digest,
+            config_digest=config.digest,
             outcomes=final,
             skipped_files=skipped_files,
             writer=self._job.writer,
             written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            revisions=revisions_of(final, mask=config.mask, mask_on=config.mask_on),
         )
         try:
             self._uncommit(task)
@@ -358,18 +361,22 @@ def _put_record(sink: Store, record: Record) -> None:
     key = record_key(record.group)
     if sink.create(key, to_json(record)):
         return
-    # Another writer was faster. With the same input and configuration it wrote the same bytes,
-    # and its record counts; anything else is no race but a mistake.
+    # Another writer was faster. With the same input, configuration and revisions it wrote the same
+    # bytes, and its record counts; anything else is no race but a mistake.
     try:
         rival = load_record(sink.get(key))
     except ValueError:
         rival = None
-    ours = (record.objects_digest, record.config_digest)
-    if rival is None or (rival.objects_digest, rival.config_digest) != ours:
+    if rival is None or _made_of(rival) != _made_of(record):
         raise StoreError(
-            f"{key}: another writer is at work in this sink, with other input or configuration; "
-            "let it finish, then run again"
+            f"{key}: another writer is at work in this sink, with other input, configuration or "
+            "version of fastlung; let it finish, then run again"
         )
+
+
+def _made_of(record: Record) -> tuple[object, ...]:
+    """What decides the bytes of a group."""
+    return record.objects_digest, record.config_digest, dict(record.revisions)
 
 
 def committed_outcomes(sink: Store, job: Job, group: SourceGroup) -> tuple[Outcome, ...]:

@@ -13,8 +13,11 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from fastlung.config import PRESETS, StoreOptions
+from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, FormatError, MissingPackageError, ObjectNotFoundError
+from fastlung.presets import preset_recipe
+from fastlung.recipe import PRESETS
+from fastlung.recipe.steps import Window
 from fastlung.sink.formats import FORMATS
 from fastlung.sink.records import grid_from_json
 from fastlung.sink.writer import METADATA_NAME, PREVIEW_NAME, array_names
@@ -30,7 +33,7 @@ if TYPE_CHECKING:
     from fastlung.scan import Grid
     from fastlung.sink.formats import Format
 
-    Window = tuple[float, float]
+    Bounds = tuple[float, float]
 
 __all__ = ["StoredScan", "open_scan", "stored_scan"]
 
@@ -137,30 +140,36 @@ def stored_scan(name: str, get: Callable[[str], bytes]) -> StoredScan:
 
 def _wanted(
     normalise: str | tuple[float, float] | None, zero_centre: float | None
-) -> tuple[Window | None, float]:
+) -> tuple[Bounds | None, float]:
     """Window and constant asked for."""
     if normalise is None:
         if zero_centre is not None:
             raise ConfigError("zero_centre needs normalise: a window, such as (-1000, 400)")
         return None, 0.0
     if isinstance(normalise, str):
-        windows = [
-            name
-            for name, fields in PRESETS.items()
-            if "window_hu" in fields and not {"standardise", "recipe"} & fields.keys()
-        ]
-        if normalise not in windows:
-            raise ConfigError(
-                f"normalise {normalise!r} is no preset with a window; expected "
-                f"{', '.join(map(repr, windows))} or a window, such as (-1000, 400)"
-            )
-        preset = PRESETS[normalise]
-        usual = preset.get("zero_centre", 0.0)
-        return preset["window_hu"], usual if zero_centre is None else zero_centre
+        window, usual = _window_of(normalise)
+        return window, usual if zero_centre is None else zero_centre
     low, high = map(float, normalise)
     if not (np.isfinite([low, high]).all() and low < high):
         raise ConfigError(f"normalise needs two numbers in HU, low before high, not {normalise}")
     return (low, high), zero_centre or 0.0
+
+
+def _window_of(preset: str) -> tuple[Bounds, float]:
+    """Window of a preset that has one, as fractions, and what it subtracts."""
+    windows = {
+        name: step
+        for name in PRESETS
+        for step in preset_recipe(name).steps
+        if isinstance(step, Window) and step.to[1] == 1.0 + step.to[0]
+    }
+    if preset not in windows:
+        raise ConfigError(
+            f"normalise {preset!r} is no preset with a window; expected "
+            f"{', '.join(map(repr, windows))} or a window, such as (-1000, 400)"
+        )
+    step = windows[preset]
+    return (step.low_hu, step.high_hu), -step.to[0] or 0.0
 
 
 def _folder_of(path: str) -> str:
@@ -211,7 +220,7 @@ def _check_shapes(arrays: Mapping[str, npt.NDArray[Any]], grid: Grid) -> None:
             )
 
 
-def _normalised(scan: StoredScan, window: Window, zero_centre: float) -> StoredScan:
+def _normalised(scan: StoredScan, window: Bounds, zero_centre: float) -> StoredScan:
     """The scan as fractions of a window."""
     if scan.metadata.get("standardise") is not None:
         raise ConfigError(

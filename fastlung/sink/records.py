@@ -73,6 +73,8 @@ class Record:
         Version that wrote it.
     written_at : str
         When, UTC, to the second; empty in records of early versions.
+    revisions : mapping of str to int
+        What of `fastlung.revisions` had a hand in it; empty in records of 0.1.0.
     """
 
     group: str
@@ -84,6 +86,7 @@ class Record:
     writer: str = ""
     fastlung: str = field(default_factory=lambda: version("fastlung"))
     written_at: str = ""
+    revisions: Mapping[str, int] = field(default_factory=dict)
     format: int = FORMAT
 
     @property
@@ -161,7 +164,8 @@ def _record(plain: dict[str, Any]) -> Record:
     if plain["format"] != FORMAT:
         raise ValueError("another format")
     outcomes = tuple(_outcome(outcome) for outcome in plain["outcomes"])
-    return Record(**{**plain, "outcomes": outcomes})
+    revisions = {str(name): int(number) for name, number in plain.get("revisions", {}).items()}
+    return Record(**{**plain, "outcomes": outcomes, "revisions": revisions})
 
 
 def _outcome(plain: dict[str, Any]) -> Outcome:

@@ -24,6 +24,7 @@ __all__ = [
     "DARKEST_HU",
     "PADDING_HU",
     "hu_percentiles",
+    "read_as",
     "recentred",
     "scale_arrays",
     "to_hu",
@@ -62,11 +63,7 @@ def to_hu(raw: RawScan, *, replace_padding: bool = True) -> tuple[npt.NDArray[np
     ``HU = slope * stored + intercept`` for each slice (DICOM PS3.3 C.11.1.1.2) in float32, rounded
     half to even and saturated.
     """
-    scale = scale_arrays(raw.scale)
-    lowest_hu = DARKEST_HU
-    if not replace_padding:
-        nothing = np.ones_like(scale[-2]), np.zeros_like(scale[-1])
-        scale, lowest_hu = (*scale[:-2], *nothing), -np.inf
+    scale, lowest_hu = read_as(raw.scale, replace_padding=replace_padding)
     hu = np.empty(raw.stored.shape, np.int16)
     kernels.rescale(raw.stored, scale, lowest_hu, PADDING_HU, hu)
     return hu, raw.grid
@@ -86,6 +83,17 @@ def tutorial_hu(raw: RawScan) -> tuple[npt.NDArray[np.int16], int]:
     hu = np.empty(raw.stored.shape, np.int16)
     replaced = kernels.rescale_as_tutorial(raw.stored, scale_arrays(raw.scale), hu)
     return hu, int(replaced)
+
+
+def read_as(
+    scale: SliceScale, *, replace_padding: bool
+) -> tuple[tuple[npt.NDArray[Any], ...], float]:
+    """What kernels are told of how to read stored words, and the darkest HU that were measured."""
+    arrays = scale_arrays(scale)
+    if replace_padding:
+        return arrays, DARKEST_HU
+    nothing = np.ones_like(arrays[-2]), np.zeros_like(arrays[-1])
+    return (*arrays[:-2], *nothing), -np.inf
 
 
 def scale_arrays(scale: SliceScale) -> tuple[npt.NDArray[Any], ...]:

@@ -18,6 +18,8 @@ from fastlung.kernels.runs import complement, difference, select, sizes
 from fastlung.scan import Grid
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     import numpy.typing as npt
 
     from fastlung.kernels.runs import Runs
@@ -25,14 +27,20 @@ if TYPE_CHECKING:
 __all__ = [
     "Box",
     "Orientation",
+    "box_above",
     "box_of_body",
     "box_of_lungs",
+    "box_of_middle",
     "canonical_grid",
     "cut_array",
     "cut_grid",
-    "fitted",
+    "in_order",
+    "last_voxels",
+    "multiples",
+    "next_multiples",
     "orientation_of",
-    "ras_corner",
+    "padded",
+    "reversed_axes",
     "turned",
     "turned_back",
     "widened",
@@ -66,14 +74,25 @@ def orientation_of(grid: Grid) -> Orientation:
     return Orientation((z[0], y[0], x[0]), (z[1], y[1], x[1]))
 
 
-def ras_corner(orientation: Orientation) -> tuple[bool, bool, bool]:
-    """Whether the voxel that comes first in RAS order is the last along each acquired axis."""
+def reversed_axes(axes: str) -> tuple[bool, bool, bool]:
+    """Which of our ``(z, y, x)`` axes run against those of an orientation such as ``RAS``."""
+    return "I" in axes, "A" in axes, "R" in axes
+
+
+def last_voxels(orientation: Orientation, reversed_axes: Sequence[bool]) -> list[bool]:
+    """Whether the voxel that comes first, some canonical axes reversed, is last as acquired."""
     last = [False, False, False]
-    # Of canonical z, y, x the RAS order runs along the first and against the others.
-    axes = zip(orientation.axes, orientation.flips, (False, True, True), strict=True)
-    for axis, flip, against in axes:
+    for axis, flip, against in zip(orientation.axes, orientation.flips, reversed_axes, strict=True):
         last[axis] = flip != against
-    return last[0], last[1], last[2]
+    return last
+
+
+def in_order(array: npt.NDArray[Any], axes: str) -> npt.NDArray[Any]:
+    """View of a canonical ``(z, y, x)`` array whose axes run as an orientation such as ``RAS``."""
+    ends = ("SI", "PA", "LR")
+    order = [next(i for i, pair in enumerate(ends) if letter in pair) for letter in axes]
+    steps = [slice(None, None, -1 if against else 1) for against in reversed_axes(axes)]
+    return array[tuple(steps)].transpose(order)
 
 
 def turned(array: npt.NDArray[Any], orientation: Orientation) -> npt.NDArray[Any]:
@@ -178,9 +197,9 @@ def _box(runs: Runs) -> Box | None:
     return Box(first, (int(z.max()) + 1, int(y.max()) + 1, int(runs.stops.max())))
 
 
-def widened(box: Box, margin_mm: float, grid: Grid) -> Box:
-    """The box with at least `margin_mm` more on every side, as far as the volume reaches."""
-    margin = [int(np.ceil(margin_mm / spacing)) for spacing in grid.spacing_mm]
+def widened(box: Box, margin_mm: float, grid: Grid, margin_voxels: int = 0) -> Box:
+    """The box with at least that much more on every side, as far as the volume reaches."""
+    margin = [int(np.ceil(margin_mm / step)) + margin_voxels for step in grid.spacing_mm]
     z, y, x = (max(0, first - more) for first, more in zip(box.first, margin, strict=True))
     ends = zip(box.stop, margin, grid.shape, strict=True)
     z_stop, y_stop, x_stop = (min(end, stop + more) for stop, more, end in ends)
@@ -199,36 +218,95 @@ def cut_grid(grid: Grid, box: Box) -> Grid:
     return replace(grid, shape=(z, y, x), origin_mm=(right, back, up))
 
 
-def fitted(
-    array: npt.NDArray[Any], shape: tuple[int, int, int], fill: float
-) -> tuple[npt.NDArray[Any], tuple[int, int, int]]:
+def box_above(image: npt.NDArray[Any], value: float) -> Box | None:
+    """Smallest box around all voxels above a value; None without any."""
+    found: npt.NDArray[np.bool_] = image > value
+    flat: npt.NDArray[np.bool_] = np.any(found, axis=0)
+    axes = (np.any(found, axis=(1, 2)), np.any(flat, axis=1), np.any(flat, axis=0))
+    if not flat.any():
+        return None
+    ends = [(int(axis.argmax()), int(axis.size - axis[::-1].argmax())) for axis in axes]
+    (z, z_stop), (y, y_stop), (x, x_stop) = ends
+    return Box((z, y, x), (z_stop, y_stop, x_stop))
+
+
+def box_of_middle(
+    shape: Sequence[int], size: Sequence[int], odd: str, reversed_axes: Sequence[bool]
+) -> Box:
     """
-    Crop or pad an array to a shape, around its middle.
+    Middle of a volume.
+
+    Parameters
+    ----------
+    shape, size : sequence of int
+        Voxels that there are and that are wanted, along ``(z, y, x)``; a shorter axis stays.
+    odd : {"before", "after", "monai"}
+        Whether of an odd number of voxels to cut the larger part goes from the beginning, or the
+        smaller; ``monai`` begins at ``shape // 2 - size // 2``.
+    reversed_axes : sequence of bool
+        Axes whose beginning, in the author's order, is our end.
+    """
+    first, stop = [], []
+    for have, want, turned in zip(shape, size, reversed_axes, strict=True):
+        kept = min(have, want)
+        cut = have - kept
+        begin = have // 2 - kept // 2 if odd == "monai" else halved(cut, odd)
+        if turned:
+            begin = cut - begin
+        first.append(begin)
+        stop.append(begin + kept)
+    return Box((first[0], first[1], first[2]), (stop[0], stop[1], stop[2]))
+
+
+def multiples(shape: Sequence[int], unit: Sequence[int]) -> list[int]:
+    """The largest multiples that a shape holds; an axis shorter than one as it is."""
+    return [have // step * step or have for have, step in zip(shape, unit, strict=True)]
+
+
+def next_multiples(shape: Sequence[int], unit: Sequence[int]) -> list[int]:
+    """The smallest multiples that hold a shape."""
+    return [-(-have // step) * step for have, step in zip(shape, unit, strict=True)]
+
+
+def halved(count: int, odd: str) -> int:
+    """How many of some voxels go to the beginning."""
+    return -(-count // 2) if odd == "before" else count // 2
+
+
+def padded(
+    array: npt.NDArray[Any],
+    shape: tuple[int, int, int],
+    fill: float,
+    odd: str,
+    reversed_axes: Sequence[bool],
+) -> tuple[npt.NDArray[Any], Box]:
+    """
+    Put an array in the middle of a larger one.
 
     Parameters
     ----------
     array : ndarray, shape (z, y, x)
         Any voxels.
     shape : tuple of int
-        Wanted shape.
+        Wanted shape, nowhere less.
     fill : float
         Value of what is added.
+    odd, reversed_axes
+        As in `box_of_middle`.
 
     Returns
     -------
     array : ndarray
-        Of `shape`. An odd voxel is cut or added at the beginning, as TorchIO's ``CropOrPad`` does.
-    offset : tuple of int
-        Index ``(z, y, x)`` in `array` of its first voxel; negative where it was padded.
+        Of `shape`.
+    box : Box
+        What it is, in voxels of the smaller one; its first voxel has indices of 0 or less.
     """
+    before = []
+    for have, want, turned in zip(array.shape, shape, reversed_axes, strict=True):
+        more = halved(want - have, odd)
+        before.append(want - have - more if turned else more)
     out = np.full(shape, fill, array.dtype)
-    into, part, offset = [], [], []
-    for have, want in zip(array.shape, shape, strict=True):
-        before = -(-abs(want - have) // 2)
-        kept = min(have, want)
-        start, begin = (before, 0) if want > have else (0, before)
-        into.append(slice(start, start + kept))
-        part.append(slice(begin, begin + kept))
-        offset.append(begin - start)
-    out[tuple(into)] = array[tuple(part)]
-    return out, (offset[0], offset[1], offset[2])
+    inside = tuple(slice(b, b + n) for b, n in zip(before, array.shape, strict=True))
+    out[inside] = array
+    z, y, x = before
+    return out, Box((-z, -y, -x), (shape[0] - z, shape[1] - y, shape[2] - x))

@@ -14,8 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from fastlung.kernels.fused import UNSEEN, count_padding, resample_stored
 from fastlung.kernels.resample import LANES, resample_volume, work_arrays
 from fastlung.volume.bands import samples_of
+from fastlung.volume.hounsfield import PADDING_HU, read_as
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -26,13 +28,18 @@ if TYPE_CHECKING:
     from fastlung.volume.bands import Arrays, Positions, Samples
 
 __all__ = [
+    "ANY_HU",
     "aligned_targets",
-    "grid_from_corner",
     "in_strips",
     "resample",
     "resample_between",
+    "resample_words",
     "target_grid",
+    "wanted_spacing_mm",
 ]
+
+#: Bounds that clip nothing.
+ANY_HU = (-32768.0, 32767.0)
 
 
 def target_grid(
@@ -40,7 +47,9 @@ def target_grid(
     spacing_mm: Sequence[float],
     *,
     align: str = "centred",
+    count: str = "round",
     bounds_mm: Sequence[Sequence[float]] | None = None,
+    last: Sequence[bool] = (False, False, False),
 ) -> Grid:
     """
     Lay a grid of another spacing over the same part of the patient.
@@ -51,13 +60,21 @@ def target_grid(
         The acquired grid.
     spacing_mm : sequence of float
         Wanted spacing along ``(z, y, x)``, in millimetres.
-    align : {"centred", "corners"}
+    align : {"centred", "first", "extent", "corners"}
         ``centred``: ``n_out = max(1, round(n_in * s_in / s_out))`` voxels exactly `spacing_mm`
-        apart, centred on the acquired extent. ``corners``: as many voxels, first and last centre
-        kept, as `scipy.ndimage.zoom` lays them; the spacing is then only near `spacing_mm`.
+        apart, centred on the acquired extent. ``first``: exactly `spacing_mm` apart, from one
+        corner voxel, as MONAI's ``Spacing`` does. ``extent``: as many as ``centred``, edge to edge
+        with the acquired ones, as ``interpolate`` of PyTorch lays them. ``corners``: as many
+        voxels, first and last centre kept, as `scipy.ndimage.zoom` lays them; in these two the
+        spacing is only near `spacing_mm`.
+    count : {"round", "floor", "monai"}
+        How the number of voxels becomes whole. ``monai``: with ``first``, ``round(steps + 1)``,
+        not ``round(steps) + 1``; the two differ on ties, which go to even numbers.
     bounds_mm : sequence of three pairs of float, or None
         First and last voxel centre to cover along ``(z, y, x)``, in millimetres from the first
         voxel of `grid`; None for those of `grid`.
+    last : sequence of bool
+        Whether with ``first`` the last voxel along ``(z, y, x)`` keeps its place.
 
     Returns
     -------
@@ -69,20 +86,27 @@ def target_grid(
     else:
         lowest, highest = np.transpose(bounds_mm)
     extent = highest - lowest + grid.spacing_mm
+    whole = np.floor if count == "floor" else np.round
+    spacing = np.array(spacing_mm, dtype=float)
+    # To the billionth first: 7 x 1.8 / 0.4 is 31.5, whatever its sum in binary says.
     if align == "corners":
         # The tutorial holds spacings in single precision, which decides halves.
         ratio = (
             np.multiply(grid.shape, np.array(grid.spacing_mm, np.float32).astype(float))
             / spacing_mm
         )
-        shape = np.maximum(1, np.round(ratio)).astype(int)
+        shape = np.maximum(1, whole(ratio)).astype(int)
         steps = np.maximum(shape - 1, 1)
         spacing = np.where(shape > 1, (highest - lowest) / steps, grid.spacing_mm)
         first = lowest
+    elif align == "first":
+        steps = np.round((highest - lowest) / spacing, 9)
+        shape = (whole(steps + 1) if count == "monai" else whole(steps) + 1).astype(int)
+        first = np.where(last, highest - (shape - 1) * spacing, lowest)
     else:
-        # To the billionth first: 7 x 1.8 / 0.4 is 31.5, whatever its sum in binary says.
-        shape = np.maximum(1, np.round(np.round(extent / spacing_mm, 9))).astype(int)
-        spacing = np.array(spacing_mm, dtype=float)
+        shape = np.maximum(1, whole(np.round(extent / spacing, 9))).astype(int)
+        if align == "extent":
+            spacing = extent / shape
         first = (lowest + highest - (shape - 1) * spacing) / 2
     origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]
     return replace(
@@ -93,43 +117,43 @@ def target_grid(
     )
 
 
-def grid_from_corner(
+def wanted_spacing_mm(
     grid: Grid,
-    spacing_mm: Sequence[float],
-    bounds_mm: Sequence[Sequence[float]],
-    last: Sequence[bool],
-) -> Grid:
+    samples: Samples,
+    axes: Sequence[int],
+    wanted: Sequence[float | str],
+    *,
+    as_shape: bool = False,
+) -> list[float]:
     """
-    Lay a grid of another spacing from one corner voxel, as MONAI's ``Spacing`` does.
+    Spacing wanted along the axes of a grid.
 
     Parameters
     ----------
     grid : Grid
         The acquired grid.
-    spacing_mm : sequence of float
-        Wanted spacing along ``(z, y, x)``, in millimetres.
-    bounds_mm : sequence of three pairs of float
-        First and last voxel centre along ``(z, y, x)``, in millimetres from the first voxel.
-    last : sequence of bool
-        Whether the last voxel along ``(z, y, x)`` keeps its place, not the first.
+    samples : Samples
+        Where its voxels are.
+    axes : sequence of int
+        Its axis behind each canonical ``(z, y, x)`` axis.
+    wanted : sequence of float or "keep"
+        Along canonical axes, in millimetres.
+    as_shape : bool
+        Voxels in place of millimetres: the spacing at which so many fill the extent.
 
     Returns
     -------
-    Grid
-        ``round((last - first) / spacing) + 1`` voxels exactly `spacing_mm` apart.
+    list of float
+        In millimetres.
     """
-    lowest, highest = np.transpose(bounds_mm)
-    # To the billionth first, as in `target_grid`.
-    steps = np.round(np.round((highest - lowest) / spacing_mm, 9)).astype(int)
-    first = np.where(last, highest - steps * spacing_mm, lowest)
-    origin = np.asarray(grid.origin_mm) + np.asarray(grid.direction) @ first[::-1]
-    z, y, x = (float(spacing) for spacing in spacing_mm)
-    return replace(
-        grid,
-        shape=tuple((steps + 1).tolist()),
-        spacing_mm=(z, y, x),
-        origin_mm=tuple(origin.tolist()),
-    )
+    spacing_mm = list(grid.spacing_mm)
+    for axis, value in zip(axes, wanted, strict=True):
+        if isinstance(value, str):
+            continue
+        low, high = samples.bounds_mm[axis]
+        extent = high - low + grid.spacing_mm[axis]
+        spacing_mm[axis] = extent / value if as_shape else value
+    return spacing_mm
 
 
 def resample_between(
@@ -172,6 +196,57 @@ def resample_between(
 
     in_strips(fill, volume.shape[1:], bands, out.shape, threads)
     return out
+
+
+def resample_words(
+    raw: RawScan,
+    samples: Samples,
+    targets_mm: Positions,
+    order: int,
+    *,
+    replace_padding: bool = True,
+    clip_hu: tuple[float, float] | None = None,
+    threads: int = 1,
+) -> tuple[npt.NDArray[np.int16], int]:
+    """
+    Interpolate stored words as Hounsfield units, in one pass.
+
+    Parameters
+    ----------
+    raw : RawScan
+        The series.
+    samples, targets_mm, order, threads
+        As in `resample_between`.
+    replace_padding : bool
+        What was never measured is mixed with nothing, and is -1024 HU after.
+    clip_hu : tuple of float or None
+        Bounds to which Hounsfield units are clipped before they are interpolated.
+
+    Returns
+    -------
+    hu : ndarray of int16
+        Rounded half to even and saturated.
+    count : int
+        How many of the words were never measured.
+    """
+    stored = raw.stored
+    scale, darkest_hu = read_as(raw.scale, replace_padding=replace_padding)
+    low, high = clip_hu or ANY_HU
+    blank_hu = round(min(max(PADDING_HU, low), high))
+    bands = samples.bands(targets_mm, order)
+    nearest = samples.nearest(targets_mm, raw.grid.spacing_mm)
+    extents = np.full((*stored.shape[:2], 3), UNSEEN, np.int32)
+    out = np.empty([targets.size for targets in targets_mm], np.int16)
+
+    def fill(work: Arrays, rows: int, top: int, bottom: int) -> None:
+        resample_stored(
+            stored, scale, darkest_hu, blank_hu, (low, high), bands, nearest, extents, work,
+            rows, top, bottom, out,
+        )  # fmt: skip
+
+    in_strips(fill, stored.shape[1:], bands, out.shape, threads)
+    spare = np.empty((1, stored.shape[2]), np.float32)
+    return out, int(count_padding(stored, scale, darkest_hu, extents, spare))
 
 
 def in_strips(

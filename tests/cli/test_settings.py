@@ -11,8 +11,10 @@ from hypothesis import strategies as st
 from fastlung.cli import main
 from fastlung.cli.parser import parse
 from fastlung.cli.settings import as_toml, resolve
-from fastlung.config import PRESETS, Config, RunOptions, build_config
+from fastlung.config import Config, RunOptions, build_config
 from fastlung.errors import ConfigError
+from fastlung.presets import steps_as_toml
+from fastlung.recipe.order import checked_steps
 
 
 def settings(*words, environment=None):
@@ -106,7 +108,8 @@ def test_files_that_are_none(tmp_path):
 
 
 @given(
-    st.sampled_from(sorted(PRESETS.keys() - {"grt123", "nnunet-ct"})),  # not with any options
+    # Others do not go with any option.
+    st.sampled_from(("hu", "tutorial", "luna16-monai", "sybil", "lungmask")),
     st.floats(0.1, 20.0),
     st.sampled_from([0, 1, 3]),
     st.sampled_from([None, "none", (-1000.0, 400.0), (-1e-3, 3.3e20)]),
@@ -144,6 +147,29 @@ def test_config_prints_and_takes_files(tmp_path, file, capsys):
     assert config.digest in capsys.readouterr().out
     assert main(["config", "--config", str(run_file), "--quiet"]) == 0
     assert capsys.readouterr().out == ""
+
+
+def test_config_says_where_a_recipe_is_from_and_what_it_does(tmp_path, capsys):
+    assert main(["config", "--preset", "merlin"]) == 0
+    printed = capsys.readouterr().out
+    about = tomllib.loads(re.sub(r"^#   ", "", printed, flags=re.MULTILINE))
+    assert about["source"] == "merlin-vlm, merlin/data/monai_transforms.py"
+    assert (about["commit"], about["licence"]) == ("merlin-vlm 0.0.7", "MIT")
+    assert "equal to its authors' own code" in about["checked"]
+    own = tmp_path / "own.toml"
+    own.write_text(f"steps = {steps_as_toml(checked_steps(about['steps']))}")
+
+    assert main(["config", "--recipe", str(own)]) == 0
+
+    digest = build_config("merlin").digest
+    again = capsys.readouterr().out
+    assert digest in again
+    assert build_config(**tomllib.loads(again)).digest == digest
+
+
+def test_config_says_that_a_recipe_was_not_checked(capsys):
+    assert main(["config", "--preset", "tap-ct"]) == 0
+    assert "not checked: written from the source" in capsys.readouterr().out
 
 
 def test_what_follows_from_other_options_follows_from_stronger_ones(file):

@@ -64,7 +64,7 @@ def test_the_notice_is_passed_on_once(machine):
 
     with serving() as (server, environment):
         root = machine("Amazon EC2\n")
-        with SpotNotice(notify, root=root, environment=environment, ask_seconds=0.01):
+        with SpotNotice(notify, root=root, environment=environment, poll_seconds=0.01):
             assert heard.wait(30)
         assert told == ["the notice that this spot instance will be taken away"]
         assert server.asked == ["/latest/meta-data/spot/instance-action"] * 3
@@ -77,7 +77,7 @@ def test_other_machines_ask_nobody(machine):
             lambda _: pytest.fail("nobody asked"),
             root=root,
             environment=environment,
-            ask_seconds=0.0,
+            poll_seconds=0.0,
         ):
             pass
         assert server.asked == []

@@ -51,8 +51,8 @@ def job(source, tmp_path):
 def handed_over(job, tasks, **options):
     """All news of a worker that is given some groups at once."""
     news = []
-    with Worker(job, news.append) as bench:
-        bench.hand(
+    with Worker(job, news.append) as worker:
+        worker.submit(
             [
                 Lease(
                     number=number,
@@ -62,8 +62,8 @@ def handed_over(job, tasks, **options):
                 for number, task in enumerate(tasks)
             ]
         )
-        bench.finish()
-        while bench.step():
+        worker.finish()
+        while worker.step():
             pass
     return news
 
@@ -225,15 +225,15 @@ def test_as_much_is_read_ahead_as_there_is_room_for(job, source, monkeypatch, ah
     listed = tasks(job)
     trace, news = Trace(monkeypatch), []
     job = replace(job, ahead_bytes=int(ahead_scans * listed[0].source_bytes), requests=1)
-    with Worker(job, news.append) as bench:
-        bench.hand(
+    with Worker(job, news.append) as worker:
+        worker.submit(
             [
                 Lease(number=number, task=PackedTask.of(task), allowed_bytes=10**9)
                 for number, task in enumerate(listed)
             ]
         )
-        worker = threading.Thread(target=bench.step)
-        worker.start()
+        thread = threading.Thread(target=worker.step)
+        thread.start()
         trace.wait_for("compute 1.2.3.0")
         until = time.monotonic() + 30
         while len(trace.log) < 20 + objects + 1 and time.monotonic() < until:
@@ -241,7 +241,7 @@ def test_as_much_is_read_ahead_as_there_is_room_for(job, source, monkeypatch, ah
         time.sleep(0.05)  # and no more comes
         assert sum(entry.startswith("read") for entry in trace.log) == 20 + objects
         trace.released.release()
-        worker.join()
+        thread.join()
 
 
 def test_there_is_no_bubble_where_a_chunk_ends(job, monkeypatch):
@@ -251,19 +251,19 @@ def test_there_is_no_bubble_where_a_chunk_ends(job, monkeypatch):
         [Lease(number=number, task=PackedTask.of(task), allowed_bytes=10**9)]
         for number, task in enumerate(tasks(job))
     )
-    with Worker(job, news.append) as bench:
-        worker = threading.Thread(target=lambda: [bench.step() for _ in range(3)])
-        worker.start()
-        bench.hand(first)
+    with Worker(job, news.append) as worker:
+        thread = threading.Thread(target=lambda: [worker.step() for _ in range(3)])
+        thread.start()
+        worker.submit(first)
         trace.wait_for("compute 1.2.3.0")
-        bench.hand(second)  # a chunk of its own, while the first one is computed
+        worker.submit(second)  # a chunk of its own, while the first one is computed
         trace.wait_for("read patient-01")
         trace.released.release()
         trace.wait_for("compute 1.2.3.1", "write scans/1.2.3.0/outcome.json")
-        bench.hand(third)
+        worker.submit(third)
         trace.wait_for("read patient-02")
         trace.released.release(2)
-        worker.join()
+        thread.join()
     ended = [message for message in news if isinstance(message, Ended)]
     assert [message.number for message in ended] == [0, 1, 2]
     assert ended[-1].tally.compute_seconds > 0
@@ -278,19 +278,19 @@ def test_threads_change_no_bit(job):
 
 def test_what_is_not_begun_can_be_dropped(job, monkeypatch):
     trace, news = Trace(monkeypatch), []
-    with Worker(job, news.append) as bench:
-        bench.hand(
+    with Worker(job, news.append) as worker:
+        worker.submit(
             [
                 Lease(number=number, task=PackedTask.of(task), allowed_bytes=10**9)
                 for number, task in enumerate(tasks(job))
             ]
         )
-        worker = threading.Thread(target=lambda: [None for _ in iter(bench.step, False)])
-        worker.start()
+        thread = threading.Thread(target=lambda: [None for _ in iter(worker.step, False)])
+        thread.start()
         trace.wait_for("compute 1.2.3.0")
-        bench.finish(begun_only=True)
+        worker.finish(begun_only=True)
         trace.released.release()
-        worker.join()
+        thread.join()
     assert [message.number for message in news if isinstance(message, Ended)] == [0]
 
 

@@ -24,7 +24,7 @@ from raw_scans import raw_scan
 import fastlung.kernels
 from fastlung import build_config, process_scan
 from fastlung.demo.phantom import phantom
-from fastlung.run import executors
+import fastlung.run.process
 
 def signatures():
     modules = [importlib.import_module(f"fastlung.kernels.{m.name}")
@@ -48,8 +48,10 @@ for raw, order in itertools.product(raws, (0, 1, 3)):
     process_scan(raw, build_config(spacing_mm=9.0, order=order))
 for way in ways:
     process_scan(raws[0], build_config(spacing_mm=9.0, **way))
-for preset in ("tutorial", "grt123", "luna16-monai", "sybil", "lungmask"):
+for preset in ("tutorial", "grt123", "luna16-monai", "sybil", "lungmask", "merlin", "colipri"):
     process_scan(raws[0], build_config(preset, spacing_mm=9.0))
+for preset in ("ct-fm", "tap-ct"):
+    process_scan(raws[0], build_config(preset))
 print(*sorted(map(str, signatures() - ready)), sep="\\n")
 """
 
