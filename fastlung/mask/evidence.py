@@ -43,6 +43,8 @@ GAS_HU = -940.0
 #: Pieces up to this are judged by what lies this deep inside: between thick slices a bubble of gas
 #: is mostly edge (20 mL between 8 mm slices: -863 HU whole, -957 HU inside).
 SMALL_LITRES, INSIDE_MM = 0.5, 2.0
+#: Pieces of this size as dark as gas, together twice that, are a phantom's if nothing else is lung.
+DARK_LITRES = 0.5
 #: Flatter than this, height by width, and wider than this is no lung but the inside of a table.
 FLAT, WIDE_MM = 0.25, 200.0
 #: Regions of a slice from which lung is followed beyond the field of view, in square millimetres.
@@ -191,6 +193,16 @@ def _middles(runs: Runs) -> Runs:
     return runs._replace(starts=runs.starts + quarter, stops=runs.stops - quarter)
 
 
+def _as_dark_as_air(
+    litres: npt.NDArray[np.float64], hu: npt.NDArray[np.float64], possible: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Where nothing large is as light as lung, but a litre is as dark: the lungs of phantoms."""
+    large = possible & (litres > DARK_LITRES)
+    if litres[large].sum() < 2 * DARK_LITRES or (large & (hu > GAS_HU)).any():
+        large[:] = False
+    return large
+
+
 def _lung_pieces(air: Runs, volume: npt.NDArray[Any], grid: Grid) -> Runs:
     """The components that may be lung: large enough, not as dark as bowel gas, not flat."""
     labels, count = label(air, 6)
@@ -200,7 +212,8 @@ def _lung_pieces(air: Runs, volume: npt.NDArray[Any], grid: Grid) -> Runs:
     box = boxes(pieces, numbers, count)
     high_mm, wide_mm = ((box[:, 1, a] - box[:, 0, a]) * grid.spacing_mm[a] for a in (1, 2))
     lung &= ~((wide_mm > WIDE_MM) & (high_mm < FLAT * wide_mm))
-    lung &= ~(means(pieces, volume, numbers, count) <= GAS_HU)
+    hu = means(pieces, volume, numbers, count)
+    lung &= ~(hu <= GAS_HU) | _as_dark_as_air(litres, hu, lung)
     for number in np.flatnonzero(lung & (litres < SMALL_LITRES)).tolist():
         piece = select(pieces, numbers == number)
         inside = morphology.erode(piece, morphology.ball(INSIDE_MM, grid.spacing_mm))

@@ -12,12 +12,15 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from scipy import ndimage
 
 from fastlung.kernels import morphology
+from fastlung.kernels.bits import runs_at_most
 from fastlung.kernels.labels import label
 from fastlung.kernels.overlap import boxes, overlap
 from fastlung.kernels.runs import (
     difference,
+    magnified,
     means,
     moments,
     paint_coarse,
@@ -25,6 +28,7 @@ from fastlung.kernels.runs import (
     sizes,
     slice_sizes,
 )
+from fastlung.kernels.smooth import mean_at_most
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -55,8 +59,14 @@ APART, AMID = 0.05, 0.5
 BESIDE = 0.25
 #: Lung goes on below a part if it does under more than this of it.
 BELOW = 0.2
+#: Bubbles are looked for on a grid of so many millimetres as means over three of its steps, as dark
+#: as this part of the way from the airway's air to lung; smaller ones are left, in litres; and what
+#: is taken off reaches this far beyond such means, in millimetres.
+BUBBLE_MM, BUBBLE, BUBBLE_LITRES, BUBBLE_RIM_MM = 3.0, 0.25, 0.004, 4.5
+#: Steps of that grid by which a bubble is grown through what is nearer to gas than to lung.
+SPREAD = 4
 #: Columns are looked at on a grid this coarse, in millimetres.
-COARSE_MM = 4.0
+COARSE_MM, EDGE_STEPS = 4.0, 2
 NOWHERE = 1 << 30
 
 
@@ -76,10 +86,10 @@ def without_gas(pieces: Runs, volume: npt.NDArray[Any], grid: Grid, levels: Leve
         How dark airway and lung are.
     """
     darkest_hu = levels.between(GAS)
-    pieces = _cut_necks(pieces, volume, grid, darkest_hu)
+    pieces = _without_bubbles(_cut_necks(pieces, volume, grid, darkest_hu), volume, grid, levels)
     labels, count = label(pieces, 6)
     voxels = sizes(pieces, labels, count)
-    lung = voxels > LUNG_PART * voxels.max(initial=0)
+    lung = _lungs_among(pieces, labels, voxels)
     apart = np.flatnonzero(~lung & (voxels * grid.voxel_litres > PIECE_LITRES))
     if apart.size:
         lungs = _Lungs(select(pieces, lung[labels]), grid)
@@ -90,13 +100,61 @@ def without_gas(pieces: Runs, volume: npt.NDArray[Any], grid: Grid, levels: Leve
     return select(pieces, lung[labels])
 
 
+def _lungs_among(
+    pieces: Runs, labels: npt.NDArray[np.int32], voxels: npt.NDArray[np.int64]
+) -> npt.NDArray[np.bool_]:
+    """The large pieces that lie beside the largest one, neither behind nor above it."""
+    large = voxels > LUNG_PART * voxels.max(initial=0)
+    if np.count_nonzero(large) > 1:
+        first, last = boxes(pieces, labels, voxels.size - 1)[voxels.argmax()]
+        for number in np.flatnonzero(large).tolist():
+            z, y = moments(pieces, labels, voxels.size - 1)[number, :2]
+            large[number] = first[0] <= z < last[0] and first[1] <= y < last[1]
+    return large
+
+
+def _without_bubbles(pieces: Runs, volume: npt.NDArray[Any], grid: Grid, levels: Levels) -> Runs:
+    """Without gas that a diaphragm thinner than a slice parts from the lung, if at all."""
+    z, y, x = (max(1, round(BUBBLE_MM / step)) for step in grid.spacing_mm)
+    inside = paint_coarse(pieces, np.ones(pieces.starts.size, np.uint8), (z, y, x)) > 0
+    if not inside.any():
+        return pieces
+    box = ndimage.find_objects(inside.view(np.uint8))[0]
+    sampled = np.ascontiguousarray(volume[::z, ::y, ::x][box])
+    dark = np.zeros(inside.shape, np.bool_)
+    dark[box] = (mean_at_most(sampled, (1, 1, 1), levels.between(BUBBLE)) == 0) & inside[box]
+    labels, count = ndimage.label(dark)
+    litres = np.bincount(labels.ravel(), minlength=count + 1) * (z * y * x * grid.voxel_litres)
+    litres[0] = 0.0
+    gas = litres > BUBBLE_LITRES
+    if not gas.any():
+        return pieces
+    lungs = _Lungs(pieces, grid)
+    near = np.zeros(inside.shape, np.bool_)
+    near[box] = (sampled <= levels.between(GAS)) & inside[box]
+    found = np.zeros(inside.shape, np.bool_)
+    for number in np.flatnonzero(gas).tolist():
+        # Means near its edge hold wall; voxels that are nearer to gas than to lung are its own.
+        bubble = ndimage.binary_dilation(labels == number, iterations=SPREAD, mask=near)
+        if lungs.is_foreign(_fine(bubble, (z, y, x), pieces.shape), BUBBLE_MM, dark=True):
+            found |= bubble
+    rim = morphology.ball(BUBBLE_RIM_MM, grid.spacing_mm)
+    return difference(pieces, morphology.dilate(_fine(found, (z, y, x), pieces.shape), rim))
+
+
+def _fine(
+    chosen: npt.NDArray[np.bool_], steps: tuple[int, int, int], shape: tuple[int, int, int]
+) -> Runs:
+    return magnified(runs_at_most(np.ascontiguousarray(~chosen).view(np.uint8), 0), steps, shape)
+
+
 def _cut_necks(pieces: Runs, volume: npt.NDArray[Any], grid: Grid, darkest_hu: float) -> Runs:
     """Without the gas that hangs on the lungs by a neck."""
     neck = morphology.ball(NECK_MM, grid.spacing_mm)
     core = morphology.erode(pieces, neck)
     labels, count = label(core, 6)
     voxels = sizes(core, labels, count)
-    lung = voxels > LUNG_PART * voxels.max(initial=0)
+    lung = _lungs_among(core, labels, voxels)
     gas = ~lung & (voxels * grid.voxel_litres > SMALLEST_LITRES)
     gas &= means(core, volume, labels, count) <= darkest_hu
     if not gas.any():
@@ -147,7 +205,8 @@ class _Lungs:
         columns = lowest < NOWHERE
         if not columns.any():
             return True
-        return bool(np.mean(self.lowest[columns] < lowest[columns]) > BELOW)
+        # A bubble's own edge lies below what was found of it.
+        return bool(np.mean(self.lowest[columns] + EDGE_STEPS < lowest[columns]) > BELOW)
 
 
 def _lowest(painted: npt.NDArray[np.uint8]) -> npt.NDArray[np.int64]:

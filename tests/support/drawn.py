@@ -36,13 +36,11 @@ def dice(mask, drawn):
 
 
 def hausdorff_95_mm(mask, drawn, spacing_mm):
-    """The larger of the two directed 95th percentiles of distances from surface to surface."""
+    """95th percentile of the distances from either surface to the other, taken together."""
     mask, drawn = _cut(mask, drawn)
     surfaces = [part & ~ndimage.binary_erosion(part) for part in (mask, drawn)]
     away_mm = [ndimage.distance_transform_edt(~s, sampling=spacing_mm) for s in surfaces]
-    return max(
-        np.percentile(away_mm[1][surfaces[0]], 95), np.percentile(away_mm[0][surfaces[1]], 95)
-    )
+    return np.percentile(np.r_[away_mm[1][surfaces[0]], away_mm[0][surfaces[1]]], 95)
 
 
 def pieces_outside_ml(mask, drawn, spacing_mm, deeper_mm=4.0):
