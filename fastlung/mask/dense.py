@@ -255,7 +255,7 @@ def _lung_surface(part: npt.NDArray[np.bool_], coarse: Coarse) -> float:
     """Part of the surface beyond which there is air."""
     lung = whole = 0.0
     for axis in range(3):
-        area = np.prod(coarse.spacing_mm) / coarse.spacing_mm[axis]
+        area = float(np.prod(coarse.spacing_mm)) / coarse.spacing_mm[axis]
         for step in (-1, 1):
             beside = np.roll(part, step, axis) & ~part
             whole += area * np.count_nonzero(beside)

@@ -36,6 +36,8 @@ GAS = 0.25
 CENTRAL_MM = 25.0
 #: Lung goes on below gas if it does under more than this of it: it may be emphysema or a bulla.
 BELOW = 0.2
+#: A means' rim and the edge of the gas, in steps of that grid.
+EDGE_STEPS = 3
 #: Smaller cores are noise, in voxels of the grid of gas.
 FEWEST = 4
 #: A branch of an airway has this cross-section at least, in square millimetres.
@@ -66,7 +68,9 @@ def gas_litres(
         Middle of the body along x, in millimetres from the first voxel.
     """
     z, y, x = (max(1, round(GAS_MM / step)) for step in grid.spacing_mm)
-    inside = paint_coarse(lungs, np.ones(lungs.starts.size, np.uint8), (z, y, x)) > 0
+    inside: npt.NDArray[np.bool_] = (
+        paint_coarse(lungs, np.ones(lungs.starts.size, np.uint8), (z, y, x)) > 0
+    )
     if not inside.any():
         return 0.0
     box = ndimage.find_objects(inside.view(np.uint8))[0]
@@ -81,8 +85,10 @@ def gas_litres(
         if voxels[number] < FEWEST:
             continue
         part = labels[place] == number
-        columns = part.any(axis=0)
-        below = inside[: place[0].start, place[1], place[2]].any(axis=0)
+        columns = np.asarray(part.any(axis=0))
+        # Its own edge is below it, too.
+        deeper = slice(0, max(0, place[0].start - EDGE_STEPS))
+        below = inside[deeper, place[1], place[2]].any(axis=0)
         centre = place[2].start + np.average(np.arange(columns.shape[1]), weights=columns.sum(0))
         central = abs(left_mm + centre * x * grid.spacing_mm[2] - middle_mm) < CENTRAL_MM
         if central or below[columns].mean() < BELOW:
@@ -107,7 +113,7 @@ def void_litres(coarse: Coarse, lumen: Runs) -> float:
     void = np.zeros(coarse.sides.shape, np.bool_)
     for side in (1, 2):
         lung = coarse.sides == side
-        void |= ndimage.binary_fill_holes(lung) & ~lung
+        void |= np.asarray(ndimage.binary_fill_holes(lung)) & ~lung
     return coarse.litres(void & ~airway)
 
 

@@ -63,6 +63,8 @@ BELOW = 0.2
 #: as this part of the way from the airway's air to lung; smaller ones are left, in litres; and what
 #: is taken off reaches this far beyond such means, in millimetres.
 BUBBLE_MM, BUBBLE, BUBBLE_LITRES, BUBBLE_RIM_MM = 3.0, 0.25, 0.004, 4.5
+#: Lungs that are no lighter than this above gas cannot be told from it, in Hounsfield units.
+TELLING_HU = 30.0
 #: Steps of that grid by which a bubble is grown through what is nearer to gas than to lung.
 SPREAD = 4
 #: Columns are looked at on a grid this coarse, in millimetres.
@@ -104,7 +106,7 @@ def _lungs_among(
     pieces: Runs, labels: npt.NDArray[np.int32], voxels: npt.NDArray[np.int64]
 ) -> npt.NDArray[np.bool_]:
     """The large pieces that lie beside the largest one, neither behind nor above it."""
-    large = voxels > LUNG_PART * voxels.max(initial=0)
+    large: npt.NDArray[np.bool_] = voxels > LUNG_PART * voxels.max(initial=0)
     if np.count_nonzero(large) > 1:
         first, last = boxes(pieces, labels, voxels.size - 1)[voxels.argmax()]
         for number in np.flatnonzero(large).tolist():
@@ -117,7 +119,7 @@ def _without_bubbles(pieces: Runs, volume: npt.NDArray[Any], grid: Grid, levels:
     """Without gas that a diaphragm thinner than a slice parts from the lung, if at all."""
     z, y, x = (max(1, round(BUBBLE_MM / step)) for step in grid.spacing_mm)
     inside = paint_coarse(pieces, np.ones(pieces.starts.size, np.uint8), (z, y, x)) > 0
-    if not inside.any():
+    if not inside.any() or levels.lung - levels.airway < TELLING_HU:
         return pieces
     box = ndimage.find_objects(inside.view(np.uint8))[0]
     sampled = np.ascontiguousarray(volume[::z, ::y, ::x][box])
