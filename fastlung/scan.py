@@ -1,8 +1,8 @@
 """
-The nouns: what travels between the rooms of fastlung.
+The nouns that packages hand to one another: grid, raw scan, verdict, mask, result, outcome.
 
-Frozen dataclasses; arrays stay plain NumPy, ordered ``(z, y, x)``, C-contiguous. This module
-covers what a thing *is*. It does not read, compute on voxels, or write.
+Frozen dataclasses; arrays stay plain NumPy, ordered ``(z, y, x)``, C-contiguous. Nothing here
+reads, computes on voxels, or writes.
 
 Two coordinate systems meet here. Array indices run ``(z, y, x)``. Patient points are millimetres
 in DICOM's LPS: x grows to the patient's left, y to the back, z to the head.
@@ -358,6 +358,11 @@ class Outcome:
         Highest resident memory of the worker up to the end of this scan.
     transient : bool
         True for a failure that another run may not have.
+    wished_name : str
+        The name it would have if no other source group came first with a series of that name;
+        empty where it has it.
+    also_in : tuple of str
+        Labels of the other source groups that hold a series of that name.
     """
 
     name: str
@@ -377,6 +382,8 @@ class Outcome:
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_rss_bytes: int = 0
     transient: bool = False
+    wished_name: str = ""
+    also_in: tuple[str, ...] = ()
 
     def in_short(self) -> Outcome:
         """Return it without geometry, tags, figures and seconds, which its record has."""

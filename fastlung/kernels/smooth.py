@@ -1,7 +1,8 @@
 """Local means of a volume, compared with a threshold: what is dark for more than one voxel."""
 
 import numpy as np
-from numba import njit
+
+from fastlung.kernels.jit import njit
 
 __all__ = ["mean_at_most"]
 

@@ -88,7 +88,7 @@ def gas_litres(
         columns = np.asarray(part.any(axis=0))
         # Its own edge is below it, too.
         deeper = slice(0, max(0, place[0].start - EDGE_STEPS))
-        below = inside[deeper, place[1], place[2]].any(axis=0)
+        below = np.asarray(inside[deeper, place[1], place[2]].any(axis=0))
         centre = place[2].start + np.average(np.arange(columns.shape[1]), weights=columns.sum(0))
         central = abs(left_mm + centre * x * grid.spacing_mm[2] - middle_mm) < CENTRAL_MM
         if central or below[columns].mean() < BELOW:

@@ -100,10 +100,11 @@ def check_group(job: Job, group: SourceGroup, allowed_bytes: int) -> None:
         If they are more than the lease allows.
     """
     if group.unreadable:
-        raise StoreError(
+        usual = (
             f"folder {group.label} cannot be listed, or holds nothing; check that it is there, and "
             "its permissions"
         )
+        raise StoreError(group.problem or usual)
     if group.kind == "files":
         with limited(job.limits):
             check_listing([info.size_bytes for info in group.objects])
