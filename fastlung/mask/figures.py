@@ -110,11 +110,17 @@ def separate_litres(coarse: Coarse) -> float:
 def void_litres(coarse: Coarse, lumen: Runs) -> float:
     """What either lung encloses and does not hold, airway apart, in litres."""
     airway = paint_coarse(lumen, np.ones(lumen.starts.size, np.uint8), coarse.steps) > 0
-    void = np.zeros(coarse.sides.shape, np.bool_)
+    found = 0.0
     for side in (1, 2):
         lung = coarse.sides == side
-        void |= np.asarray(ndimage.binary_fill_holes(lung)) & ~lung
-    return coarse.litres(void & ~airway)
+        if not lung.any():
+            continue
+        box = ndimage.find_objects(lung.view(np.uint8))[0]
+        # Labels take a sixth of the time of `binary_fill_holes`.
+        labels, count = ndimage.label(np.pad(~lung[box], 1, constant_values=True))
+        labels = labels[1:-1, 1:-1, 1:-1]
+        found += coarse.litres((labels > 1) & ~airway[box]) if count > 1 else 0.0
+    return found
 
 
 def unforked(airway: Runs, coarse: Coarse, grid: Grid) -> float:
