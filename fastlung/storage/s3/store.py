@@ -142,6 +142,7 @@ class S3Store:
         prefix: str = "",
         *,
         on_unreadable: Callable[[str], None] | None = None,  # noqa: ARG002 - a prefix has no rights
+        on_link: Callable[[str, str], None] | None = None,  # noqa: ARG002 - nor links
     ) -> Iterator[ObjectInfo]:
         """
         Objects below a folder, all objects of one folder together, after those of its subfolders.
@@ -152,6 +153,8 @@ class S3Store:
             Key of a folder; empty for the root. A folder that does not exist holds nothing.
         on_unreadable : callable, optional
             Never called: a bucket is listed whole or not at all.
+        on_link : callable, optional
+            Never called: a bucket has no links.
 
         Raises
         ------
