@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -65,8 +65,13 @@ class SeriesSummary:
         Why it cannot be processed; empty if, by its headers, it can.
     skipped_files : mapping of str to int
         Reason -> files of the folder that belong to no series.
+    flags : tuple of str
+        Reasons to look twice that headers give, a sentence each.
     excluded : tuple of str
         Rules of others that would exclude the series, where they were asked for.
+    also_in : tuple of str
+        Other folders with a series of this UID; the first by name has its name in a sink, the
+        others' gets a suffix.
     """
 
     group: str
@@ -82,7 +87,9 @@ class SeriesSummary:
     acquisition: Mapping[str, str | float] = field(default_factory=dict)
     problem: str = ""
     skipped_files: Mapping[str, int] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
+    also_in: tuple[str, ...] = ()
 
 
 def inspect(
@@ -146,8 +153,22 @@ def inspect(
         raise NothingFoundError(nothing_found(str(source), files, len(looked_at)))
     return [
         summary
-        for summary in looked_at
+        for summary in _compared(looked_at)
         if summary.number or summary.problem or summary.skipped_files.keys() - NOT_DICOM
+    ]
+
+
+def _compared(found: Sequence[SeriesSummary]) -> list[SeriesSummary]:
+    """Series that say where else they are."""
+    folders: dict[str, set[str]] = defaultdict(set)
+    for series in found:
+        if series.number:
+            folders[series.series_uid].add(series.group)
+    return [
+        replace(series, also_in=tuple(sorted(folders[series.series_uid] - {series.group})))
+        if series.number
+        else series
+        for series in found
     ]
 
 
@@ -160,13 +181,16 @@ def _inspect_group(
     try:
         index = index_headers(group, store, policy)
         skipped = dict(Counter(index.skipped.values()))  # asdict garbles a Counter
-        index.check()
     except (StoreError, ScanError) as error:
         problem = printable(str(error))
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
+    lost = []
+    if index.loss is not None:
+        problem = printable(str(index.loss))
+        lost = [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
     if not index.series:
-        return [SeriesSummary(group=group.label, skipped_files=skipped)]
-    return _summaries(group, index, skipped, strict_like)
+        return lost or [SeriesSummary(group=group.label, skipped_files=skipped)]
+    return [*_summaries(group, index, skipped, strict_like), *lost]
 
 
 def _summaries(
@@ -205,6 +229,7 @@ def _summary(
         transfer_syntaxes=series.transfer_syntaxes,
         acquisition=series.acquisition,
         problem="" if series.problem is None else str(series.problem),
+        flags=tuple(flag.text for flag in series.flags),
         skipped_files=skipped,
     )
 

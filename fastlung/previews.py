@@ -1,8 +1,7 @@
 """
 A picture of one scan, wherever it is: in a sink, or still to be processed.
 
-Finds out what was named, reads it, processes it if need be, and has it drawn. The drawing is
-`fastlung.report.picture`'s.
+Reads what the path names, processes it if need be, and draws it by `fastlung.report.picture`.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
 from fastlung.scan import Flag, ScanResult
 from fastlung.segmenter import segmenter_of
-from fastlung.sink.contents import RUN_FILE
+from fastlung.sink.identity import RUN_FILE
 from fastlung.sink.reader import open_scan
 from fastlung.source.open import open_source, store_of
 from fastlung.source.read import fetch, index_blobs

@@ -1,8 +1,8 @@
 """
-The nouns: what travels between the rooms of fastlung.
+The nouns that packages hand to one another: grid, raw scan, verdict, mask, result, outcome.
 
-Frozen dataclasses; arrays stay plain NumPy, ordered ``(z, y, x)``, C-contiguous. This module
-covers what a thing *is*. It does not read, compute on voxels, or write.
+Frozen dataclasses; arrays stay plain NumPy, ordered ``(z, y, x)``, C-contiguous. Nothing here
+reads, computes on voxels, or writes.
 
 Two coordinate systems meet here. Array indices run ``(z, y, x)``. Patient points are millimetres
 in DICOM's LPS: x grows to the patient's left, y to the back, z to the head.
@@ -123,8 +123,9 @@ class Verdict:
     ----------
     classes : tuple of str
         ``("regular",)``, or every irregularity seen: ``duplicate``, ``gap``, ``variable``,
-        ``tilted``, ``shifted``, ``mixed_orientation``, ``multi_acquisition``, ``not_axial``,
-        ``short``, ``no_position``; ``unreadable`` where no slice could be placed.
+        ``tilted``, ``shifted``, ``mixed_orientation``, ``multi_acquisition``, ``interleaved``,
+        ``split``, ``not_axial``, ``short``, ``no_position``; ``unreadable`` where no slice could
+        be placed.
     numbers : mapping of str to float
         The measurements behind the classes, units in the names.
     actions : tuple of str
@@ -196,6 +197,8 @@ class RawScan:
     slice_breaks : tuple of int
         Numbers of slices below which nothing is interpolated: up to the middle of the gap there,
         the nearer slice counts.
+    flags : tuple of Flag
+        Reasons to look twice that were known before any pixel was.
     """
 
     series_uid: str
@@ -207,6 +210,7 @@ class RawScan:
     acquisition: Mapping[str, str | float]
     slice_shifts_mm: npt.NDArray[np.float64] | None = None
     slice_breaks: tuple[int, ...] = ()
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -222,11 +226,14 @@ class Flag:
         The number behind it.
     text : str
         What was seen, and what to try.
+    severity : {'look', 'note'}
+        Whether a person should look, or may want to know.
     """
 
     name: str
     value: float
     text: str
+    severity: str = "look"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -355,6 +362,11 @@ class Outcome:
         Highest resident memory of the worker up to the end of this scan.
     transient : bool
         True for a failure that another run may not have.
+    wished_name : str
+        The name it would have if no other source group came first with a series of that name;
+        empty where it has it.
+    also_in : tuple of str
+        Labels of the other source groups that hold a series of that name.
     """
 
     name: str
@@ -374,6 +386,8 @@ class Outcome:
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_rss_bytes: int = 0
     transient: bool = False
+    wished_name: str = ""
+    also_in: tuple[str, ...] = ()
 
     def in_short(self) -> Outcome:
         """Return it without geometry, tags, figures and seconds, which its record has."""

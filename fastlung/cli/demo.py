@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlung import __version__
-from fastlung.cli.process import say, table_lines
+from fastlung.cli.output import say
+from fastlung.cli.process import table_lines
 from fastlung.cli.progress import Bar, compiled_once
 from fastlung.config import build_config, build_run_options
 from fastlung.demo.cohort import COHORT, write_cohort
@@ -37,24 +38,7 @@ SPACING_MM = 1.5
 
 
 def demo(args: Namespace) -> int:
-    """
-    Carry out ``fastlung demo``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Exit code.
-
-    Raises
-    ------
-    FastlungError
-        If the folder is in use for something else, or cannot be written.
-    """
+    """Carry out ``fastlung demo``; always 0."""
     with redirect_stdout(io.StringIO()) if args.quiet else nullcontext():
         return run_demo(Path(args.folder))
 

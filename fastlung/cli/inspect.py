@@ -1,4 +1,4 @@
-"""What ``fastlung inspect`` answers: the series of a source as text, CSV and JSON."""
+"""The command `inspect`: the series of a source as text, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ import sys
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from fastlung.cli.process import say
+from fastlung.cli.output import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import build_config, build_store_options
 from fastlung.dicom.checks import Policy
-from fastlung.inspection import inspect as look_at
+from fastlung.inspection import inspect as inspect_source
 from fastlung.limits import limited
 from fastlung.report.summary import csv_text, shorten, text_table
 
@@ -51,6 +51,7 @@ SERIES_COLUMNS: tuple[str, ...] = (
     "skipped_files",
     "problem",
     "excluded",
+    "also_in",
 )
 
 
@@ -159,6 +160,7 @@ def _row(series: SeriesSummary) -> dict[str, Cell]:
         sum(series.skipped_files.values()),
         series.problem,
         "; ".join(series.excluded),
+        "; ".join(series.also_in),
     )
     return dict(zip(SERIES_COLUMNS, values, strict=True))
 
@@ -177,7 +179,15 @@ def _cells(series: SeriesSummary) -> tuple[str, ...]:
 def _notes(series: SeriesSummary) -> list[str]:
     problem = [f"  cannot be processed: {series.problem}"] if series.problem else []
     strict = [f"  excluded elsewhere: {'; '.join(series.excluded)}"] if series.excluded else []
-    return [*problem, *(f"  {action}" for action in series.actions), *strict]
+    return [*problem, *(f"  {action}" for action in series.actions), *_elsewhere(series), *strict]
+
+
+def _elsewhere(series: SeriesSummary) -> list[str]:
+    if not series.also_in:
+        return []
+    first = min(series.group, *series.also_in)
+    whose = "its name is this folder's" if first == series.group else f"its name is {first}'s"
+    return [f"  the same series is in {', '.join(series.also_in)}; in a sink {whose}"]
 
 
 def _skipped(series: SeriesSummary) -> list[str]:
@@ -187,27 +197,10 @@ def _skipped(series: SeriesSummary) -> list[str]:
 
 
 def inspect(args: Namespace) -> int:
-    """
-    Carry out ``fastlung inspect``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        0, or 1 where `process` would fail for a series.
-
-    Raises
-    ------
-    FastlungError
-        If the source cannot be read, or holds nothing like CT.
-    """
+    """Carry out ``fastlung inspect``; 0, or 1 where `process` would fail for a series."""
     policy = Policy.of(build_config(**_policies(args)))
     with limited(**dict(args.limit)):
-        found = look_at(
+        found = inspect_source(
             args.source,
             policy,
             strict_like=args.strict_like,

@@ -1,8 +1,8 @@
 """
-What ``fastlung process`` does: check, run, say what happened.
+The command `process`: check the options, run, print the summary.
 
-Covers the order of things and the words around them; the work is `fastlung.run`'s. Imported only
-once a command is known, because it needs NumPy and pydantic.
+The work is `fastlung.run`'s. Imported only once a command is known, because it needs NumPy and
+pydantic.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from fastlung.cli.output import say
 from fastlung.cli.progress import Bar, JsonLines
 from fastlung.cli.settings import resolve
 from fastlung.errors import ConfigError
@@ -21,7 +22,6 @@ from fastlung.report.summary import (
     outcome_table,
     run_sentences,
 )
-from fastlung.run.engine import dry_run, run
 from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastlung.config import Config, RunOptions
     from fastlung.run.events import RunSummary
 
-__all__ = ["asked_for", "process", "say", "table_lines"]
+__all__ = ["asked_for", "process", "table_lines"]
 
 
 #: A run of up to this many scans ends with a table of all of them.
@@ -41,24 +41,10 @@ LISTED_GROUPS = 10
 
 
 def process(args: Namespace) -> int:
-    """
-    Carry out ``fastlung process``.
+    """Carry out ``fastlung process``; its exit code."""
+    # Imported here: whoever shares words with this command, and computes nothing, loads no kernels.
+    from fastlung.run.engine import run  # noqa: PLC0415
 
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Exit code.
-
-    Raises
-    ------
-    FastlungError
-        For whatever stops the run as a whole.
-    """
     config, options = asked_for(args)
     if args.dry_run:
         return _process_dry(args, config, options)
@@ -105,18 +91,6 @@ def asked_for(args: Namespace) -> tuple[Config, RunOptions]:
     return settings.config, settings.options
 
 
-def say(*lines: str) -> None:
-    """
-    Print lines on standard output.
-
-    Parameters
-    ----------
-    *lines : str
-        Without line feeds.
-    """
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-
-
 def table_lines(summary: RunSummary) -> list[str]:
     """
     Lay out every scan of a small run, and what was done about odd geometry.
@@ -138,6 +112,8 @@ def table_lines(summary: RunSummary) -> list[str]:
 
 
 def _process_dry(args: Namespace, config: Config, options: RunOptions) -> int:
+    from fastlung.run.engine import dry_run  # noqa: PLC0415 - as in `process`
+
     would = dry_run(args.source, args.sink, config, options)
     groups = count(len(would.pending), "folder")
     say(

@@ -1,8 +1,8 @@
 """
-Where options come from: a preset, a file, the environment and the command line, weakest first.
+Settings in layers, weakest first: preset, file, environment, command line; the command `config`.
 
-Covers finding and layering them, and writing them down so that they can be given again; which
-values are right is `fastlung.config`'s business.
+Covers finding and layering them, and writing them as a file for ``--config``; which values are
+right is `fastlung.config`'s.
 """
 
 from __future__ import annotations
@@ -28,7 +28,9 @@ from fastlung.config import (
 from fastlung.errors import ConfigError
 from fastlung.presets import preset_recipe, steps_as_toml
 from fastlung.recipe import PRESETS
+from fastlung.report.summary import shorten
 from fastlung.sink.names import KEY_VARIABLE
+from fastlung.text import printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -40,9 +42,11 @@ __all__ = ["Settings", "as_toml", "print_config", "resolve"]
 
 PREFIX = "FASTLUNG_"
 
-#: Names a file for those who would rather not type ``--config``.
+#: Names a file in place of ``--config``.
 FILE_VARIABLE = "FASTLUNG_CONFIG"
 
+#: Options whose value is carried out.
+RUN_CODE = ("mask_command", "mask_function")
 #: Options are spelt without the unit of their field.
 UNIT_SUFFIXES = ("_mm", "_hu", "_bytes", "_seconds")
 
@@ -52,7 +56,7 @@ FIELDS = (*Config.model_fields, *RunOptions.model_fields)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
-    Everything a run is told, and by whom.
+    Every option of a run, and where its value comes from.
 
     Attributes
     ----------
@@ -95,7 +99,10 @@ def resolve(args: Namespace, environment: Mapping[str, str]) -> Settings:
     origins: dict[str, str] = {}
     file = args.config or environment.get(FILE_VARIABLE)
     if file:
-        _add(given, origins, _from_file(Path(file)))
+        from_file = _from_file(Path(file))
+        if not getattr(args, "allow_commands", False):
+            _refuse_commands(from_file, Path(file))
+        _add(given, origins, from_file)
     _add(given, origins, _from_environment(environment))
     _add(given, origins, _from_command_line(args))
     preset = given.get("preset", "hu")
@@ -121,8 +128,8 @@ def as_toml(settings: Settings) -> str:
     Returns
     -------
     str
-        TOML; each line says where its value comes from. What nobody has set is a comment, so that
-        what is stronger than the file still decides what follows from it.
+        TOML; each line says where its value comes from. A default is a comment, so that options
+        stronger than the file still decide what follows from them.
     """
     config, options = settings.config, settings.options
     lines = [
@@ -201,6 +208,20 @@ def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
     values = _run_file_values(path, text) if path.suffix == ".json" else _toml_values(path, text)
     _refuse_unknown(values, FIELDS, f"{path}: unknown option")
     return {name: (value, str(path)) for name, value in values.items()}
+
+
+def _refuse_commands(values: Mapping[str, tuple[Any, str]], path: Path) -> None:
+    """A sink says what was run to make it; that is no reason to run it here."""
+    if path.suffix != ".json":
+        return
+    for name in RUN_CODE:
+        value, _ = values.get(name, ("none", ""))
+        if value not in ("none", None, ""):
+            raise ConfigError(
+                f"{path}: {name} would run {shorten(printable(repr(value)))}, and a sink may be "
+                f"anybody's; give --allow-commands if you know it, or --{name.replace('_', '-')} "
+                "yourself"
+            )
 
 
 def _toml_values(path: Path, text: str) -> dict[str, Any]:
@@ -293,24 +314,7 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> No
 
 
 def print_config(args: Namespace) -> int:
-    """
-    Carry out ``fastlung config``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    ConfigError
-        If what was typed, the environment and the file cannot be used.
-    """
+    """Carry out ``fastlung config``; always 0."""
     settings = resolve(args, os.environ)
     if not args.quiet:
         sys.stdout.write(as_toml(settings))

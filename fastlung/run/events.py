@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fastlung.plan.machine import Machine
     from fastlung.plan.plan import Plan
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Event",
     "KernelsReady",
+    "NamesSettled",
     "RunEnded",
     "RunPlanned",
     "RunProgressed",
@@ -106,9 +107,19 @@ class SinkUnguarded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelsReady:
-    """The compiled kernels are loaded; long `seconds` mean that they had to be compiled."""
+    """
+    The compiled kernels are loaded; long `seconds` mean that they had to be compiled.
+
+    Attributes
+    ----------
+    seconds : float
+        How long that took.
+    note : str
+        What it costs that they cannot be kept where they usually are; else empty.
+    """
 
     seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -142,10 +153,27 @@ class RunProgressed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamesSettled:
+    """
+    Names that several source groups would have were given to the first of them, by label.
+
+    Attributes
+    ----------
+    moved : mapping of (str, str) to str
+        Group and the name that its scan had until now -> the name it has; empty where all had
+        theirs.
+    """
+
+    moved: Mapping[tuple[str, str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
     """Nothing is left to do."""
 
     summary: RunSummary
 
 
-Event = RunPlanned | SinkUnguarded | KernelsReady | ScanEnded | RunProgressed | RunEnded
+Event = (
+    RunPlanned | SinkUnguarded | KernelsReady | ScanEnded | RunProgressed | NamesSettled | RunEnded
+)

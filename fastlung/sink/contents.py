@@ -6,8 +6,8 @@ Nothing but the sink's own records counts, and no DICOM is opened.
 
 from __future__ import annotations
 
-import json
 import platform
+import secrets
 from collections import defaultdict
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -21,9 +21,12 @@ from fastlung.errors import (
     SinkConflictError,
     StoreError,
 )
+from fastlung.sink import decode
 from fastlung.sink.commit import Task
-from fastlung.sink.names import claim_key, pseudonym
+from fastlung.sink.identity import RUN_FILE, RUN_FILE_BYTES, check_identity, sink_id_of
+from fastlung.sink.names import holder_of, pseudonym
 from fastlung.sink.records import RECORDS, is_done, read_record, record_key, to_json
+from fastlung.sink.shared_names import legacy_wish
 from fastlung.source.open import store_of
 from fastlung.source.read import join_series
 from fastlung.storage.prefetch import map_ahead
@@ -50,8 +53,8 @@ __all__ = [
     "write_run_file",
 ]
 
-RUN_FILE = "run.json"
 #: Packages whose version may change a voxel or a byte.
+MOST_OPTIONS = 1000
 RECORDED_PACKAGES = ("numpy", "numba", "scipy", "pydicom", "imagecodecs", "nibabel", "isal")
 
 
@@ -93,24 +96,25 @@ def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOption
     if options.overwrite:
         return
     try:
-        found = json.loads(sink.get(RUN_FILE))
-        before = (found["config_digest"], found["names_key"])
-        fields = dict(found["config"])
-    except (ObjectNotFoundError, ValueError, KeyError, TypeError):
+        found = _run_file(sink)
+    except (ObjectNotFoundError, ValueError):
         return  # new, or not ours; each record names its configuration once more
-    if before == (config.digest, key_fingerprint(names_key)):
+    if (found.config_digest, found.names_key) == (config.digest, key_fingerprint(names_key)):
         return
+    fields = found.config
     now = config.model_dump(mode="json")
     differing = [
-        f"{name} {fields.get(name)!r} -> {now[name]!r}"
+        f"{name} {repr(fields.get(name))[:80]} -> {now[name]!r}"
         for name in sorted(now)
         if name != "preset" and fields.get(name) != now[name]
     ]
+    before = f"--config {sink.url}/{RUN_FILE}"
+    if any(fields.get(name) for name in ("mask_command", "mask_function")):
+        before += ", and --allow-commands if you know what it would run"
     raise SinkConflictError(
         f"{sink.url}: the sink was written with another configuration "
         f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the "
-        f"options of before (--config {sink.url}/{RUN_FILE}), or --overwrite to replace what is "
-        "there"
+        f"options of before ({before}), or --overwrite to replace what is there"
     )
 
 
@@ -122,9 +126,39 @@ def write_run_file(
     groups: int | None,
     machine: Machine,
     plan: Plan,
-) -> None:
-    """Write what this run is, for whoever finds the sink later; no `groups` if not counted yet."""
+    sink_id: str = "",
+) -> str:
+    """
+    Write what this run is, for whoever finds the sink later.
+
+    Parameters
+    ----------
+    sink : Store
+        Where.
+    config, names_key, machine, plan
+        Of the run.
+    groups : int or None
+        Source groups; None if they are not counted yet.
+    sink_id : str
+        As returned before, where it must still be that sink; empty to find out.
+
+    Returns
+    -------
+    str
+        Id of the sink, the same for all runs in it.
+
+    Raises
+    ------
+    SinkLostError
+        If it is not that sink any more.
+    StoreError
+        If it cannot be written.
+    """
+    if sink_id:
+        check_identity(sink, sink_id)
+    found = sink_id or sink_id_of(sink)
     facts: dict[str, Any] = {
+        "sink_id": found or secrets.token_hex(8),
         "fastlung": version("fastlung"),
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest,
@@ -139,7 +173,13 @@ def write_run_file(
             **{package: version(package) for package in RECORDED_PACKAGES},
         },
     }
-    sink.put(RUN_FILE, [to_json(facts)])
+    # Of two first runs at once, one says what the sink is called.
+    if found is None and not sink.create(RUN_FILE, to_json(facts)):
+        facts["sink_id"] = sink_id_of(sink) or facts["sink_id"]
+        found = ""
+    if found is not None:
+        sink.put(RUN_FILE, [to_json(facts)])
+    return str(facts["sink_id"])
 
 
 def read_run_file(sink: Store) -> RunFile:
@@ -154,24 +194,44 @@ def read_run_file(sink: Store) -> RunFile:
         If it cannot be read.
     """
     try:
-        found = json.loads(sink.get(RUN_FILE))
-        return RunFile(
-            config=dict(found["config"]),
-            config_digest=found["config_digest"],
-            names_key=found["names_key"],
-            source_groups=found.get("source_groups"),
-            fastlung=found["fastlung"],
-        )
+        return _run_file(sink)
     except ObjectNotFoundError:
         raise ConfigError(
             f"{sink.url}: expected a sink, and found no {RUN_FILE} in it; give the folder that "
             "`fastlung process SOURCE SINK` wrote to"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         raise ConfigError(
             f"{sink.url}: its {RUN_FILE} cannot be read; run the same `fastlung process` command "
             "again, which writes it anew"
         ) from None
+
+
+def _run_file(sink: Store) -> RunFile:
+    """Read what is needed of it; ValueError for what none of ours is."""
+    plain = decode.parsed(sink.get(RUN_FILE, first_bytes=RUN_FILE_BYTES))
+    known = {name: plain[name] for name in RUN_FIELDS if isinstance(plain, dict) and name in plain}
+    found = decode.decoded(RunFile, {"source_groups": None} | known, RUN_FIELDS)
+    # `config` is shown, and decides by which rules `verify` lists; it is never carried out.
+    if found.config.get("group_by", "folder") not in ("folder", "series"):
+        raise ValueError("group_by: expected folder or series")
+    return found
+
+
+def _options(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or len(value) > MOST_OPTIONS:
+        raise ValueError("expected options")
+    return {decode.text(name): item for name, item in value.items()}
+
+
+#: How each field of a run file is decoded.
+RUN_FIELDS = {
+    "config": _options,
+    "config_digest": decode.text,
+    "names_key": decode.text,
+    "source_groups": decode.maybe(decode.count()),
+    "fastlung": decode.text,
+}
 
 
 def source_groups(
@@ -216,7 +276,7 @@ def source_groups(
 
     groups = source.groups(sink=sink, pseudonym=shown)
     if group_by == "series":
-        groups = join_series(groups, lambda one: store_of(one, source.store, storage), shown)
+        groups = join_series(groups, lambda group: store_of(group, source.store, storage), shown)
     nothing = True
     for group in groups:
         nothing = False
@@ -247,6 +307,8 @@ class SinkContents:
         Outcomes of the groups that were found to be done, without what only their records tell.
     already_done : int
         How many these are.
+    wishes : tuple of Wish
+        Names that scans of early versions would have, were they not another group's.
 
     Raises
     ------
@@ -261,7 +323,14 @@ class SinkContents:
         listed = [info.key for info in sink.list(RECORDS)]
         self._committed = set(listed)  # damaged ones included
         found = map_ahead(lambda key: read_record(sink, key), listed)
-        self._records = {one.group: _slim(one) for one in found if one is not None}
+        self._records = {record.group: _slim(record) for record in found if record is not None}
+        self.wishes = tuple(
+            wish
+            for record in self._records.values()
+            for outcome in record.outcomes
+            if (wish := legacy_wish(outcome)) is not None
+        )
+        self._disown(sink)
         self._under: dict[str, list[str]] = defaultdict(list)
         for key in self._sizes:
             self._under[key.split("/")[1]].append(key)
@@ -294,6 +363,18 @@ class SinkContents:
         committed = record_key(group.id) in self._committed
         return Task(group=group, leftovers=tuple(leftovers), committed=committed)
 
+    def _disown(self, sink: Store) -> None:
+        """Believe no record that names another group's scan: its group is to be done again."""
+        owners: dict[str, list[str]] = defaultdict(list)
+        for record in self._records.values():
+            for name in _owned(record):
+                owners[name].append(record.group)
+        for name, groups in owners.items():
+            if len(groups) > 1:
+                holder = holder_of(sink, name)
+                for group in set(groups) - {holder}:
+                    self._records.pop(group, None)
+
     def _claimed(self, sink: Store) -> dict[str, list[str]]:
         """
         Keys under names that no record owns, by the group that claims the name.
@@ -306,7 +387,7 @@ class SinkContents:
 
         def claim(name: str) -> tuple[str, str]:
             with suppress(StoreError):
-                return name, sink.get(claim_key(name)).decode("ascii", "replace")
+                return name, holder_of(sink, name)
             return name, ""  # no claim: not ours to remove
 
         unowned = [name for name in self._under if name not in owned]
@@ -321,8 +402,8 @@ def _owned(record: Record) -> tuple[str, ...]:
 
 
 def _slim(record: Record) -> Record:
-    """Record without what nobody asks for before the end of a run: a tenth of the memory."""
-    outcomes = tuple(one.in_short() for one in record.outcomes)
+    """Record without what only the end of a run reads: a tenth of the memory."""
+    outcomes = tuple(outcome.in_short() for outcome in record.outcomes)
     return replace(record, outcomes=outcomes, skipped_files={})
 
 

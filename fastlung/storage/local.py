@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
+from fastlung.errors import ConfigError, LinkedAwayError, ObjectNotFoundError, StoreError
 from fastlung.storage.base import ObjectInfo, key_parts
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class LocalStore:
     Names that begin with a dot are hidden: temporary files of writers, and what ``ls`` hides.
     Folder links are not followed, so that a walk ends and stays below the root; a link to a file
     reads as that file. Whatever is neither folder nor regular file (pipes, devices, sockets) is
-    left out without being opened.
+    left out without being opened. Nothing is written or removed through a link that leads out of
+    the root.
 
     Parameters
     ----------
@@ -57,25 +58,16 @@ class LocalStore:
 
     @property
     def throttled(self) -> int:
-        """Never: a folder refuses nobody."""
+        """Never: a folder does not throttle."""
         return 0
 
     @property
     def url(self) -> str:
-        """What `open_store` reopens this store from, in another process too."""
+        # docstring inherited
         return str(self.root.absolute())
 
     def check_source(self) -> None:
-        """
-        Refuse a root that is no folder.
-
-        Raises
-        ------
-        ConfigError
-            If it is a file.
-        ObjectNotFoundError
-            If there is nothing.
-        """
+        """Refuse a root that is no folder."""
         if not self.root.exists():
             raise ObjectNotFoundError(
                 f"source {self.root}: no such folder; is it spelt right, and mounted here?"
@@ -87,14 +79,7 @@ class LocalStore:
             )
 
     def check_sink(self) -> None:
-        """
-        Refuse a root that is a file.
-
-        Raises
-        ------
-        ConfigError
-            If it is.
-        """
+        """Refuse a root that is a file."""
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(
                 f"sink {self.root}: expected a folder, or nothing yet, and found a file; name "
@@ -102,7 +87,7 @@ class LocalStore:
             )
 
     def key_of(self, other: Store) -> str | None:
-        """Key of the other store's root below this one, empty for the same; None for elsewhere."""
+        # docstring inherited
         if not isinstance(other, LocalStore):
             return None
         here, there = self.root.resolve(), other.root.resolve()
@@ -113,26 +98,7 @@ class LocalStore:
     def list(
         self, prefix: str = "", *, on_unreadable: Callable[[str], None] | None = None
     ) -> Iterator[ObjectInfo]:
-        """
-        Objects below a folder, one folder at a time, in the same order every time.
-
-        Parameters
-        ----------
-        prefix : str
-            Key of a folder; empty for the root. A folder that does not exist holds nothing.
-        on_unreadable : callable, optional
-            Called with the key of a folder that cannot be read, and the walk goes on.
-
-        Yields
-        ------
-        ObjectInfo
-            All objects of a folder together, before those of its subfolders.
-
-        Raises
-        ------
-        StoreError
-            For a folder that cannot be read, where `on_unreadable` is not given.
-        """
+        """Objects of a folder together, before those of its subfolders."""
         pending = [prefix.strip("/")]
         while pending:
             folder = pending.pop()
@@ -150,21 +116,7 @@ class LocalStore:
             pending.extend(reversed(folders))
 
     def stat(self, key: str) -> ObjectInfo:
-        """
-        What a listing says of one object.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such object.
-        StoreError
-            If it is no regular file, or cannot be looked at.
-        """
+        # docstring inherited
         try:
             status = self._path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -176,82 +128,36 @@ class LocalStore:
         return _info(key, status)
 
     def get(self, key: str, *, etag: str | None = None, first_bytes: int = -1) -> bytes:
-        """
-        Read an object.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        etag : str, optional
-            As listed; anything else there now is an error.
-        first_bytes : int
-            Read at most so many bytes; all of them if negative.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such object.
-        StoreError
-            If it is no regular file, has changed since it was listed, or cannot be read.
-        """
+        # docstring inherited
         try:
-            # Without O_NONBLOCK, opening a pipe that nobody writes to would hang for ever.
+            # Without O_NONBLOCK, opening a pipe without a writer would hang for ever.
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise StoreError(f"{key}: not a regular file; move it out of the source")
-                with open(descriptor, "rb", buffering=0, closefd=False) as file:
-                    data: bytes = file.read(first_bytes)
+                # Before a byte is read: a file that grew to gigabytes is no longer what was listed.
+                if etag is not None and _info(key, status).etag != etag:
+                    raise _changed(key)
+                expected = status.st_size if first_bytes < 0 else min(first_bytes, status.st_size)
+                data = _read_up_to(descriptor, expected + (first_bytes < 0))
             finally:
                 os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError):
             raise ObjectNotFoundError(f"{key}: no such object; was it moved meanwhile?") from None
         except OSError as error:
             raise _store_error("object", key, "read", error) from error
-        expected = status.st_size if first_bytes < 0 else min(first_bytes, status.st_size)
-        if len(data) != expected or etag not in (None, _info(key, status).etag):
-            raise StoreError(f"{key}: changed since it was listed; run again when it is complete")
+        if len(data) != expected:
+            raise _changed(key)
         return data
 
     def read(self, key: str, *, etag: str) -> memoryview:
-        """
-        Read a whole object as `get` does.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        etag : str
-            As listed; anything else there now is an error.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such object.
-        StoreError
-            If it is no regular file, has changed since it was listed, or cannot be read.
-        """
+        # docstring inherited
         return memoryview(self.get(key, etag=etag))
 
     def put(self, key: str, buffers: Iterable[Buffer]) -> None:
-        """
-        Write an object, replacing what was there, atomically and durably.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        buffers : iterable of bytes-like
-            Contents, in pieces.
-
-        Raises
-        ------
-        StoreError
-            If it cannot be written; then nothing has changed under `key`.
-        """
-        path = self._path(key)
+        # docstring inherited
+        path = self._writable(key)
         try:
             with self._temporary(path, buffers) as temporary:
                 temporary.rename(path)
@@ -260,27 +166,8 @@ class LocalStore:
             raise _store_error("object", key, "written", error) from error
 
     def create(self, key: str, data: bytes) -> bool:
-        """
-        Write a small object only where there is none yet.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        data : bytes
-            Its contents.
-
-        Returns
-        -------
-        bool
-            True for the one caller whose object it is, False for everyone else.
-
-        Raises
-        ------
-        StoreError
-            If it cannot be written.
-        """
-        path = self._path(key)
+        # docstring inherited
+        path = self._writable(key)
         try:
             with self._temporary(path, [data]) as temporary:
                 try:
@@ -294,16 +181,11 @@ class LocalStore:
 
     def delete(self, key: str) -> None:
         """
-        Remove an object, and folders that are empty then; a missing object is no error.
+        Remove an object, and folders that are empty then.
 
         The folders right below the root stay: other writers may be about to use them.
-
-        Raises
-        ------
-        StoreError
-            If it is there and cannot be removed.
         """
-        path = self._path(key)
+        path = self._writable(key)
         try:
             path.unlink(missing_ok=True)
         except NotADirectoryError:
@@ -319,14 +201,7 @@ class LocalStore:
         return True
 
     def sweep(self) -> int:
-        """
-        Remove temporary files whose writers died, and return how many there were.
-
-        Raises
-        ------
-        StoreError
-            If one cannot be removed.
-        """
+        """Remove temporary files whose writers were killed, and return how many there were."""
         oldest = time.time() - STALE_AFTER_SECONDS
         swept = 0
         for path in self.root.rglob(f".*{TEMPORARY}"):
@@ -341,6 +216,18 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*key_parts(key))
+
+    def _writable(self, key: str) -> Path:
+        """Path of a key that may be written: whose folder is below the root, links followed."""
+        path = self._path(key)
+        # 20 us; a write that must be durable takes milliseconds.
+        root, folder = os.path.realpath(self.root), os.path.realpath(path.parent)
+        if os.path.commonpath((root, folder)) != root:
+            raise LinkedAwayError(
+                f"{key}: a link inside the sink leads out of it, and nothing is written through "
+                "such a link; remove it, or make the sink itself a link"
+            )
+        return path
 
     @contextmanager
     def _temporary(self, path: Path, buffers: Iterable[Buffer]) -> Iterator[Path]:
@@ -383,6 +270,18 @@ def _read_folder(path: Path, folder: str) -> tuple[list[ObjectInfo], list[str]]:
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     etag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
     return ObjectInfo(key=key, size_bytes=status.st_size, etag=etag)
+
+
+def _read_up_to(descriptor: int, count: int) -> bytes:
+    """Read so many bytes, or all there are; a single read() moves at most 2 GiB."""
+    data = os.read(descriptor, count)
+    while data and len(data) < count and (more := os.read(descriptor, count - len(data))):
+        data += more
+    return data
+
+
+def _changed(key: str) -> StoreError:
+    return StoreError(f"{key}: changed since it was listed; run again when it is complete")
 
 
 def _write_all(descriptor: int, buffer: Buffer) -> None:
