@@ -12,12 +12,6 @@ import re
 from dataclasses import dataclass
 
 from fastlung.dicom.codecs import CODECS
-from fastlung.dicom.defined_terms import (
-    PHOTOMETRIC_INTERPRETATIONS,
-    RESCALE_TYPES,
-    shown,
-    shown_syntax,
-)
 from fastlung.dicom.elements import (
     DEFLATED_LITTLE_ENDIAN,
     EXPLICIT_BIG_ENDIAN,
@@ -25,6 +19,12 @@ from fastlung.dicom.elements import (
     IMPLICIT_LITTLE_ENDIAN,
     Elements,
     PixelElement,
+)
+from fastlung.dicom.tags import (
+    PHOTOMETRIC_INTERPRETATIONS,
+    RESCALE_TYPES,
+    shown,
+    shown_syntax,
 )
 from fastlung.errors import (
     FormatError,

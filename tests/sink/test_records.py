@@ -19,7 +19,7 @@ from fastlung.sink.records import (
     to_json,
 )
 from fastlung.source.groups import SourceGroup
-from fastlung.storage.open import LocalStore, ObjectInfo
+from fastlung.storage import LocalStore, ObjectInfo
 
 GROUP = SourceGroup(
     id="0123456789abcdef",
