@@ -5,6 +5,7 @@ import json
 import pytest
 
 from fastlung import revisions
+from fastlung.config import Config
 from fastlung.revisions import differing, revisions_of
 from fastlung.scan import Flag, Outcome
 from fastlung.sink.records import Record, load_record, to_json
@@ -59,6 +60,15 @@ def test_records_carry_revisions_and_those_of_0_1_0_have_none():
     plain = json.loads(to_json(record))
     del plain["revisions"]
     assert load_record(json.dumps(plain).encode()).revisions == {}
+
+
+def test_a_field_that_came_later_leaves_digests_as_they_were_until_it_is_used():
+    class Later(Config):
+        on_something: str = "as ever"
+
+    assert Later().digest == Config().digest
+    assert Later(on_something="otherwise").digest != Config().digest
+    assert Later(order=1).digest == Config(order=1).digest != Config().digest
 
 
 @pytest.mark.parametrize("wrong", [None, 3, [1], {"mask": None}, {"mask": "new"}, {"mask": [1]}])

@@ -11,7 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
-from fastlung.cli.progress import Bar, JsonLines
+from fastlung.cli.progress import Bar, JsonLines, older_sentence
 from fastlung.cli.settings import resolve
 from fastlung.errors import ConfigError
 from fastlung.report.summary import (
@@ -140,8 +140,10 @@ def table_lines(summary: RunSummary) -> list[str]:
 def _process_dry(args: Namespace, config: Config, options: RunOptions) -> int:
     would = dry_run(args.source, args.sink, config, options)
     groups = count(len(would.pending), "folder")
+    redone = options.overwrite or options.redo == "older"
     say(
         f"Dry run, nothing is written: {groups} to process, {would.already_done:,} already done.",
+        *([older_sentence(would.older, redone=redone)] if would.older else []),
         *(
             f"  {group.label}  ({count(len(group.objects), 'file')}, {byte_size(group.size_bytes)})"
             for group in would.pending[:LISTED_GROUPS]

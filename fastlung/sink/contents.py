@@ -10,10 +10,11 @@ import json
 import platform
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from fastlung.config import Config
 from fastlung.errors import (
     ConfigError,
     NothingFoundError,
@@ -21,17 +22,19 @@ from fastlung.errors import (
     SinkConflictError,
     StoreError,
 )
+from fastlung.revisions import differing, revisions_of
 from fastlung.sink.commit import Task
 from fastlung.sink.names import claim_key, pseudonym
 from fastlung.sink.records import RECORDS, is_done, read_record, record_key, to_json
 from fastlung.source.open import store_of
 from fastlung.source.read import join_series
 from fastlung.storage.prefetch import map_ahead
+from fastlung.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fastlung.config import Config, RunOptions, StoreOptions
+    from fastlung.config import RunOptions, StoreOptions
     from fastlung.plan.machine import Machine
     from fastlung.plan.plan import Plan
     from fastlung.scan import Outcome
@@ -41,6 +44,7 @@ if TYPE_CHECKING:
     from fastlung.storage.base import Store
 
 __all__ = [
+    "OlderScans",
     "RunFile",
     "SinkContents",
     "check_sink",
@@ -101,14 +105,16 @@ def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOption
     if before == (config.digest, key_fingerprint(names_key)):
         return
     now = config.model_dump(mode="json")
-    differing = [
-        f"{name} {fields.get(name)!r} -> {now[name]!r}"
+    # What the version that wrote it did not know yet was done as the default does it.
+    fields = {**Config().model_dump(mode="json"), **fields}
+    changed = [
+        f"{name} {fields[name]!r} -> {now[name]!r}"
         for name in sorted(now)
-        if name != "preset" and fields.get(name) != now[name]
+        if name != "preset" and fields[name] != now[name]
     ]
     raise SinkConflictError(
         f"{sink.url}: the sink was written with another configuration "
-        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the "
+        f"({'; '.join(changed) or 'another key of hashed names'}); give another sink, the "
         f"options of before (--config {sink.url}/{RUN_FILE}), or --overwrite to replace what is "
         "there"
     )
@@ -172,6 +178,81 @@ def read_run_file(sink: Store) -> RunFile:
             f"{sink.url}: its {RUN_FILE} cannot be read; run the same `fastlung process` command "
             "again, which writes it anew"
         ) from None
+
+
+@dataclass(slots=True, kw_only=True)
+class OlderScans:
+    """
+    What in a sink is not as today's revisions would make it.
+
+    Attributes
+    ----------
+    scans : int
+        Series, done or failed.
+    folders : int
+        Source groups without CT.
+    revisions : dict
+        Of each part that differs, by its name in `fastlung.revisions`: the revisions found.
+    now : dict of str to int
+        Today's revisions of these parts.
+    """
+
+    scans: int = 0
+    folders: int = 0
+    revisions: dict[str, list[int]] = field(default_factory=dict)
+    now: dict[str, int] = field(default_factory=dict)
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.scans or self.folders)
+
+    @property
+    def newer(self) -> bool:
+        """Whether some were made by a version of fastlung that knows more than this one."""
+        return any(max(found) > self.now[part] for part, found in self.revisions.items())
+
+    def add(self, record: Record, config: Mapping[str, Any], config_digest: str) -> bool:
+        """
+        Count a record, if other revisions have made it.
+
+        Parameters
+        ----------
+        record : Record
+            Of the sink.
+        config : mapping
+            Configuration in force, as `Config` names its fields.
+        config_digest : str
+            Its digest. What was made with another one, or may fail no more, is done again anyway.
+
+        Returns
+        -------
+        bool
+            Whether other revisions have made it.
+        """
+        again = any(outcome.transient for outcome in record.outcomes)
+        if again or record.config_digest != config_digest:
+            return False
+        mask, mask_on = config.get("mask", "default"), config.get("mask_on", "flagged")
+        now = revisions_of(record.outcomes, mask=mask, mask_on=mask_on)
+        found = differing(record.revisions, now)
+        for part, (then, today) in found.items():
+            self.revisions[part] = sorted({*self.revisions.get(part, ()), then})
+            self.now[part] = today
+        if found:
+            series = sum(outcome.status != "skipped" for outcome in record.outcomes)
+            self.scans += series
+            self.folders += not series
+        return bool(found)
+
+    def __str__(self) -> str:
+        """How many they are, and of which revisions."""
+        folders = f"{count(self.folders, 'folder')} without CT"
+        what = count(self.scans, "scan") if self.scans else folders
+        parts = "; ".join(
+            f"{part} {' and '.join(map(str, found))}, now {self.now[part]}"
+            for part, found in sorted(self.revisions.items())
+        )
+        return f"{what} of {'other' if self.newer else 'older'} revisions ({parts})"
 
 
 def source_groups(
@@ -247,9 +328,13 @@ class SinkContents:
         Outcomes of the groups that were found to be done, without what only their records tell.
     already_done : int
         How many these are.
+    older : OlderScans
+        What other revisions have made, in groups of this source and any other.
 
     Raises
     ------
+    SinkConflictError
+        If there is such and nothing was said of it: two revisions are not mixed in silence.
     StoreError
         If the sink cannot be listed.
     """
@@ -262,6 +347,15 @@ class SinkContents:
         self._committed = set(listed)  # damaged ones included
         found = map_ahead(lambda key: read_record(sink, key), listed)
         self._records = {one.group: _slim(one) for one in found if one is not None}
+        self.older = OlderScans()
+        fields, digest = config.model_dump(), config.digest
+        self._older = {
+            record.group
+            for record in self._records.values()
+            if self.older.add(record, fields, digest)
+        }
+        if self.older and not options.overwrite:
+            _refuse_mixture(sink, self.older, options)
         self._under: dict[str, list[str]] = defaultdict(list)
         for key in self._sizes:
             self._under[key.split("/")[1]].append(key)
@@ -279,7 +373,8 @@ class SinkContents:
             None if nothing is left to do.
         """
         record = self._records.pop(group.id, None)
-        if record is not None and not self._options.overwrite:
+        redo = self._options.redo == "older" and group.id in self._older
+        if record is not None and not redo and not self._options.overwrite:
             retry = self._options.retry_failed
             digest = self._config.digest
             if is_done(record, group, digest, self._sizes, retry_failed=retry):
@@ -314,6 +409,20 @@ class SinkContents:
             claimed[group] += self._under[name]
         claimed.pop("", None)
         return claimed
+
+
+def _refuse_mixture(sink: Store, older: OlderScans, options: RunOptions) -> None:
+    """Let two revisions come together in a sink only where that was asked for."""
+    if older.newer:
+        raise SinkConflictError(
+            f"{sink.url}: the sink holds {older}, made by a newer fastlung than this one; update "
+            "this one, or give another sink"
+        )
+    if options.redo is None and not options.keep_older:
+        raise SinkConflictError(
+            f"{sink.url}: the sink holds {older}, and new ones would not be made alike; --redo "
+            "older does these again, --keep-older leaves them as they are and goes on"
+        )
 
 
 def _owned(record: Record) -> tuple[str, ...]:
