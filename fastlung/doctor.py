@@ -1,8 +1,8 @@
 """
 What fastlung finds on this machine: processors, memory, decoders, caches, identity, a sink.
 
-Every fact has its origin. Nothing here is needed by a run, and nothing waits for a network longer
-than a few seconds.
+Every fact has its origin. A run needs nothing of this, and no request may take longer than a few
+seconds.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Fact", "examine"]
 
-#: Seconds until the question who we are for AWS counts as unanswered.
+#: Seconds until the request for our AWS identity counts as unanswered.
 IDENTITY_SECONDS = 6.0
 #: A usual chest: slices, rows, columns, and their distances in millimetres.
 USUAL_SHAPE, USUAL_SPACING_MM = (300, 512, 512), (1.25, 0.7, 0.7)
@@ -243,18 +243,18 @@ def _versions() -> Iterator[Fact]:
 
 
 def _aws() -> Fact:
-    """Who we are for AWS; unanswered questions are no problem, local folders need none of this."""
+    """Our AWS identity; without an answer it is no problem, as local folders need none."""
     answer: list[Fact] = []
-    asking = threading.Thread(target=lambda: answer.append(_identity()), daemon=True)
-    asking.start()
-    asking.join(IDENTITY_SECONDS)
+    thread = threading.Thread(target=lambda: answer.append(_identity()), daemon=True)
+    thread.start()
+    thread.join(IDENTITY_SECONDS)
     unanswered = f"no answer within {IDENTITY_SECONDS:g} s"
     return answer[0] if answer else _aws_fact("unknown", unanswered)
 
 
 def _identity() -> Fact:
-    # A profile that does not exist, a token that has run out, a wall in between: whatever boto3
-    # raises, the name of it is all that is said, its text could hold an account.
+    # An unknown profile, an expired token, a firewall: whatever boto3 raises, only its class is
+    # reported, because its text could hold an account.
     try:
         session = boto3.Session()
         credentials = session.get_credentials()

@@ -3,8 +3,8 @@ How large an input may be: `Limits`, and which are in force.
 
 Everything that a listing or a header claims is held against these by arithmetic, before anything
 of that size is allocated, read or decoded. They only ever refuse; no voxel depends on them, so they
-are no part of a configuration's digest. They are wanted in a dozen places between a listing and
-the output grid; like NumPy's `errstate` they therefore hold for a block of code:
+are no part of a configuration's digest. A dozen places between a listing and the output grid need
+them; like NumPy's `errstate` they therefore hold for a block of code:
 
 >>> from fastlung import limited
 >>> with limited(rows_columns=8192):

@@ -1,8 +1,7 @@
 """
 A picture of one scan, wherever it is: in a sink, or still to be processed.
 
-Finds out what was named, reads it, processes it if need be, and has it drawn. The drawing is
-`fastlung.report.picture`'s.
+Reads what the path names, processes it if need be, and draws it by `fastlung.report.picture`.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """
-The nouns: what travels between the rooms of fastlung.
+The nouns that packages hand to one another: grid, raw scan, verdict, mask, result, outcome.
 
-Frozen dataclasses; arrays stay plain NumPy, ordered ``(z, y, x)``, C-contiguous. This module
-covers what a thing *is*. It does not read, compute on voxels, or write.
+Frozen dataclasses; arrays stay plain NumPy, ordered ``(z, y, x)``, C-contiguous. Nothing here
+reads, computes on voxels, or writes.
 
 Two coordinate systems meet here. Array indices run ``(z, y, x)``. Patient points are millimetres
 in DICOM's LPS: x grows to the patient's left, y to the back, z to the head.

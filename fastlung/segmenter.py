@@ -1,8 +1,8 @@
 """
-Segmenters from outside: a command, or a function of the user's, as one kind of callable.
+A segmenter of the user's, command or function, as one kind of callable.
 
-A command is given two paths in a private folder: a NIfTI file to read and one to write. Nothing it
-prints is kept, because it may hold what it likes.
+A command gets two paths in a private folder: a NIfTI file to read and one to write. Its output is
+not kept, because it may hold anything.
 """
 
 from __future__ import annotations
@@ -176,7 +176,7 @@ def _wait_for(words: list[str], timeout_seconds: float) -> None:
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
-    """Whatever the command has started ends with it."""
+    """Kill the command and all that it has started."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -1,4 +1,4 @@
-"""Words for people: names made printable and stable, numbers with their unit."""
+"""Text for people: names made printable and stable, numbers with their unit."""
 
 from __future__ import annotations
 

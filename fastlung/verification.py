@@ -1,9 +1,9 @@
 """
 What a sink holds: how far it has come, and whether all of it is sound.
 
-Holds one valid result, or a recorded failure, against each series of the source. Trusts nothing it
-can check: objects are listed anew on both sides, outputs read back, checksums recomputed. Changes
-nothing, unless asked to forget what is damaged.
+`verify` looks for one valid result, or a recorded failure, for each series of the source, and
+checks all it can: objects are listed anew on both sides, outputs read back, checksums recomputed.
+Only `forget` changes anything: it removes the records of damaged groups.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["Finding", "SinkStatus", "Verification", "forget", "sink_status", "verify"]
 
 
-#: Outputs are read by so many threads: reading and checksums give way to one another.
+#: Outputs are read by so many threads; checksums release the interpreter.
 MOST_READERS = 4
 
 
@@ -279,7 +279,8 @@ def _read_back(sink: Store, outcome: Outcome) -> list[Finding]:
         try:
             data = sink.get(key)
         except StoreError:
-            findings.append(_damaged(key, "cannot be read, or went while it was verified", outcome))
+            text = "cannot be read, or was removed meanwhile"
+            findings.append(_damaged(key, text, outcome))
             continue
         found = isal_zlib.crc32(data)
         if found != expected:
@@ -333,8 +334,8 @@ def _orphans(
             owner = sink.get(claim_key(name)).decode("ascii", "replace")
         except StoreError:
             owner = ""
-        # What an attempt has left that was cut short goes when its folder is done, which is
-        # a finding of its own.
+        # Leftovers of a killed attempt are removed when its folder is done, which is a finding
+        # of its own.
         if owner not in odd:
             text = f"{len(keys)} files here that no record names, such as {min(keys)}"
             yield Finding(kind="orphaned", place=f"scans/{name}", text=text)

@@ -56,3 +56,35 @@ def test_every_error_is_on_its_page_with_its_exit_code():
 def test_links_between_pages_lead_somewhere(page):
     for target in re.findall(r"\]\(([\w./-]+\.md)", page.read_text()):
         assert (page.parent / target).exists(), target
+
+
+ARCHITECTURE = DOCS / "explanation" / "architecture.md"
+
+
+def section(title):
+    return ARCHITECTURE.read_text().partition(f"## {title}\n")[2].partition("\n## ")[0]
+
+
+def test_the_drawing_of_packages_is_that_of_their_imports():
+    write_architecture = script("write_architecture")
+    made = write_architecture.drawing()  # refuses a cycle
+    said = "run: python docs/write_architecture.py"
+    assert write_architecture.DRAWING.read_text() == made, said
+
+
+def test_every_room_stands_in_the_table_of_rooms():
+    named = set(re.findall(r"`([a-z_]+)`", section("Rooms")))
+    paths = (ROOT / "fastlung").iterdir()
+    rooms = {path.stem for path in paths if path.suffix == ".py" or path.is_dir()}
+    assert {room for room in rooms if not room.startswith("_")} - named == set()
+
+
+def test_the_path_of_one_scan_is_short_and_its_modules_exist():
+    rows = re.findall(r"\| (`[^|]+`) \|$", section("The path of one scan"), re.MULTILINE)
+    modules = [name for row in rows for name in re.findall(r"`([^`]+)`", row)]
+    assert 30 <= len(modules) == len(set(modules)) <= 45
+    assert [name for name in modules if not (ROOT / "fastlung" / f"{name}.py").exists()] == []
+
+
+def test_the_glossary_has_at_most_fifteen_words():
+    assert 5 < len(re.findall(r"^\| [a-z ]+ \|", section("Glossary"), re.MULTILINE)) - 1 <= 15

@@ -278,10 +278,10 @@ def test_tracebacks_hold_no_word_of_foreign_errors(debug, ours, monkeypatch, her
                 raise StoreError("a folder cannot be listed") from error
             raise OSError(5, TAG, f"/{NAME}") from error
 
-    monkeypatch.setattr("fastlung.cli.process.look_at", fail)
+    monkeypatch.setattr("fastlung.cli.inspect.inspect_source", fail)
     said, code = here("inspect", "somewhere", *(["--debug"] if debug else []))
     assert code == (4 if ours else 1)
     assert TAG.encode() not in said
     assert NAME.encode() not in said
-    assert (b"KeyError\n" in said and b"look_at" in said) == debug
+    assert (b"KeyError\n" in said and b"inspect_source" in said) == debug
     assert (b"a folder cannot be listed" in said) == ours

@@ -1,8 +1,9 @@
 """
-The command line: arguments in, a run out, the only part of fastlung that prints.
+The command line: arguments in, exit code out; the only package that prints.
 
-Covers exit codes and how errors look. What can be typed is `fastlung.cli.parser`'s, what each
-command does is `fastlung.cli.process`'.
+Covers exit codes and how errors look. *Arguments* are described in `parser`, `options` and
+`arguments`, and checked by `values`; *settings* are layered in `settings`; each *command* is a
+function of the module named in `CARRIED_OUT_BY`; *progress* is a bar or lines of JSON.
 """
 
 from __future__ import annotations
@@ -80,11 +81,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         return INTERRUPTED
     except BrokenPipeError:
-        # The reader has had enough (`| head`). Python would complain when it flushes at exit.
+        # The reader has closed the pipe (`| head`). Python would complain when it flushes at exit.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1
     except Exception as error:  # noqa: BLE001 - a bug of ours; its text may quote a file's content
-        return _confess(error, debug=args.debug)
+        return _report_bug(error, debug=args.debug)
     return code
 
 
@@ -107,9 +108,9 @@ def _run(args: Namespace) -> int:
 
 def _trace(error: BaseException) -> str:
     """
-    Lay out where an error came from, and the errors behind it.
+    Write the traceback of an error and of its causes.
 
-    Words of ours only: of a foreign exception, whose text may quote a value or a path, the class.
+    Of exceptions that are not ours, whose text may quote a value or a path, the class only.
     """
     behind = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
     before = f"{_trace(behind)}\nwhich led to\n\n" if behind is not None else ""
@@ -118,7 +119,7 @@ def _trace(error: BaseException) -> str:
     return f"{before}Traceback (most recent call last):\n{places}{type(error).__name__}{text}\n"
 
 
-def _confess(error: Exception, *, debug: bool) -> int:
+def _report_bug(error: Exception, *, debug: bool) -> int:
     if debug:
         sys.stderr.write(_trace(error))
     sys.stderr.write(

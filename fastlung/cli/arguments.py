@@ -1,7 +1,7 @@
 """
-What can be typed for the commands that ask rather than do: about a sink, this machine, the options.
+Arguments and help of the commands that read rather than write: about a sink, this machine, options.
 
-Words only, as in `fastlung.cli.parser`; what they answer is `fastlung.cli.ask`'.
+Words only, as in `fastlung.cli.parser`; their work is `fastlung.cli.ask`'s.
 """
 
 from __future__ import annotations
@@ -249,7 +249,7 @@ def describe_profile(
         "--config", metavar="FILE", help="TOML, or the run.json of a sink, as for process"
     )
     describe_results(parser.add_argument_group("what is done to a scan"))
-    parser.set_defaults(auto_tune=False, limit=[])  # what `resolve` asks for, and nobody types here
+    parser.set_defaults(auto_tune=False, limit=[])  # `resolve` reads both; no option here sets them
     add_shown(parser)
 
 
@@ -293,5 +293,5 @@ def _describe_catalogue(group: argparse._ArgumentGroup) -> None:
     group.add_argument(
         "--catalogue",
         metavar="FILE",
-        help="another catalogue of instances (default: the one that comes along, or was fetched)",
+        help="another catalogue of instances (default: the shipped one, or the fetched one)",
     )

@@ -1,7 +1,7 @@
 """
-What the commands answer that ask: `verify`, `status`, `manifest`, `doctor`, `preview`.
+The commands `verify`, `status`, `manifest`, `doctor` and `preview`.
 
-Covers the words; the checking is done below.
+Covers what is printed; the work is done by the modules of the same names.
 """
 
 from __future__ import annotations
@@ -40,24 +40,7 @@ LISTED = 50
 
 
 def answer_verify(args: Namespace) -> int:
-    """
-    Carry out ``fastlung verify``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        0 if nothing was found, 1 otherwise.
-
-    Raises
-    ------
-    FastlungError
-        If source or sink cannot be looked at.
-    """
+    """Carry out ``fastlung verify``; 0 if nothing was found, else 1."""
     storage = build_store_options(**storage_typed(args))
     found = verify(
         args.source,
@@ -79,24 +62,7 @@ def answer_verify(args: Namespace) -> int:
 
 
 def answer_status(args: Namespace) -> int:
-    """
-    Carry out ``fastlung status``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    FastlungError
-        If the sink is none, or cannot be read.
-    """
+    """Carry out ``fastlung status``; always 0."""
     status = sink_status(args.sink, build_store_options(**storage_typed(args)))
     if args.json:
         plain = asdict(status) | {"groups_left": status.groups_left}
@@ -107,24 +73,7 @@ def answer_status(args: Namespace) -> int:
 
 
 def answer_manifest(args: Namespace) -> int:
-    """
-    Carry out ``fastlung manifest``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    FastlungError
-        If the sink is none, or cannot be read or written.
-    """
+    """Carry out ``fastlung manifest``; always 0."""
     sink = open_store(args.sink, build_store_options(**storage_typed(args)))
     run_file = read_run_file(sink)  # refuses a folder that is no sink
     older = OlderScans()
@@ -231,19 +180,7 @@ BYTES = ", bytes"
 
 
 def answer_doctor(args: Namespace) -> int:
-    """
-    Carry out ``fastlung doctor``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        0 if nothing would keep a run from working, else 1.
-    """
+    """Carry out ``fastlung doctor``; 0 if a run would work, else 1."""
     facts = examine(args.sink, build_store_options(**storage_typed(args)))
     problems = [f"{_fact_name(fact)}: {fact.problem}" for fact in facts if fact.problem]
     if args.json:
@@ -272,24 +209,7 @@ def _fact_line(fact: Fact) -> str:
 
 
 def draw(args: Namespace) -> int:
-    """
-    Carry out ``fastlung preview``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    FastlungError
-        If the scan cannot be read, or the picture cannot be written.
-    """
+    """Carry out ``fastlung preview``; always 0."""
     asked = {} if args.slice is None else args.slice
     with limited(**dict(args.limit)):
         drawn = preview(

@@ -46,19 +46,7 @@ class _Option:
 
 
 def print_completion(args: Namespace) -> int:
-    """
-    Carry out ``fastlung completion``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-    """
+    """Carry out ``fastlung completion``; always 0."""
     if not args.quiet:
         sys.stdout.write(completion_script(args.shell))
     return 0

@@ -37,24 +37,7 @@ SPACING_MM = 1.5
 
 
 def demo(args: Namespace) -> int:
-    """
-    Carry out ``fastlung demo``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Exit code.
-
-    Raises
-    ------
-    FastlungError
-        If the folder is in use for something else, or cannot be written.
-    """
+    """Carry out ``fastlung demo``; always 0."""
     with redirect_stdout(io.StringIO()) if args.quiet else nullcontext():
         return run_demo(Path(args.folder))
 

@@ -1,4 +1,4 @@
-"""What ``fastlung inspect`` answers: the series of a source as text, CSV and JSON."""
+"""The command `inspect`: the series of a source as text, CSV or JSON."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from fastlung.cli.process import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import build_config, build_store_options
 from fastlung.dicom.checks import Policy
-from fastlung.inspection import inspect as look_at
+from fastlung.inspection import inspect as inspect_source
 from fastlung.limits import limited
 from fastlung.report.summary import csv_text, shorten, text_table
 
@@ -187,27 +187,10 @@ def _skipped(series: SeriesSummary) -> list[str]:
 
 
 def inspect(args: Namespace) -> int:
-    """
-    Carry out ``fastlung inspect``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        0, or 1 where `process` would fail for a series.
-
-    Raises
-    ------
-    FastlungError
-        If the source cannot be read, or holds nothing like CT.
-    """
+    """Carry out ``fastlung inspect``; 0, or 1 where `process` would fail for a series."""
     policy = Policy.of(build_config(**_policies(args)))
     with limited(**dict(args.limit)):
-        found = look_at(
+        found = inspect_source(
             args.source,
             policy,
             strict_like=args.strict_like,

@@ -1,8 +1,8 @@
 """
-What can be typed: sub-commands, options, their help and their limits.
+The parser: sub-commands, their arguments and their help.
 
-Covers words and plain values only; whether they fit together is `fastlung.config`'s and the
-commands' business. Imports nothing but the standard library, so that ``--help`` is quick.
+Covers words and plain values only; whether they fit together is decided by `fastlung.config` and
+the commands. Imports nothing but the standard library, so that ``--help`` is quick.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What ``fastlung plan`` answers: how a run would go here, or on instances to rent."""
+"""The command `plan`: how a run would go here, or on instances to rent."""
 
 from __future__ import annotations
 
@@ -35,24 +35,7 @@ __all__ = ["answer_compare_instances", "answer_plan"]
 
 
 def answer_plan(args: Namespace) -> int:
-    """
-    Carry out ``fastlung plan``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    FastlungError
-        If the source cannot be listed, or no scan would fit into memory.
-    """
+    """Carry out ``fastlung plan``; always 0."""
     if args.compare_instances:
         return answer_compare_instances(args)
     for option in ("deadline", "measured", "all", "catalogue", "refresh"):
@@ -115,29 +98,12 @@ CPU_SPEED = (
     "instance takes to start."
 )
 
-#: Offers of one family that differ by less count as equally dear; the larger rate is shown.
+#: Offers of a family whose prices differ by less count as equal; the larger rate is shown.
 EQUAL = 0.01
 
 
 def answer_compare_instances(args: Namespace) -> int:
-    """
-    Carry out ``fastlung plan --compare-instances``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    FastlungError
-        If the source cannot be listed, or a profile or catalogue cannot be used.
-    """
+    """Carry out ``fastlung plan --compare-instances``; always 0."""
     config, options = asked_for(args)
     for option in ("instance", "cpus", "memory", "network"):
         if getattr(args, option) is not None:
@@ -146,7 +112,7 @@ def answer_compare_instances(args: Namespace) -> int:
             )
     profiles = [read_profile(file) for file in args.measured]
     if args.refresh:
-        # Imported here: boto3 costs 0.2 s that nobody else need wait for.
+        # Imported here: boto3 costs 0.2 s, and only this option needs it.
         from fastlung.measure.refresh import refresh  # noqa: PLC0415
 
         refresh(args.region, args.profile)
@@ -163,7 +129,7 @@ def answer_compare_instances(args: Namespace) -> int:
 def _to_do(
     args: Namespace, config: Config, options: RunOptions
 ) -> tuple[Sequence[ScanSize], Routes]:
-    """Every scan as if new, and over what its bytes travel."""
+    """Every scan as if new, and whether its bytes cross a network."""
     if args.source.lower().endswith(TABLE_SUFFIX):
         # What a table of series stands for is far away.
         return read_series_table(args.source, config), Routes(source="network", sink="network")

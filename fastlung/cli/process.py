@@ -1,8 +1,8 @@
 """
-What ``fastlung process`` does: check, run, say what happened.
+The command `process`: check the options, run, print the summary.
 
-Covers the order of things and the words around them; the work is `fastlung.run`'s. Imported only
-once a command is known, because it needs NumPy and pydantic.
+The work is `fastlung.run`'s. Imported only once a command is known, because it needs NumPy and
+pydantic.
 """
 
 from __future__ import annotations
@@ -41,24 +41,7 @@ LISTED_GROUPS = 10
 
 
 def process(args: Namespace) -> int:
-    """
-    Carry out ``fastlung process``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Exit code.
-
-    Raises
-    ------
-    FastlungError
-        For whatever stops the run as a whole.
-    """
+    """Carry out ``fastlung process``; its exit code."""
     config, options = asked_for(args)
     if args.dry_run:
         return _process_dry(args, config, options)

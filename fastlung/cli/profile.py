@@ -1,4 +1,4 @@
-"""What ``fastlung profile`` does: measure this machine, or put profiles beside each other."""
+"""The command `profile`: measure this machine, or compare profiles."""
 
 from __future__ import annotations
 
@@ -27,24 +27,7 @@ COMPARE = "compare"
 
 
 def answer_profile(args: Namespace) -> int:
-    """
-    Carry out ``fastlung profile``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    FastlungError
-        For whatever keeps the machine from being measured, or profiles from being compared.
-    """
+    """Carry out ``fastlung profile``; always 0."""
     if args.source[:1] == [COMPARE]:
         return _compare(args)
     if len(args.source) > 1:
@@ -60,7 +43,7 @@ def answer_profile(args: Namespace) -> int:
         config=settings.config,
         storage=settings.options.storage,
     )
-    profile = measure(options, _quiet if args.quiet else _tell, probe().instance_type)
+    profile = measure(options, _print_nothing if args.quiet else _print, probe().instance_type)
     if args.output:
         _write(args.output, profile.model_dump_json(indent=1) + "\n")
     if args.svg:
@@ -90,11 +73,11 @@ def _compare(args: Namespace) -> int:
     return 0
 
 
-def _tell(line: str) -> None:
+def _print(line: str) -> None:
     sys.stderr.write(f"{line}\n")
 
 
-def _quiet(_line: str) -> None:
+def _print_nothing(_line: str) -> None:
     return
 
 

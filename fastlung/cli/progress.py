@@ -1,5 +1,5 @@
 """
-What a run shows while it goes: a bar on a terminal, lines of JSON anywhere else.
+Progress of a run: a bar on a terminal, lines of JSON anywhere else.
 
 Both take the run's events as they come. Neither holds patient data, because outcomes do not.
 """
@@ -44,7 +44,7 @@ __all__ = ["Bar", "JsonLines", "compiled_once", "older_sentence"]
 COMPILED_SECONDS = 5.0
 #: Rates are those of so many seconds before.
 RATE_SECONDS = 15.0
-#: Seconds between lines of JSON on how the run is getting on.
+#: Seconds between lines of JSON on the progress of the run.
 JSON_SECONDS = 10.0
 
 
@@ -55,7 +55,7 @@ class JsonLines:
         self._start = self._progressed = time.perf_counter()
 
     def __call__(self, event: Event) -> None:
-        """Write an event; the end of the run is for `end`, which knows the summary's words."""
+        """Write an event; the end of the run is written by `end`, which has the summary's text."""
         match event:
             case RunPlanned():
                 plan = event.plan
@@ -174,7 +174,7 @@ def compiled_once(event: Event) -> str:
 
 
 def rate(before: Progress | None, now: Progress, name: str) -> float:
-    """How much of a sum came in a second, since some moment or since the beginning."""
+    """Growth of a sum per second, since an earlier measurement or the beginning."""
     seconds = now.seconds - (before.seconds if before else 0.0)
     grown = getattr(now, name) - (getattr(before, name) if before else 0)
     return float(grown) / max(seconds, 1e-3)
@@ -182,12 +182,12 @@ def rate(before: Progress | None, now: Progress, name: str) -> float:
 
 def flow_line(event: RunProgressed, before: Progress | None) -> str:
     """
-    Say what flows, what memory is taken, and how many workers there are and why.
+    Say the rates of reading and writing, the memory in use, the number of workers and its reason.
 
     Parameters
     ----------
     event : RunProgressed
-        How the run is getting on.
+        State of the run.
     before : Progress or None
         What was measured some time ago; None takes rates from the beginning.
     """
@@ -206,8 +206,7 @@ class Bar:
     """
     A live bar with pace and time to go, and two lines below it.
 
-    The first line says what is done, failed and left; the second what flows, what memory is taken,
-    and how many workers there are and why.
+    The first line counts what is done, failed and left; the second is `flow_line`.
 
     Parameters
     ----------

@@ -1,8 +1,8 @@
 """
-Where options come from: a preset, a file, the environment and the command line, weakest first.
+Settings in layers, weakest first: preset, file, environment, command line; the command `config`.
 
-Covers finding and layering them, and writing them down so that they can be given again; which
-values are right is `fastlung.config`'s business.
+Covers finding and layering them, and writing them as a file for ``--config``; which values are
+right is `fastlung.config`'s.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ __all__ = ["Settings", "as_toml", "print_config", "resolve"]
 
 PREFIX = "FASTLUNG_"
 
-#: Names a file for those who would rather not type ``--config``.
+#: Names a file in place of ``--config``.
 FILE_VARIABLE = "FASTLUNG_CONFIG"
 
 #: Options are spelt without the unit of their field.
@@ -52,7 +52,7 @@ FIELDS = (*Config.model_fields, *RunOptions.model_fields)
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
     """
-    Everything a run is told, and by whom.
+    Every option of a run, and where its value comes from.
 
     Attributes
     ----------
@@ -121,8 +121,8 @@ def as_toml(settings: Settings) -> str:
     Returns
     -------
     str
-        TOML; each line says where its value comes from. What nobody has set is a comment, so that
-        what is stronger than the file still decides what follows from it.
+        TOML; each line says where its value comes from. A default is a comment, so that options
+        stronger than the file still decide what follows from them.
     """
     config, options = settings.config, settings.options
     lines = [
@@ -293,24 +293,7 @@ def _refuse_unknown(given: Iterable[str], known: Iterable[str], what: str) -> No
 
 
 def print_config(args: Namespace) -> int:
-    """
-    Carry out ``fastlung config``.
-
-    Parameters
-    ----------
-    args : Namespace
-        What was typed.
-
-    Returns
-    -------
-    int
-        Always 0.
-
-    Raises
-    ------
-    ConfigError
-        If what was typed, the environment and the file cannot be used.
-    """
+    """Carry out ``fastlung config``; always 0."""
     settings = resolve(args, os.environ)
     if not args.quiet:
         sys.stdout.write(as_toml(settings))

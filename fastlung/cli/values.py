@@ -1,7 +1,7 @@
 """
-What may stand behind an option: names, numbers, sizes, and the sentence for anything else.
+Values of options: names, numbers, sizes, and the message for anything else.
 
-Covers single values; whether they fit together is `fastlung.config`'s business.
+Covers single values; whether they fit together is `fastlung.config`'s.
 """
 
 from __future__ import annotations

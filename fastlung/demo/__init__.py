@@ -1,1 +1,1 @@
-"""A synthetic chest with known truth, and a small cohort of DICOM series made of it."""
+"""A *phantom*, a synthetic chest with known truth, and a *cohort* of DICOM series made of it."""

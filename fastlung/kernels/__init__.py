@@ -5,9 +5,10 @@ Every kernel takes arrays and scalars and fills its last argument, ``out``, or r
 where their size is only known afterwards. None reads a file, logs, or knows a configuration. All
 are ``nogil`` and cached on disk; `warm_up` compiles or loads them once, before workers start.
 
-Modules: `hu` (stored words to Hounsfield units), `resample` (banded operators), `threshold`
-(volume to runs), `runs` (labels, sizes and fills on run-length rows), `morphology` (bit rows),
-`intensity` (windows and histograms).
+Nouns: a *row* is a line of voxels along x; *runs* are a mask as run-length rows; *bits* are a mask
+as words of 64 voxels; *labels* number its components; a *band* is what an output sample is made
+of. `hu`, `resample` and `fused` make volumes, `intensity` windows and counts them, `morphology`
+and `overlap` work on masks, `picture` on planes and slices.
 """
 
 from fastlung.kernels.warm import warm_up

@@ -34,8 +34,8 @@ __all__ = [
     "SYNTHETIC_SHAPE",
     "ChildJob",
     "Sample",
-    "ask",
     "main",
+    "request_line",
     "sample_of",
     "synthetic_sample",
     "write_list",
@@ -186,7 +186,7 @@ WAITED_FOR = {"store": "wait"}
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ChildJob:
     """
-    What every run of a child has in common.
+    Job of a child process: what all its runs have in common.
 
     Attributes
     ----------
@@ -208,9 +208,9 @@ class ChildJob:
         return json.dumps(asdict(self))
 
 
-def ask(source: str, sink: str, fetched_bytes: float) -> str:
+def request_line(source: str, sink: str, fetched_bytes: float) -> str:
     """
-    Line that asks a child for one run.
+    Line that requests one run of a child.
 
     Parameters
     ----------
@@ -219,19 +219,19 @@ def ask(source: str, sink: str, fetched_bytes: float) -> str:
     fetched_bytes : float
         Bytes of a scan of the source, on average.
     """
-    question = {"source": source, "sink": sink, "fetched_bytes": fetched_bytes}
-    return json.dumps(question)
+    request = {"source": source, "sink": sink, "fetched_bytes": fetched_bytes}
+    return json.dumps(request)
 
 
 def main() -> None:
-    """Answer until there are no more questions."""
+    """Answer requests until there are no more."""
     job = ChildJob(**json.loads(sys.stdin.readline()))
     # Before anything is imported that counts processors; workers inherit it.
     os.sched_setaffinity(0, job.cpus)
     for line in sys.stdin:
-        question = json.loads(line)
+        request = json.loads(line)
         try:
-            answer = _measure(job, **question)
+            answer = _measure(job, **request)
         except FastlungError as error:
             answer = {"error": str(error)}
         sys.stdout.write(json.dumps(answer) + "\n")
@@ -239,7 +239,7 @@ def main() -> None:
 
 
 def _measure(job: ChildJob, source: str, sink: str, fetched_bytes: float) -> dict[str, Any]:
-    # Imported here: only now is this process where it belongs.
+    # Imported here: they count processors, and affinity is set only now.
     from fastlung.config import Config, RunOptions, StoreOptions  # noqa: PLC0415
     from fastlung.run.engine import run  # noqa: PLC0415
     from fastlung.run.events import RunPlanned  # noqa: PLC0415
@@ -300,8 +300,8 @@ def _stages(done: Sequence[Outcome], fetched: float) -> dict[str, dict[str, floa
         cpu = _mean(outcome.cpu_seconds.get(stage, 0.0) for outcome in done)
         if wall or cpu:
             found[stage] = {"cpu_seconds": cpu, "wall_seconds": wall}
-    # Clients have threads of their own: what the computing thread did not take is theirs. Which of
-    # them took it cannot be seen, so it is shared out by bytes.
+    # Store clients have threads of their own: what the computing thread did not take is theirs. It
+    # cannot be timed apart, so it is shared between fetch and store by bytes.
     process = _mean(outcome.cpu_seconds.get("process", 0.0) for outcome in done)
     clients = max(0.0, process - sum(seconds["cpu_seconds"] for seconds in found.values()))
     stored = _mean(sum(size for size, _ in outcome.outputs.values()) for outcome in done)

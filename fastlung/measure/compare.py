@@ -1,8 +1,7 @@
 """
 Several profiles beside each other: rates, prices, what binds, and which differences are noise.
 
-Covers measured machines only. What machines that nobody measured may do is
-`fastlung.measure.cost`'s.
+Covers measured machines only; for others there is `fastlung.measure.cost`.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = ["NOISE_RULE", "Compared", "compare", "compare_svg", "compare_text", "within_noise"]
 
-#: Ranges of two machines are widened by this part before they are laid on each other: rounds that
-#: follow at once differ less than those of another day. Chosen, not measured.
+#: Ranges of two machines are widened by this part before they are compared: rounds of one day
+#: differ less than those of two. Chosen, not measured.
 WIDENED = 0.02
 NOISE_RULE = (
     "~ within noise of the best: the ranges of their rounds, each widened by "
@@ -75,8 +74,8 @@ def within_noise(first: tuple[float, float], other: tuple[float, float]) -> bool
 
     Parameters
     ----------
-    one, other : tuple of float
-        Lowest and highest figure of each one's rounds.
+    first, other : tuple of float
+        Lowest and highest figure of the rounds of each.
 
     Returns
     -------

@@ -1,9 +1,9 @@
 """
 Which instance to rent, how many, for how long, at what cost: arithmetic on a profile.
 
-Covers every instance of a catalogue, and what S3 asks for. Nothing here is measured on the
-instances themselves: each answer says whose processor its speed was measured on. What one
-machine can do is `fastlung.plan.model`'s, what an instance has `fastlung.plan.catalogue`'s.
+Covers every instance of a catalogue, and the bill of S3. Nothing here is measured on the instances
+themselves: each offer says whose processor its speed was measured on. The rate of a machine is
+`fastlung.plan.model`'s, its figures are `fastlung.plan.catalogue`'s.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ __all__ = [
 #: Groups of like scans that stand for all: means are kept, and 272 instances take a second.
 STRATA = 100
 
-#: Longer than anyone waits, in seconds; a deadline beyond it is a slip of the hand.
+#: A year, in seconds; a longer deadline is a slip of the hand.
 LONGEST_DEADLINE_SECONDS = 3.2e7
 
 
@@ -113,7 +113,7 @@ class Offer:
 
     @property
     def rank(self) -> tuple[bool, float, int]:
-        """Sorts offers, the best first; what rests on an unknown network comes last."""
+        """Sort key, the best first; what rests on an unknown network comes last."""
         return self.network_unknown, self.usd, self.instance.vcpu
 
 
@@ -399,7 +399,7 @@ LISTED_AT_ONCE = 1000
 @dataclass(frozen=True, slots=True, kw_only=True)
 class S3Cost:
     """
-    What S3 asks for, whatever the instance.
+    The bill of S3, whatever the instance.
 
     Attributes
     ----------
@@ -424,7 +424,7 @@ def s3_cost(
     sizes: Sequence[ScanSize], stored_bytes: float, puts_each: int, prices: StoragePrices
 ) -> S3Cost:
     """
-    Price what S3 asks for.
+    Work out the bill of S3.
 
     Parameters
     ----------

@@ -74,8 +74,8 @@ def forecast(
     source : str
         What would be processed.
     sink : str or None
-        Where results would go; what it holds already is not done again. None takes all for new
-        and results to go where the source is.
+        Where results would go; what it holds already is not done again. None takes all as new, and
+        results to go where the source is.
     config : Config
         What would be done to each scan.
     options : RunOptions

@@ -20,7 +20,7 @@ from fastlung.plan.machine import probe
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-__all__ = ["cores_of", "cpu_order", "look_at_hardware", "package_versions"]
+__all__ = ["cores_of", "cpu_order", "package_versions", "probe_hardware"]
 
 
 CPUS = Path("sys/devices/system/cpu")
@@ -37,9 +37,9 @@ LONGEST = 200
 SIZE_UNITS = {"": 1, "K": 2**10, "M": 2**20, "G": 2**30}
 
 
-def look_at_hardware(root: Path = Path("/"), ec2_type: str | None = None) -> MachineFacts:
+def probe_hardware(root: Path = Path("/"), ec2_type: str | None = None) -> MachineFacts:
     """
-    Look at this machine.
+    Probe what kind of machine this is.
 
     Parameters
     ----------

@@ -1,9 +1,9 @@
 """
 Measure this machine at several sizes, through the same pipeline that a run uses.
 
-Covers the order of things: a bounded sample, a child process for each size, rounds in which all
-sizes take turns, so that whatever else the machine does meets all of them alike. What a size does
-is `fastlung.measure.child`'s, how it is written `fastlung.measure.profile`'s.
+Covers a bounded sample, a child process for each size, and rounds in which all sizes take turns, so
+that other load on the machine meets all of them alike. The run at one size is
+`fastlung.measure.child`'s, the document `fastlung.measure.profile`'s.
 """
 
 from __future__ import annotations
@@ -27,12 +27,12 @@ from fastlung.measure.child import (
     SYNTHETIC_SHAPE,
     ChildJob,
     Sample,
-    ask,
+    request_line,
     sample_of,
     synthetic_sample,
     write_list,
 )
-from fastlung.measure.hardware import cores_of, cpu_order, look_at_hardware, package_versions
+from fastlung.measure.hardware import cores_of, cpu_order, package_versions, probe_hardware
 from fastlung.measure.profile import (
     FORMAT,
     VERSION,
@@ -66,7 +66,7 @@ class ProfileOptions:
     Attributes
     ----------
     source : str or None
-        Where the sample comes from; None draws one.
+        Where the sample comes from; None draws a synthetic one.
     sink : str or None
         Where results go meanwhile, and are removed again; None is a temporary folder.
     cpus : tuple of int
@@ -114,11 +114,11 @@ class _Child:
             stdout=subprocess.PIPE,
             text=True,
         )
-        self._say(job.to_json())
+        self._send(job.to_json())
 
     def run(self, source: str, sink: str, fetched_bytes: float) -> dict[str, Any]:
         """Run once, from a source to a sink that does not exist yet."""
-        self._say(ask(source, sink, fetched_bytes))
+        self._send(request_line(source, sink, fetched_bytes))
         assert self._process.stdout is not None  # noqa: S101 - asked for above
         line = self._process.stdout.readline()
         if not line:
@@ -132,7 +132,7 @@ class _Child:
         return answer
 
     def close(self) -> None:
-        """End it; at once if it does not want to."""
+        """End it; kill it if it has not ended in 10 s."""
         if self._process.stdin is not None:
             self._process.stdin.close()
         try:
@@ -143,13 +143,13 @@ class _Child:
         if self._process.stdout is not None:
             self._process.stdout.close()
 
-    def _say(self, line: str) -> None:
+    def _send(self, line: str) -> None:
         assert self._process.stdin is not None  # noqa: S101 - asked for above
         try:
             self._process.stdin.write(f"{line}\n")
             self._process.stdin.flush()
         except BrokenPipeError:
-            return  # it has ended; whoever reads its answer will say so
+            return  # it has ended; `run` raises when it reads no answer
 
 
 def usual_cpus(most: int) -> tuple[int, ...]:
@@ -171,7 +171,7 @@ def measure(
     options : ProfileOptions
         What to measure.
     tell : callable
-        Told in words what happens.
+        Called with a line of progress.
     ec2_type : str, optional
         Type of EC2 instance that this is known to be.
 
@@ -238,7 +238,7 @@ def _take_turns(
     tell: Callable[[str], None],
     stack: ExitStack,
 ) -> dict[_Size, list[dict[str, Any]]]:
-    """Answers of every size, in the order of the rounds."""
+    """Run all sizes in turn; answers of each, in the order of the rounds."""
     children, lists = {}, {}
     for number, size in enumerate(sizes):
         lists[size] = folder / f"size-{number}.txt"
@@ -257,13 +257,13 @@ def _take_turns(
         tell(f"Warming up: {_words(size)}, {scans} scans a round")
         warm = folder / f"warm-{number}.txt"
         write_list(warm, sample, WARM_UP_SCANS)
-        with _place(sink, options.storage) as place:
+        with _temporary_sink(sink, options.storage) as place:
             answer = children[size].run(str(warm), place, sample.fetch_bytes)
         _check_space(sink, scans * answer["sample"]["store_bytes"])
     answers: dict[_Size, list[dict[str, Any]]] = {size: [] for size in sizes}
     for number in range(options.rounds):
         for size in sizes:
-            with _place(sink, options.storage) as place:
+            with _temporary_sink(sink, options.storage) as place:
                 answer = children[size].run(str(lists[size]), place, sample.fetch_bytes)
             answers[size].append(answer)
             rate = answer["round"]["scans"] / answer["round"]["seconds"]
@@ -285,7 +285,7 @@ def _check_space(sink: str, needed_bytes: float) -> None:
 
 
 @contextmanager
-def _place(sink: str, storage: StoreOptions) -> Iterator[str]:
+def _temporary_sink(sink: str, storage: StoreOptions) -> Iterator[str]:
     """Yield a new sink below another one; it is removed with all it holds."""
     url = f"{sink.rstrip('/')}/fastlung-profile-{secrets.token_hex(4)}"
     try:
@@ -329,7 +329,7 @@ def _profile(
         version=VERSION,
         fastlung=version("fastlung"),
         date=datetime.now(UTC).date().isoformat(),
-        machine=look_at_hardware(ec2_type=ec2_type),
+        machine=probe_hardware(ec2_type=ec2_type),
         versions=package_versions(),
         config=config_facts(options.config),
         sample=SampleFacts(

@@ -1,7 +1,7 @@
 """
-How a profile is written: what was measured, of which sample, on which machine.
+The document of a profile: what was measured, of which sample, on which machine.
 
-Covers the shape of the JSON and the figures that follow from it alone. Holds no name of a host, a
+Covers the schema of the JSON and the figures that follow from it alone. Holds no name of a host, a
 user, a path, a bucket or a scan. Measuring is `fastlung.measure.measure`'s.
 """
 
@@ -59,11 +59,11 @@ CONFIG_FIELDS = (
     "spacing_mm", "order", "antialias", "hu_rule", "recipe", "mask", "airway", "crop", "size",
     "dtype", "format", "preview",
 )  # fmt: skip
-#: Half the spread that one round alone is taken to have, as a fraction: nothing is known of it.
+#: Half the spread that a single round is taken to have, as a fraction: it was not measured.
 UNKNOWN_SPREAD = 0.05
 #: CPUs count as what binds from this part of their time on; the rest is start, end and noise.
 BUSY = 0.85
-#: Wall seconds for each processor second of computing from which on other processes are in the way.
+#: Wall seconds for each processor second of computing from which on other processes take part.
 CROWDED = 1.2
 
 Text = Annotated[str, Field(max_length=200)]
@@ -318,7 +318,7 @@ class ProfileFile(Part):
 
 
 def config_facts(config: Config) -> dict[str, str]:
-    """Put down what a profile says of a configuration."""
+    """Write the options that bear on cost as text."""
     values = {name: getattr(config, name) for name in CONFIG_FIELDS}
     return {
         name: " ".join(map(str, value)) if isinstance(value, tuple) else str(value)
@@ -332,7 +332,7 @@ def first_difference(first: Mapping[str, str], other: Mapping[str, str]) -> str:
 
     Parameters
     ----------
-    one, other : mapping of str to str
+    first, other : mapping of str to str
         From `config_facts`. An option that one of them does not have is younger than it.
 
     Returns

@@ -1,8 +1,8 @@
 """
 Fetch the catalogue of instances anew from AWS: what there is, and what it costs today.
 
-Covers two questions to AWS, DescribeInstanceTypes and the Price List. Without credentials the
-catalogue that comes along stays in force, and the sentence says so.
+Covers two requests to AWS, DescribeInstanceTypes and the Price List. Without credentials the
+shipped catalogue stays in force, and the message says so.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ DEFAULT_REGION = "us-east-1"
 PRICE_LIST_REGION = "us-east-1"
 MIB_PER_GIB = 1024
 NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError)
-SHIPPED = "the catalogue that comes along stays in force"
+SHIPPED = "the shipped catalogue stays in force"
 SIZE_FIGURES = ("vcpu", "cores", "memory_gib", "baseline_gbps", "burst_gbps")
 
 
@@ -63,7 +63,7 @@ def refresh(region: str | None = None, profile: str | None = None) -> Path:
     Raises
     ------
     AccessError
-        Without credentials, or if they do not allow both questions.
+        Without credentials, or if they do not allow both requests.
     StoreError
         If AWS does not answer.
     ConfigError
@@ -74,9 +74,9 @@ def refresh(region: str | None = None, profile: str | None = None) -> Path:
     except ProfileNotFound:
         raise ConfigError(f"--profile {profile}: not in the AWS configuration") from None
     where = region or session.region_name or DEFAULT_REGION
-    patience = ClientConfig(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 3})
-    ec2 = session.client("ec2", region_name=where, config=patience)
-    pricing = session.client("pricing", region_name=PRICE_LIST_REGION, config=patience)
+    retries = ClientConfig(connect_timeout=5, read_timeout=20, retries={"total_max_attempts": 3})
+    ec2 = session.client("ec2", region_name=where, config=retries)
+    pricing = session.client("pricing", region_name=PRICE_LIST_REGION, config=retries)
     text = fetch_catalogue(ec2, pricing, where)
     path = cached_catalogue()
     beside = path.with_name(f"{path.name}.{secrets.token_hex(4)}")

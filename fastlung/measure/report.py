@@ -80,7 +80,7 @@ class Bar:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Panel:
-    """Rows that share an axis, and what the axis says."""
+    """Rows that share an axis, and its title."""
 
     title: str
     bars: Sequence[Bar]

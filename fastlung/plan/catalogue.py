@@ -1,8 +1,9 @@
 """
-What EC2 instances there are: processors, memory, network and price, each figure with its source.
+The catalogue of EC2 instances: processors, memory, network, price, each figure with its source.
 
-Covers reading a catalogue: the one that comes along, one that was fetched from AWS, or a file of
-yours. Fetching is `fastlung.measure.refresh`'s, arithmetic on it `fastlung.measure.cost`'s.
+Covers reading a catalogue: the shipped one, one that was fetched from AWS, or a file of yours.
+Fetching is `fastlung.measure.refresh`'s, arithmetic on prices `fastlung.measure.cost`'s. And a
+machine as the catalogue describes it, for plans of machines that are not at hand.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ __all__ = [
 ]
 
 
-#: The catalogue that comes along, in this package.
+#: The shipped catalogue, in `fastlung.instances`.
 SHIPPED = "catalogue.json"
 
 GIB = 2**30
@@ -97,7 +98,7 @@ class Instance:
     memory_bytes : int
         Memory.
     network_baseline_bytes_per_second : float or None
-        What its network carries for as long as one likes, each way.
+        What its network carries without limit of time, each way.
     network_burst_bytes_per_second : float or None
         What it may carry for some minutes.
     price_usd_per_hour : float or None
@@ -193,7 +194,7 @@ def read_catalogue(path: str | Path | None = None) -> Catalogue:
     ----------
     path : str or Path, optional
         A file; without, the one that ``--refresh`` has fetched for this user if it is younger than
-        the one that comes along, else that one.
+        the shipped one, else the shipped one.
 
     Returns
     -------
@@ -214,10 +215,12 @@ def read_catalogue(path: str | Path | None = None) -> Catalogue:
         try:
             fetched = read_document(fetched_at, CatalogueFile, form=FORMAT, version=VERSION)
         except ConfigError:
-            return _catalogue(shipped, "that comes along")  # of another version: fetch it again
+            return _catalogue(
+                shipped, "shipped with fastlung"
+            )  # of another version: fetch it again
         if fetched.date >= shipped.date:
             return _catalogue(fetched, "fetched from AWS")
-    return _catalogue(shipped, "that comes along")
+    return _catalogue(shipped, "shipped with fastlung")
 
 
 def find_instance(instances: Mapping[str, Instance], name: str) -> Instance:
@@ -234,16 +237,16 @@ def find_instance(instances: Mapping[str, Instance], name: str) -> Instance:
     Raises
     ------
     ConfigError
-        If the catalogue does not have it; the sentence names its relatives.
+        If the catalogue does not have it; the message names those of its family.
     """
     if name in instances:
         return instances[name]
     family = name.partition(".")[0]
-    kin = [known for known in instances if known.partition(".")[0] == family]
-    known = ", ".join(kin) or ", ".join(
+    same = [known for known in instances if known.partition(".")[0] == family]
+    known = ", ".join(same) or ", ".join(
         dict.fromkeys(instance.family for instance in instances.values())
     )
-    what = "sizes" if kin else "families"
+    what = "sizes" if same else "families"
     raise ConfigError(f"unknown instance type {name!r}; {what} in the catalogue: {known}"[:600])
 
 
@@ -335,8 +338,8 @@ def _size_order(size: str) -> tuple[int, str]:
     return (int(number[0]) if number else small.get(size, 10**6), size)
 
 
-#: Memory of a machine that is free before a run starts, where it is not ours to look at: kernel
-#: and services take a few hundred megabytes.
+#: Part of the memory that is free before a run starts on a machine that is not at hand: kernel and
+#: services take a few hundred megabytes.
 FREE_SHARE = 0.95
 
 

@@ -1,7 +1,7 @@
 """
-JSON documents that people keep, edit and send around, and the file of the catalogue.
+JSON documents of users (profiles, catalogues), and the schema of a catalogue file.
 
-Covers naming a format and its version, reading with limits, and one sentence for whatever is wrong.
+Covers format and version, reading with limits, and one sentence for whatever is wrong.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def parse_document(text: str, name: str, model: type[Model], *, form: str, versi
     text : str
         The document.
     name : str
-        What it is called in a complaint.
+        What it is called in an error.
     model : type of Part
         What it must be like.
     form : str
@@ -123,10 +123,10 @@ def parse_document(text: str, name: str, model: type[Model], *, form: str, versi
     try:
         return model.model_validate(found)
     except ValidationError as error:
-        raise ConfigError(f"{name}: {_first_complaint(error)}") from None
+        raise ConfigError(f"{name}: {_first_error(error)}") from None
 
 
-def _first_complaint(error: ValidationError) -> str:
+def _first_error(error: ValidationError) -> str:
     first: Any = error.errors()[0]
     where = ".".join(str(part) for part in first["loc"])
     said = first["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
@@ -175,7 +175,7 @@ class FamilyEntry(Part):
 
     @model_validator(mode="after")
     def every_figure_has_a_source(self) -> Self:
-        """Refuse a figure nobody can look up."""
+        """Refuse a figure without a source."""
         known = {"architecture", "cpu_model", *SizeEntry.model_fields}
         if unknown := sorted(set(self.sources) - known):
             raise ValueError(f"sources: unknown figure {unknown[0]!r}")

@@ -1,8 +1,8 @@
 """
 What a scan of a given size costs: assumed at first, then measured, then remembered.
 
-Covers processor seconds, bytes, requests and memory as `fastlung.plan.model` wants them, and the
-file that keeps what was measured from run to run.
+Covers processor seconds, bytes, requests and memory as `fastlung.plan.model` takes them, and the
+file that keeps measurements from run to run.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ __all__ = [
 
 #: Processor seconds of a voxel, acquired and output voxels together: 0.45 s for a chest of 47
 #: million that become 39 million, decoding, resampling, mask and encoding to npy included, on an
-#: AMD EPYC. Compressed pixels take more, and only a measurement knows.
+#: AMD EPYC. Compressed pixels take more; only a measurement says how much.
 SECONDS_PER_VOXEL = 5e-9
 
 #: What compressing adds, for each output voxel of image and mask: 0.12 s for 31 million.
@@ -80,7 +80,7 @@ CONNECTION_BYTES_PER_SECOND = 60e6
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Routes:
     """
-    Over what bytes come and go.
+    Over what bytes are read and written.
 
     Attributes
     ----------
@@ -130,7 +130,7 @@ ASSUMED = Calibration()
 
 
 def route_of(url: str) -> Route:
-    """Over what the bytes of a source or sink travel."""
+    """Whether the bytes of a source or sink cross a network."""
     return "network" if url.startswith("s3://") else "disk"
 
 
@@ -237,10 +237,10 @@ def _store_at_once(stored_bytes: float, largest_bytes: int) -> float:
 #: that, and means nothing once it changes.
 VERSION = 2
 
-#: Entries kept; the one used longest ago goes first.
+#: Entries kept; the one used longest ago is dropped first.
 MOST_ENTRIES = 100
 
-#: What is beyond a factor of this was no measurement.
+#: A ratio beyond this factor was no measurement.
 FAR = 1000.0
 
 

@@ -1,8 +1,7 @@
 """
-What an EC2 instance says of itself, where we run on one.
+The metadata service of an EC2 instance, where we run on one.
 
-The instance metadata service, version 2, is asked with short timeouts: nothing here is ever
-required, and elsewhere nobody is asked.
+Version 2, with short timeouts. Nothing here is ever required; elsewhere no request is made.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["instance_type", "is_amazon", "metadata"]
 
 
-#: Seconds until a question counts as unanswered. The service is on the same host: it answers in
+#: Seconds until a request counts as unanswered. The service is on the same host: it answers in
 #: a few milliseconds or, from a container that it does not let through, never.
 TIMEOUT_SECONDS = 0.2
 
@@ -33,8 +32,8 @@ ENDPOINT_VARIABLE = "AWS_EC2_METADATA_SERVICE_ENDPOINT"
 
 DISABLED_VARIABLE = "AWS_EC2_METADATA_DISABLED"
 
-#: How long a token is good for: two questions, in seconds.
-LEASE_SECONDS = "60"
+#: How long a token is good for: two requests, in seconds.
+TOKEN_SECONDS = "60"  # noqa: S105 (a duration)
 
 #: No answer that is wanted here is longer, in bytes.
 LONGEST_ANSWER = 1024
@@ -64,7 +63,7 @@ def instance_type(
     root: Path = Path("/"), environment: Mapping[str, str] = os.environ
 ) -> str | None:
     """
-    Ask which type of instance this is, if it is one.
+    Read which type of instance this is, if it is one.
 
     Parameters
     ----------
@@ -86,7 +85,7 @@ def instance_type(
 
 def metadata(item: str, environment: Mapping[str, str] = os.environ) -> str | None:
     """
-    Ask the metadata service one thing.
+    Read one item of the metadata service.
 
     Parameters
     ----------
@@ -106,14 +105,14 @@ def metadata(item: str, environment: Mapping[str, str] = os.environ) -> str | No
     if not endpoint.startswith(("http://", "https://")):
         return None
     try:
-        token = _ask(
+        token = _send(
             Request(  # noqa: S310 - the scheme is checked above
                 f"{endpoint}/latest/api/token",
                 method="PUT",
-                headers={"X-aws-ec2-metadata-token-ttl-seconds": LEASE_SECONDS},
+                headers={"X-aws-ec2-metadata-token-ttl-seconds": TOKEN_SECONDS},
             )
         )
-        return _ask(
+        return _send(
             Request(  # noqa: S310
                 f"{endpoint}/latest/meta-data/{item}",
                 headers={"X-aws-ec2-metadata-token": token},
@@ -126,7 +125,7 @@ def metadata(item: str, environment: Mapping[str, str] = os.environ) -> str | No
         return None
 
 
-def _ask(request: Request) -> str:
+def _send(request: Request) -> str:
     # Never through a proxy: it would answer for its own host, if at all.
     opener = build_opener(ProxyHandler({}))
     with opener.open(request, timeout=TIMEOUT_SECONDS) as answer:

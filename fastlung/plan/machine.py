@@ -1,5 +1,5 @@
 """
-What this machine lets us use: processors, memory and disk, each the least of its limits.
+What a run may use of this machine: processors, memory and disk, each the least of its limits.
 
 Covers psutil, affinity, resource limits, control groups of both versions, the process's own
 group and every group above it, the network link, and processors that idle. Decides nothing; see
@@ -37,7 +37,7 @@ __all__ = [
 
 CGROUP_ROOT = Path("sys/fs/cgroup")
 
-#: Version 1 says "no limit" with the largest number of pages; nobody owns a quarter of that.
+#: Version 1 says "no limit" with the largest number of pages; no machine has a quarter of that.
 NO_LIMIT_BYTES = 2**61
 
 #: A network card counts in millions of bits a second.
@@ -266,7 +266,7 @@ def _memory_bound(group: Path) -> MemoryBound | None:
     limit_text, used_text = _read(group / limit).strip(), _read(group / used).strip()
     if not limit_text.isdecimal() or int(limit_text) >= NO_LIMIT_BYTES:
         return None
-    # Pages of files that nobody used lately are counted as used, and given back on demand.
+    # File pages that were not used lately count as used, and are reclaimed on demand.
     reclaimable = 0
     for line in _read(group / "memory.stat").splitlines():
         name, _, value = line.partition(" ")
@@ -311,7 +311,7 @@ def _link(root: Path) -> tuple[float | None, str]:
     for card in sorted(folder.iterdir()) if folder.is_dir() else ():
         megabits = _read(card / "speed").strip()
         up = _read(card / "operstate").strip() in ("up", "unknown")
-        # A virtual card often says -1, or more than anyone has.
+        # A virtual card often says -1, or more than any card has.
         if (card / "device").exists() and up and megabits.isdecimal() and int(megabits):
             speeds[card.name] = int(megabits)
     if not speeds:
@@ -410,10 +410,9 @@ def _file_system(number: str, root: Path) -> str:
 
 class IdleClock:
     """
-    Counts the processor seconds that this process and its children could have had, and had not.
+    Counts idle processor seconds, of those that this process and its children may use.
 
-    What its workers used would not tell: on a machine that other programs share, processors that
-    they leave may still be busy.
+    Seconds that workers used do not say it: on a shared machine other programs may use the rest.
 
     Parameters
     ----------

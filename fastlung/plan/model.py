@@ -1,8 +1,8 @@
 """
-How fast a run can go, and what will bind: arithmetic on what a scan costs and a machine has.
+How fast a run can go, and what binds: arithmetic on the cost of a scan and a machine's resources.
 
-Covers the fluid model of workers that compute one scan while the next one comes and the last one
-goes. Looks at no machine, file or clock; where costs come from is `fastlung.plan.costs`'s.
+Covers the fluid model of workers that compute one scan while the next is read and the last
+written. No file, no clock; where costs come from is `fastlung.plan.costs`'s.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ __all__ = [
 #: nor disk slow down. ``workers``: there are too few of them, by choice or for lack of scans.
 Binding = Literal["cpu", "network", "disk", "latency", "memory", "workers"]
 
-#: Over what bytes come and go.
+#: Over what bytes are read or written.
 Route = Literal["network", "disk"]
 
 
@@ -66,7 +66,7 @@ class ScanCost:
     memory_bytes : float
         Private memory of a worker at the scan's worst moment, without what it holds ahead.
     source, sink : str
-        Over what bytes come and go: ``network`` or ``disk``.
+        Over what bytes are read and written: ``network`` or ``disk``.
     parallel_share : float
         Part of the compute seconds that threads of a worker share, 0 to 1.
     """

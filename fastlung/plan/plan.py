@@ -1,8 +1,7 @@
 """
-How a run is carried out on this machine: pure arithmetic, every choice with its sentence.
+The plan of a run: workers, threads, chunks and prefetch, each with a sentence that says why.
 
-Covers workers, threads, chunks, what is read ahead, and what to expect. Looks at no machine, file
-or clock.
+Pure arithmetic on sizes and a machine: no file, no clock.
 """
 
 from __future__ import annotations
@@ -50,7 +49,7 @@ MB = 1_000_000
 #: This process and the server that workers are forked from: 240 MB each with everything imported.
 PARENT_BYTES = 500 * MB
 #: Part of the free memory that a run plans with unless it is told a number; the rest is for page
-#: caches and for everyone else.
+#: caches and for other programs.
 SHARE_OF_FREE_MEMORY = 0.8
 #: Chunks each worker should get: more, and reading and writing overlap less with computing (twelve
 #: scans on two workers took 14.0 s in chunks of 1 and 11.5 s in chunks of 6); fewer, and the last
@@ -82,7 +81,7 @@ class Plan:
     threads : int
         Threads that compute one scan.
     chunk_size : int
-        Source groups handed to a worker at once, at most.
+        Source groups leased to a worker at once, at most.
     ahead_bytes : int
         Source bytes that one worker may hold beside those of the scan it computes.
     requests : int
@@ -122,7 +121,7 @@ class Plan:
 
     @property
     def setting(self) -> Setting:
-        """What of it may be changed while the run goes on."""
+        """The part of it that may change while the run goes on."""
         return Setting(
             workers=max(1, self.workers), ahead_bytes=self.ahead_bytes, requests=self.requests
         )
@@ -246,12 +245,12 @@ def resources_of(
     machine: Machine, budget_bytes: int, calibration: Calibration = ASSUMED
 ) -> Resources:
     """
-    Put down a machine as the model wants it.
+    Express a machine in the model's terms.
 
     Parameters
     ----------
     machine : Machine
-        What was found.
+        As probed.
     budget_bytes : int
         Memory of all workers together.
     calibration : Calibration
@@ -269,7 +268,7 @@ def resources_of(
 
 
 def most_workers(resources: Resources, groups: int | None) -> int:
-    """Find the number of workers beyond which nobody goes who was not told to."""
+    """Bound the number of workers where the user gives none."""
     most = math.ceil(MOST_WORKERS_A_CPU * resources.cpus)
     if groups is None:  # not counted yet
         return most
@@ -277,7 +276,7 @@ def most_workers(resources: Resources, groups: int | None) -> int:
 
 
 def most_requests(machine: Machine) -> int:
-    """Find the number of requests a worker that leaves files to open for everything else."""
+    """Bound the requests of a worker, so that enough files can be opened beside them."""
     files = machine.open_files
     return REQUESTS[-1] if files is None else max(1, min(REQUESTS[-1], files - OTHER_FILES))
 

@@ -1,4 +1,4 @@
-"""What a run has measured, interval by interval, and which setting would be best for it."""
+"""The best setting by the model, and what a run has measured, interval by interval."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ __all__ = ["REQUESTS", "Interval", "Progress", "best_setting"]
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Progress:
     """
-    What a run has measured since its first source group was handed out; sums over all workers.
+    What a run has measured since its first lease; sums over all workers.
 
     Attributes
     ----------
@@ -30,7 +30,7 @@ class Progress:
     cpu_seconds : float
         Processor seconds of all workers, every thread of theirs.
     idle_cpu_seconds : float
-        Processor seconds that nobody used, of those that this run may use.
+        Processor seconds left idle, of those that this run may use.
     compute_seconds : float
         Wall seconds in which workers computed.
     fetch_wait_seconds, store_wait_seconds : float
@@ -73,7 +73,7 @@ class Progress:
 
     @classmethod
     def nothing(cls) -> Self:
-        """At the very start."""
+        """Zeros: the very start of a run."""
         return cls(**dict.fromkeys((field.name for field in fields(cls)), 0))
 
 
@@ -84,14 +84,14 @@ THROUGH = 0.5
 
 @dataclass(frozen=True, slots=True)
 class Interval:
-    """What a run did between two looks at it."""
+    """The time between two measurements of a run."""
 
     begin: Progress
     end: Progress
 
     @classmethod
     def since_the_start(cls, end: Progress) -> Self:
-        """From the moment the first group was handed out."""
+        """Begin at the first lease."""
         return cls(Progress.nothing(), end)
 
     def grown(self, name: str) -> float:
@@ -113,7 +113,7 @@ class Interval:
         return min(ratios, default=1.0)
 
     def idle_share(self, cpus: float) -> float:
-        """Part of so many processors that nobody used, 0 to 1."""
+        """Part of so many processors that was idle, 0 to 1."""
         seconds = self.grown("seconds")
         return min(1.0, self.grown("idle_cpu_seconds") / seconds / cpus) if seconds > 0 else 1.0
 
@@ -135,7 +135,7 @@ class Interval:
         return rates[1] / rates[0] - 1 < THROUGH * (loads[1] / loads[0] - 1)
 
     def ratio(self, above: str, below: str) -> float | None:
-        """One sum for each unit of another; None if there is nothing to tell it from."""
+        """One sum for each unit of another; None if the other did not grow."""
         divisor = self.grown(below)
         return self.grown(above) / divisor if divisor > 0 else None
 

@@ -66,7 +66,7 @@ class ScanSize:
     Attributes
     ----------
     label : str
-        Label of its source group.
+        Its source group, in words.
     group_bytes : int
         Bytes of all objects of its source group, as stored.
     acquired_voxels, output_voxels : int
@@ -170,13 +170,13 @@ def output_bytes(size: ScanSize, config: Config) -> int:
 
 
 #: Groups of which one header is read: so many with the most bytes, and so many with the most
-#: objects. A header costs about a millisecond; smaller groups are taken for like ones.
+#: objects. A header costs about a millisecond; smaller groups are taken to be alike.
 SAMPLED_EACH_WAY = 50
 
 #: Headers read at once: of a bucket each takes some 60 ms.
 READ_AT_ONCE = 16
 
-#: While groups are still being found: headers read of the first ones, and of each that is larger
+#: While the listing goes on: headers are read of so many first groups, and of each that is larger
 #: by this factor than all before.
 SAMPLED_FIRST = 8
 
@@ -196,7 +196,7 @@ COMPRESSED_SUFFIXES = (".zip", ".gz", ".tgz", ".zraw")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _SliceSize:
-    """One slice: its pixels, and where they lie; how many such a file or volume holds."""
+    """Pixels and spacing of a slice, and how many such a file or volume holds."""
 
     frames: int
     rows: int
@@ -206,7 +206,7 @@ class _SliceSize:
     slices: int = 0
 
 
-#: What a group is like whose largest file holds no CT.
+#: Of a group whose largest file holds no CT.
 NO_SLICE = _SliceSize(frames=0, rows=1, columns=1, pixel_spacing_mm=(1.0, 1.0), thickness_mm=1.0)
 
 
@@ -231,13 +231,13 @@ def estimate_sizes(
         One for each group, in order.
     """
     estimator = Estimator(config, store_of)
-    estimator.look_around(groups)
+    estimator.read_headers(groups)
     return tuple(map(estimator.size, groups))
 
 
 class Estimator:
     """
-    Estimates scans while they are found.
+    Estimates scans while they are listed.
 
     Parameters
     ----------
@@ -250,31 +250,31 @@ class Estimator:
     def __init__(self, config: Config, store_of: Callable[[SourceGroup], Store]) -> None:
         self._config = config
         self._store_of = store_of
-        self._looked_at: dict[str, _SliceSize | None] = {}
+        self._sampled: dict[str, _SliceSize | None] = {}
         self._usual = _usual([])
         self._most_bytes = self._most_objects = 0.0
 
-    def look_around(self, groups: Sequence[SourceGroup]) -> None:
+    def read_headers(self, groups: Sequence[SourceGroup]) -> None:
         """Read one header of each of the largest and the longest groups, many at a time."""
         by_bytes = sorted(groups, key=lambda group: group.size_bytes)[-SAMPLED_EACH_WAY:]
         by_count = sorted(groups, key=lambda group: len(group.objects))[-SAMPLED_EACH_WAY:]
-        looked_at = {group.id: group for group in (*by_bytes, *by_count)}
+        sampled = {group.id: group for group in (*by_bytes, *by_count)}
         with ThreadPoolExecutor(READ_AT_ONCE, "fastlung-headers") as pool:
             # Each in a copy of this thread's context, in which limits are in force.
             for _ in pool.map(
-                lambda each: each[0].run(self.look_at, each[1]),
-                [(copy_context(), group) for group in looked_at.values()],
+                lambda each: each[0].run(self.read_header, each[1]),
+                [(copy_context(), group) for group in sampled.values()],
             ):
                 pass
         self._most_bytes = max((group.size_bytes for group in groups), default=0)
         self._most_objects = max((len(group.objects) for group in groups), default=0)
 
-    def look_at(self, group: SourceGroup) -> None:
+    def read_header(self, group: SourceGroup) -> None:
         """Read one header of a group, if it has not been read yet."""
-        if group.id not in self._looked_at:
-            self._looked_at[group.id] = _sample(group, self._store_of(group))
+        if group.id not in self._sampled:
+            self._sampled[group.id] = _sample(group, self._store_of(group))
             found = [
-                size for size in tuple(self._looked_at.values()) if size and size is not NO_SLICE
+                size for size in tuple(self._sampled.values()) if size and size is not NO_SLICE
             ]
             self._usual = _usual(found)
 
@@ -287,15 +287,15 @@ class Estimator:
         """
         larger = group.size_bytes > GROWTH * self._most_bytes
         longer = len(group.objects) > GROWTH * self._most_objects
-        if larger or longer or len(self._looked_at) < SAMPLED_FIRST:
+        if larger or longer or len(self._sampled) < SAMPLED_FIRST:
             self._most_bytes = max(self._most_bytes, group.size_bytes)
             self._most_objects = max(self._most_objects, len(group.objects))
-            self.look_at(group)
+            self.read_header(group)
         return self.size(group)
 
     def size(self, group: SourceGroup) -> ScanSize:
-        """Estimate a group from its own header, or else as a usual one of those looked at."""
-        size = self._looked_at.get(group.id) or self._usual
+        """Estimate a group from its own header, or else as the usual one of those sampled."""
+        size = self._sampled.get(group.id) or self._usual
         if size is NO_SLICE:  # its largest file is no CT; another one may be
             return replace(_size(group, self._usual, self._config), is_scan=False)
         return _size(group, size, self._config)
@@ -305,7 +305,7 @@ def _sample(group: SourceGroup, store: Store) -> _SliceSize | None:
     """What the header of one file says; None where there is none that can be read."""
     try:
         index = index_sample(group, store)
-    except (StoreError, LimitError):  # its worker will say so; here only headers are read
+    except (StoreError, LimitError):  # its worker reports it; here only headers are read
         return None
     if index is None:
         return None
@@ -371,7 +371,7 @@ def _size(group: SourceGroup, size: _SliceSize, config: Config) -> ScanSize:
 
 
 def _slices(group: SourceGroup, size: _SliceSize) -> int:
-    """One an object; as many as the bytes of an archive or volume make."""
+    """One per object; as many as the bytes of an archive or volume make."""
     if group.kind == "files":
         return max(1, len(group.objects)) * size.frames
     return max(1, _inflated_bytes(group) // (2 * size.rows * size.columns))

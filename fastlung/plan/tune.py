@@ -1,8 +1,8 @@
 """
-Adjusting a run while it goes on: measured, planned again by the model, and tried.
+Auto-tune: measure a run, plan it again by the model, try the new setting, keep it or go back.
 
-Covers what to change and why. Pure: knows no clock, process or file; it is told what a run has
-measured and answers with a setting, so that a simulation drives the very same decisions.
+Pure: no clock, process or file. Measurements in, a setting out, so that the simulator in the tests
+runs this very code.
 """
 
 from __future__ import annotations
@@ -40,12 +40,12 @@ INTERVAL_GROUPS_EACH, INTERVAL_GROUPS = 3, 8
 WORTH_TRYING, WORTH_KEEPING = 1.05, 1.03
 #: A promise beyond this shows in a shorter interval: one group for each worker.
 PLAIN = 1.3
-#: Windows until something is tried again after a change that did not pay; doubled each time.
+#: Intervals until the next try after a change that did not pay; doubled each time.
 FIRST_BACKOFF, LONGEST_BACKOFF = 2, 64
 #: Workers are multiplied by this at once, at most; and by that where the model knows no reason why
 #: processors are idle.
 GROWTH, PROBE = 4.0, 1.5
-#: Reading is much slower than planned from this factor on, told from this part of the first scans;
+#: Reading is much slower than planned from this factor on, seen in this part of the first scans;
 #: then workers may grow by that. Connections that are being made look like a slow store, too: by
 #: 1.7 on loopback, and with four times the workers two processors took half as long again a scan.
 MUCH_SLOWER, EARLY_PART, EARLY_GROWTH = 1.8, 0.5, 3.0
@@ -127,7 +127,7 @@ class Tuner:
         self._most_requests = most_requests
         self._begun: Progress | None = None
         self._settled = True  # nothing was begun before
-        self._windows = 0
+        self._intervals = 0
         # What was measured in a whole run is not put right by a first look.
         self._looked = cost.source != "network" or calibration.scans > 0
         self._lightest: Interval | None = None
@@ -179,7 +179,7 @@ class Tuner:
 
     def observe(self, progress: Progress) -> Setting:
         """
-        Hear what the run has measured, and say how to go on.
+        Take in what the run has measured, and return how to go on.
 
         Parameters
         ----------
@@ -203,8 +203,8 @@ class Tuner:
             if groups >= self.setting.workers:
                 self._begun, self._settled = progress, True
             return self.setting
-        # What is to be told apart by eye needs no long look.
-        short = not self._windows or (self._before is not None and self._promised > PLAIN)
+        # A large promise shows in a short interval.
+        short = not self._intervals or (self._before is not None and self._promised > PLAIN)
         each = 1 if short else INTERVAL_GROUPS_EACH
         if groups >= max(INTERVAL_GROUPS, each * self.setting.workers):
             interval = Interval(self._begun, progress)
@@ -214,7 +214,7 @@ class Tuner:
         return self.setting
 
     def _look_early(self, progress: Progress) -> None:
-        """Do not wait for the first scans to end, if reading them is much slower than planned."""
+        """Change the setting before the first scans end, if reading is much slower than planned."""
         planned = self._planned
         if progress.fetched_bytes < EARLY_PART * self.setting.workers * planned.fetch_bytes:
             return
@@ -224,7 +224,7 @@ class Tuner:
         self._lightest = Interval.since_the_start(progress)
         each = progress.fetch_seconds / progress.fetched_bytes
         slower = _over(each, request_seconds(planned, "fetch") / planned.fetch_bytes)
-        if slower is None or slower < MUCH_SLOWER or self._windows:
+        if slower is None or slower < MUCH_SLOWER or self._intervals:
             return
         self.calibration = replace(self._known, requests=slower * self._known.requests, scans=0)
         self._cost = self._corrected()
@@ -235,7 +235,7 @@ class Tuner:
             self._go(best, f"{words}: reading takes {slower:.1f} times as long as planned")
 
     def _best(self, progress: Progress, growth: float) -> Setting:
-        """What the model would choose, not too far from what holds."""
+        """What the model would choose, within a factor of the setting that holds."""
         return best_setting(
             self._cost,
             self._resources,
@@ -258,7 +258,7 @@ class Tuner:
             self._try(interval)
 
     def _measure(self, interval: Interval) -> None:
-        """Correct what a scan costs."""
+        """Correct the cost of a scan by an interval."""
         planned, known = self._planned, self._known
         cpu = interval.ratio("cpu_seconds", "committed_bytes")
         stored = interval.ratio("stored_bytes", "committed_bytes")
@@ -276,8 +276,8 @@ class Tuner:
         scans = self.calibration.scans if self.calibration is not known else 0
         groups = int(interval.grown("groups"))
         # The first interval holds work that is not committed yet: it only shows the way.
-        fresh = max(FRESH, groups / (scans + groups)) if self._windows > 1 else 1.0
-        self._windows += 1
+        fresh = max(FRESH, groups / (scans + groups)) if self._intervals > 1 else 1.0
+        self._intervals += 1
         weights = dict.fromkeys(now, fresh) | {
             "requests": self._weight_of_requests(interval, way, fresh)
         }
@@ -293,7 +293,7 @@ class Tuner:
     def _weight_of_requests(
         self, interval: Interval, way: Literal["fetch", "store"], fresh: float
     ) -> float:
-        """How much an interval tells of the store: none where requests waited otherwise."""
+        """Weight of an interval's request seconds: 0 where requests waited for something else."""
         if self._is_busy(interval):
             return 0.0
         lightest, self._lightest = self._lightest, self._lightest or interval
@@ -371,7 +371,7 @@ class Tuner:
         self._go(setting, f"back from {words}: no faster ({gain - 1:+.0%}), CPUs {idle:.0%} idle")
 
     def _learn_network(self, interval: Interval) -> None:
-        """More was asked of it than it carries, or of the store behind it."""
+        """Bound the network by what it carried: the store or link gave no more when asked."""
         seconds = interval.grown("seconds")
         coming, going = (
             interval.grown("fetched_bytes") / seconds,
@@ -388,7 +388,7 @@ class Tuner:
             self.calibration = replace(self.calibration, network_bytes_per_second=carried)
 
     def _short_of_memory(self, progress: Progress) -> bool:
-        """Go down at once where memory gets scarce; whether it is."""
+        """Use fewer workers at once where memory gets scarce; whether it is."""
         spare = SPARE_MEMORY * self._resources.memory_bytes
         if progress.memory_available_bytes >= spare or progress.groups < self._held_until_groups:
             return False
@@ -415,7 +415,7 @@ class Tuner:
         return max(1, min(self._most_workers, self.setting.workers + more))
 
     def _is_busy(self, interval: Interval) -> bool:
-        """Whether no processor is idle, be it others that use some of them."""
+        """Whether no processor is idle, also where other programs use some."""
         return interval.idle_share(self._resources.cpus) <= 1 - BUSY
 
     def _go(self, setting: Setting, why: str) -> None:

@@ -1,1 +1,5 @@
-"""What is said of a run: table rows, CSV text and sentences made of outcomes. No file, no print."""
+"""
+Outcomes and results for people: a *summary* (tables, CSV, sentences) and a *picture* (PNG bytes).
+
+No file, no print.
+"""

@@ -1,7 +1,7 @@
 """
-What became of a run, for people: tables, CSV and sentences.
+The summary of a run: tables, CSV and sentences.
 
-Covers layout and words. The rows of the manifest are `fastlung.sink.manifest`'s.
+Covers layout and text. The rows of the manifest are `fastlung.sink.manifest`'s.
 """
 
 from __future__ import annotations

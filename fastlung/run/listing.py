@@ -118,7 +118,7 @@ class Listing:
             if enough and not all_of_them:
                 break
         with limited(self._limits):
-            self._estimator.look_around([task.group for task in first])
+            self._estimator.read_headers([task.group for task in first])
             self.sizes = tuple(self._estimator.size(task.group) for task in first)
         self.first = tuple(map(self._weighed, first, self.sizes))
 

@@ -124,12 +124,12 @@ def test_without_credentials_the_shipped_catalogue_stays(tmp_path, capsys):
     assert main([*argv, "--refresh"]) == 4
     said = capsys.readouterr().err
     assert "no AWS credentials found" in said
-    assert "the catalogue that comes along stays in force" in said
+    assert "the shipped catalogue stays in force" in said
     assert said.count("\n") == 1
     assert not cached_catalogue().exists()
     # The same question without --refresh is answered.
     assert main(argv) == 0
-    assert "catalogue that comes along" in capsys.readouterr().out
+    assert "catalogue shipped with fastlung" in capsys.readouterr().out
     assert "c7i.large" in load_catalogue()
 
 

@@ -211,7 +211,7 @@ def test_threads_of_one_core_stand_next_to_each_other(tmp_path, monkeypatch):
 def test_facts_of_a_machine(tmp_path, monkeypatch):
     fake_machine(tmp_path)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3})
-    facts = hardware.look_at_hardware(tmp_path, "c7i.xlarge")
+    facts = hardware.probe_hardware(tmp_path, "c7i.xlarge")
     assert (facts.cpu_model, facts.cores, facts.ec2_type) == ("Fast One", 2, "c7i.xlarge")
     assert facts.caches == {"L2": 2**20}
     assert facts.simd == ["avx2", "avx512f"]
@@ -220,13 +220,13 @@ def test_facts_of_a_machine(tmp_path, monkeypatch):
 def test_facts_of_an_arm_machine(tmp_path, monkeypatch):
     fake_machine(tmp_path, arm=True)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: {0, 1, 2, 3})
-    facts = hardware.look_at_hardware(tmp_path)
+    facts = hardware.probe_hardware(tmp_path)
     assert (facts.cpu_model, facts.cores) == ("implementer 0x41, part 0xd4f", 4)
     assert facts.simd == ["asimd", "sve2"]
 
 
 def test_facts_of_a_machine_that_says_nothing(tmp_path):
-    facts = hardware.look_at_hardware(tmp_path)
+    facts = hardware.probe_hardware(tmp_path)
     assert (facts.cpu_model, facts.caches, facts.simd) == ("unknown", {}, [])
     assert facts.cores >= 1
 
