@@ -1,7 +1,6 @@
 """Scans of older revisions are named, never mixed in silence, and redone or kept as asked."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -150,32 +149,43 @@ def test_both_answers_at_once_are_none(own):
         process(own / "source", own / "sink", redo="older", keep_older=True)
 
 
-@pytest.mark.usefixtures("raised")
-def test_a_redo_that_is_killed_leaves_the_rest_named_and_is_taken_up(own):
-    calm, script = payloads(own / "sink"), own / "script.py"
-    spoil(own / "sink")
-    script.write_text(f"""
+KILLED = """
 import os, signal, sys
 import fastlung
 from fastlung import revisions
-revisions.MASK = {revisions.MASK}
-ended = []
-def tell(event):
-    ended.append(type(event).__name__)
-    if ended.count("ScanEnded") == 2:
+from fastlung.storage.local import LocalStore
+
+revisions.MASK, create, records = int(sys.argv[3]), LocalStore.create, []
+
+def create_but_one_record(store, key, data):
+    records.extend([key] if key.startswith("records/") else [])
+    if len(records) == 2:
         os.kill(os.getpid(), signal.SIGKILL)
-fastlung.process(*sys.argv[1:], workers=0, spacing_mm=4.0, redo="older", on_event=tell)
-""")
-    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
-    words = [sys.executable, script, own / "source", own / "sink"]
-    assert subprocess.run(words, env=environment, check=False).returncode == -signal.SIGKILL  # noqa: S603
-    left = sink_status(str(own / "sink")).older.scans
-    assert 0 < left < SCANS
-    with pytest.raises(SinkConflictError, match=f"{left} scan"):
-        process(own / "source", own / "sink")
-    process(own / "source", own / "sink", redo="older")
-    assert payloads(own / "sink") == calm
-    assert not sink_status(str(own / "sink")).older
+    return create(store, key, data)
+
+LocalStore.create = create_but_one_record
+fastlung.process(*sys.argv[1:3], workers=0, spacing_mm=4.0, redo="older")
+"""
+
+
+@pytest.mark.usefixtures("raised")
+def test_a_redo_that_is_killed_leaves_the_rest_named_and_is_taken_up(own):
+    source, sink = own / "source", own / "sink"
+    for seed in range(SCANS, 2 * SCANS):
+        write_group(source / f"patient-{seed:02d}/ct", seed)
+    process(source, sink, keep_older=True)
+    calm = payloads(sink)
+    made_by_0_1_0(sink)
+    spoil(sink)
+    words = [sys.executable, "-c", KILLED, source, sink, str(revisions.MASK)]
+    assert subprocess.run(words, check=False).returncode == -signal.SIGKILL  # noqa: S603
+    left = sink_status(str(sink)).older.scans
+    assert 0 < left < 2 * SCANS
+    with pytest.raises(SinkConflictError, match=f"{left} scans? of older"):
+        process(source, sink)
+    process(source, sink, redo="older")
+    assert payloads(sink) == calm
+    assert not sink_status(str(sink)).older
 
 
 @pytest.mark.usefixtures("raised")
