@@ -147,6 +147,21 @@ def nemesis(session):
 
 
 @nox.session(default=False)
+def attack(session):
+    """Stores, sinks, outputs and caches that lie, longer: ATTACK_ROUNDS of them, half an hour."""
+    session.install(".", *group("test"))
+    attacked = (
+        "tests/storage/test_lying_store.py",
+        "tests/sink/test_shared_names.py",
+        "tests/sink/test_somebody_elses_sink.py",
+        "tests/cli/test_output.py",
+        "tests/kernels/test_place.py",
+        "tests/test_container.py",
+    )
+    session.run("pytest", *(session.posargs or attacked), env={"ATTACK_ROUNDS": "2000"})
+
+
+@nox.session(default=False)
 def profile(session):
     """This machine measured small, as JSON and picture; arguments go to ``fastlung profile``."""
     session.install(".")

@@ -23,7 +23,7 @@ from botocore.config import Config as ClientConfig
 from fastlung.config import Config, StoreOptions
 from fastlung.dicom.codecs import CODECS, is_installed
 from fastlung.errors import FastlungError
-from fastlung.kernels import hu
+from fastlung.kernels.place import kernel_place
 from fastlung.plan.machine import probe, probe_disk
 from fastlung.plan.sizes import ScanSize, output_voxels, scan_bytes
 from fastlung.sink.contents import RECORDED_PACKAGES
@@ -207,8 +207,7 @@ def _decoders() -> Iterator[Fact]:
 
 
 def _kernels() -> Iterator[Fact]:
-    stats = getattr(hu.rescale, "stats", None)
-    if stats is None:
+    if os.environ.get("NUMBA_DISABLE_JIT", "0") not in ("", "0"):
         yield Fact(
             topic="kernels",
             name="compiled",
@@ -217,22 +216,22 @@ def _kernels() -> Iterator[Fact]:
             problem="plain Python is hundreds of times slower; unset NUMBA_DISABLE_JIT",
         )
         return
-    cache = Path(stats.cache_path)
-    writable = os.access(cache if cache.exists() else cache.parent, os.W_OK)
-    compiled = sum(1 for _ in cache.glob("*.nbc")) if cache.exists() else 0
+    place = kernel_place()
+    folder = Path(place.folder or os.devnull)
     yield Fact(
         topic="kernels",
         name="cache of compiled kernels",
-        value=str(cache),
+        value=place.folder or "none, in memory only",
         origin="NUMBA_CACHE_DIR"
-        if "NUMBA_CACHE_DIR" in os.environ
-        else "beside the package, or ~/.cache where that is read-only",
-        problem=""
-        if writable
-        else "not writable: every process compiles anew, a minute each; set "
-        "NUMBA_CACHE_DIR to a folder that is",
+        if os.environ.get("NUMBA_CACHE_DIR") == place.folder
+        else "beside the package, ~/.cache, or a private temporary folder: what is writable",
+        problem=place.note,
     )
-    yield Fact(topic="kernels", name="compiled ahead", value=compiled, origin="files in the cache")
+    # Numba keeps kernels of a folder of ours in a folder of its name, but beside them in their own.
+    found = (*folder.glob("*.nbc"), *folder.glob("kernels_*/*.nbc"))
+    yield Fact(
+        topic="kernels", name="compiled ahead", value=len(found), origin="files in the cache"
+    )
 
 
 def _versions() -> Iterator[Fact]:

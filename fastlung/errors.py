@@ -20,7 +20,10 @@ Everything fastlung raises on purpose, one class per cause.
     │   └── SegmenterError             an outside segmenter gave no labels that can be used
     ├── StoreError                     source or sink                          exit 4
     │   ├── ObjectNotFoundError        (also a FileNotFoundError)
+    │   ├── ListingError               without order or end: nobody knows what it left out
+    │   ├── SinkLostError              not the sink any more that the run began: ends it
     │   └── AccessError                not allowed
+    │       ├── LinkedAwayError        a link leads out of the sink
     │       └── CredentialsError       with none, expired or unknown ones: ends the whole run
     └── ResourceError                  this machine; a later run may succeed
         ├── InsufficientMemoryError
@@ -99,12 +102,24 @@ class StoreError(FastlungError):
     """The source or the sink cannot be reached, read or written."""
 
 
+class ListingError(StoreError):
+    """A store whose listing has no end or no order, so that nobody knows what it left out."""
+
+
 class ObjectNotFoundError(StoreError, FileNotFoundError):
     """An object or path that should exist does not."""
 
 
 class AccessError(StoreError):
     """What is asked for is not allowed."""
+
+
+class SinkLostError(StoreError):
+    """The sink is not the one any more that the run began with."""
+
+
+class LinkedAwayError(AccessError):
+    """A link inside the sink leads out of it, where nothing of ours may be written."""
 
 
 class CredentialsError(AccessError):

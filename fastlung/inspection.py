@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -67,6 +67,9 @@ class SeriesSummary:
         Reason -> files of the folder that belong to no series.
     excluded : tuple of str
         Rules of others that would exclude the series, where they were asked for.
+    also_in : tuple of str
+        Other folders with a series of this UID; the first by name has its name in a sink, the
+        others' gets a suffix.
     """
 
     group: str
@@ -83,6 +86,7 @@ class SeriesSummary:
     problem: str = ""
     skipped_files: Mapping[str, int] = field(default_factory=dict)
     excluded: tuple[str, ...] = ()
+    also_in: tuple[str, ...] = ()
 
 
 def inspect(
@@ -146,8 +150,22 @@ def inspect(
         raise NothingFoundError(nothing_found(str(source), files, len(looked_at)))
     return [
         summary
-        for summary in looked_at
+        for summary in _compared(looked_at)
         if summary.number or summary.problem or summary.skipped_files.keys() - NOT_DICOM
+    ]
+
+
+def _compared(found: Sequence[SeriesSummary]) -> list[SeriesSummary]:
+    """Series that say where else they are."""
+    folders: dict[str, set[str]] = defaultdict(set)
+    for series in found:
+        if series.number:
+            folders[series.series_uid].add(series.group)
+    return [
+        replace(series, also_in=tuple(sorted(folders[series.series_uid] - {series.group})))
+        if series.number
+        else series
+        for series in found
     ]
 
 

@@ -25,7 +25,7 @@ from fastlung.pipeline import process_scan
 from fastlung.report.picture import picture
 from fastlung.scan import Flag, ScanResult
 from fastlung.segmenter import segmenter_of
-from fastlung.sink.contents import RUN_FILE
+from fastlung.sink.identity import RUN_FILE
 from fastlung.sink.reader import open_scan
 from fastlung.source.open import open_source, store_of
 from fastlung.source.read import fetch, index_blobs

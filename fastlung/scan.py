@@ -355,6 +355,11 @@ class Outcome:
         Highest resident memory of the worker up to the end of this scan.
     transient : bool
         True for a failure that another run may not have.
+    wished_name : str
+        The name it would have if no other source group came first with a series of that name;
+        empty where it has it.
+    also_in : tuple of str
+        Labels of the other source groups that hold a series of that name.
     """
 
     name: str
@@ -374,6 +379,8 @@ class Outcome:
     cpu_seconds: Mapping[str, float] = field(default_factory=dict)
     peak_rss_bytes: int = 0
     transient: bool = False
+    wished_name: str = ""
+    also_in: tuple[str, ...] = ()
 
     def in_short(self) -> Outcome:
         """Return it without geometry, tags, figures and seconds, which its record has."""

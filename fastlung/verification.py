@@ -18,8 +18,9 @@ from isal import isal_zlib
 
 from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, FormatError, StoreError
-from fastlung.sink.contents import OlderScans, key_fingerprint, read_run_file, source_groups
+from fastlung.sink.contents import key_fingerprint, read_run_file, source_groups
 from fastlung.sink.names import claim_key, load_names_key
+from fastlung.sink.older import OlderScans
 from fastlung.sink.reader import stored_scan
 from fastlung.sink.records import RECORDS, load_outcome, outcome_key, read_records, record_key
 from fastlung.source.open import open_source

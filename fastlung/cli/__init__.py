@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import importlib
 import logging
-import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
 
 import fastlung
 from fastlung import errors
+from fastlung.cli.output import Outputs
 from fastlung.cli.parser import build_parser, parse
 
 if TYPE_CHECKING:
@@ -33,6 +33,10 @@ EXIT_CODES: tuple[tuple[type[Exception], int], ...] = (
     (errors.FastlungError, 1),
 )
 INTERRUPTED = 130
+#: The answer could not be written to standard output, as to a disk that is full.
+UNTOLD = 4
+#: Commands that do more than to print: their exit code says how that went.
+WORKS = {"process", "demo", "manifest", "preview"}
 #: Sub-command -> module of this package, and function in it.
 CARRIED_OUT_BY = {
     "process": ("process", "process"),
@@ -65,13 +69,28 @@ def main(argv: Sequence[str] | None = None) -> int:
         Exit code: 0 all done, 1 some scans failed, 2 wrong usage or configuration, 3 nothing
         found, 4 storage unreachable or refused, 130 interrupted.
     """
-    try:
-        args = parse(sys.argv[1:] if argv is None else argv)
-    except SystemExit as leaving:  # argparse has printed the help, or what is wrong
-        return leaving.code if isinstance(leaving.code, int) else 1
-    try:
-        code = _run(args)
+    with Outputs() as outputs:
+        try:
+            args = parse(sys.argv[1:] if argv is None else argv)
+        except SystemExit as leaving:  # argparse has printed the help, or what is wrong
+            return leaving.code if isinstance(leaving.code, int) else 1
+        code = _carried_out(args)
         sys.stdout.flush()
+        if not outputs.trouble:
+            return code
+        does_more = args.command in WORKS
+        if does_more or not outputs.reader_left:
+            rest = ", and the work went on" if does_more else ", so that the answer is lost"
+            sys.stderr.write(f"fastlung: {outputs.trouble}{rest}\n")
+        if does_more:
+            return code
+        return code or (1 if outputs.reader_left else UNTOLD)
+
+
+def _carried_out(args: Namespace) -> int:
+    """Exit code, and one sentence where something went wrong."""
+    try:
+        return _run(args)
     except errors.FastlungError as error:
         return _explain(error, debug=args.debug)
     except KeyboardInterrupt as asked:
@@ -80,13 +99,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             f"fastlung: interrupted{by}; type the same command again to do what is missing\n"
         )
         return INTERRUPTED
-    except BrokenPipeError:
-        # The reader has closed the pipe (`| head`). Python would complain when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
     except Exception as error:  # noqa: BLE001 - a bug of ours; its text may quote a file's content
         return _report_bug(error, debug=args.debug)
-    return code
 
 
 def _run(args: Namespace) -> int:

@@ -13,14 +13,14 @@ from dataclasses import asdict
 from itertools import groupby
 from typing import TYPE_CHECKING
 
-from fastlung.cli.process import say
+from fastlung.cli.output import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import Config, build_store_options
 from fastlung.doctor import examine
 from fastlung.limits import limited
-from fastlung.previews import preview
-from fastlung.sink.contents import OlderScans, read_run_file
+from fastlung.sink.contents import read_run_file
 from fastlung.sink.manifest import MANIFEST_CSV, write_manifest
+from fastlung.sink.older import OlderScans
 from fastlung.storage.open import open_store
 from fastlung.text import byte_size, count
 from fastlung.verification import forget, sink_status, verify
@@ -210,9 +210,12 @@ def _fact_line(fact: Fact) -> str:
 
 def draw(args: Namespace) -> int:
     """Carry out ``fastlung preview``; always 0."""
+    # Imported here: the questions about a sink, beside it, need no kernels.
+    from fastlung import previews  # noqa: PLC0415
+
     asked = {} if args.slice is None else args.slice
     with limited(**dict(args.limit)):
-        drawn = preview(
+        drawn = previews.preview(
             args.scan,
             number=args.number,
             preset=args.preset,

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fastlung import __version__
-from fastlung.cli.process import say, table_lines
+from fastlung.cli.output import say
+from fastlung.cli.process import table_lines
 from fastlung.cli.progress import Bar, compiled_once
 from fastlung.config import build_config, build_run_options
 from fastlung.demo.cohort import COHORT, write_cohort

@@ -7,7 +7,7 @@ import sys
 from dataclasses import asdict, fields
 from typing import TYPE_CHECKING, Any
 
-from fastlung.cli.process import say
+from fastlung.cli.output import say
 from fastlung.cli.settings import storage_typed
 from fastlung.config import build_config, build_store_options
 from fastlung.dicom.checks import Policy
@@ -51,6 +51,7 @@ SERIES_COLUMNS: tuple[str, ...] = (
     "skipped_files",
     "problem",
     "excluded",
+    "also_in",
 )
 
 
@@ -159,6 +160,7 @@ def _row(series: SeriesSummary) -> dict[str, Cell]:
         sum(series.skipped_files.values()),
         series.problem,
         "; ".join(series.excluded),
+        "; ".join(series.also_in),
     )
     return dict(zip(SERIES_COLUMNS, values, strict=True))
 
@@ -177,7 +179,15 @@ def _cells(series: SeriesSummary) -> tuple[str, ...]:
 def _notes(series: SeriesSummary) -> list[str]:
     problem = [f"  cannot be processed: {series.problem}"] if series.problem else []
     strict = [f"  excluded elsewhere: {'; '.join(series.excluded)}"] if series.excluded else []
-    return [*problem, *(f"  {action}" for action in series.actions), *strict]
+    return [*problem, *(f"  {action}" for action in series.actions), *_elsewhere(series), *strict]
+
+
+def _elsewhere(series: SeriesSummary) -> list[str]:
+    if not series.also_in:
+        return []
+    first = min(series.group, *series.also_in)
+    whose = "its name is this folder's" if first == series.group else f"its name is {first}'s"
+    return [f"  the same series is in {', '.join(series.also_in)}; in a sink {whose}"]
 
 
 def _skipped(series: SeriesSummary) -> list[str]:

@@ -46,11 +46,18 @@ SOURCE_HELP = (
 
 def describe_configuration(parser: argparse.ArgumentParser) -> None:
     """Everything that decides what a run does and how, and where it may be read from."""
-    parser.add_argument_group("where options come from").add_argument(
+    origins = parser.add_argument_group("where options come from")
+    origins.add_argument(
         "--config",
         metavar="FILE",
         help="TOML with options by the names that `fastlung config` prints, or the run.json of a "
         "sink; FASTLUNG_ variables and options below are stronger",
+    )
+    origins.add_argument(
+        "--allow-commands",
+        action="store_true",
+        help="carry out the mask_command or mask_function of that run.json, too; without it they "
+        "are refused, because a sink may be anybody's",
     )
     describe_results(parser.add_argument_group("what is written"))
     describe_policies(parser.add_argument_group("what is done about irregular series"))

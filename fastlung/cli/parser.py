@@ -80,18 +80,21 @@ examples:
 Type the same command again to finish what is missing: scans that are done are left alone.
 
 On a terminal a bar shows progress. Anywhere else each event is one line of JSON on standard output:
-  event            run_planned, sink_unguarded, kernels_ready, scan_ended, progress or run_ended
+  event            run_planned, sink_unguarded, kernels_ready, scan_ended, progress, names_settled
+                   or run_ended
   elapsed_seconds  since the start
   run_planned      source_groups, already_done, listed (or are there more), older (scans that
                    other revisions have made), workers, chunk_size, worker_bytes,
                    memory_budget_bytes, reasons
   sink_unguarded   sink, message; only where a store ignores conditional creates
-  kernels_ready    seconds
+  kernels_ready    seconds; note, where compiled kernels cannot be kept as usual
   scan_ended       scan, group, status (done, failed, skipped), error, message, verdict, flags,
                    seconds, peak_rss_bytes
   progress         every ten seconds: source_groups, listed, ended, workers, fetched_bytes,
                    stored_bytes, peak_worker_bytes, memory_available_bytes, ahead_bytes, requests,
                    why
+  names_settled    moved: group, before, scan of what was given another name, because several
+                   source folders hold the same series
   run_ended        done, failed, skipped, already_done, seconds, exit_code, text (the summary)
 """
 

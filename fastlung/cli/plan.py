@@ -7,7 +7,8 @@ import sys
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
-from fastlung.cli.process import asked_for, say
+from fastlung.cli.output import say
+from fastlung.cli.process import asked_for
 from fastlung.errors import ConfigError
 from fastlung.limits import limited
 from fastlung.measure.cost import offers

@@ -11,6 +11,7 @@ import os
 import sys
 from typing import TYPE_CHECKING
 
+from fastlung.cli.output import say
 from fastlung.cli.progress import Bar, JsonLines, older_sentence
 from fastlung.cli.settings import resolve
 from fastlung.errors import ConfigError
@@ -21,7 +22,6 @@ from fastlung.report.summary import (
     outcome_table,
     run_sentences,
 )
-from fastlung.run.engine import dry_run, run
 from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
     from fastlung.config import Config, RunOptions
     from fastlung.run.events import RunSummary
 
-__all__ = ["asked_for", "process", "say", "table_lines"]
+__all__ = ["asked_for", "process", "table_lines"]
 
 
 #: A run of up to this many scans ends with a table of all of them.
@@ -42,6 +42,9 @@ LISTED_GROUPS = 10
 
 def process(args: Namespace) -> int:
     """Carry out ``fastlung process``; its exit code."""
+    # Imported here: whoever shares words with this command, and computes nothing, loads no kernels.
+    from fastlung.run.engine import run  # noqa: PLC0415
+
     config, options = asked_for(args)
     if args.dry_run:
         return _process_dry(args, config, options)
@@ -88,18 +91,6 @@ def asked_for(args: Namespace) -> tuple[Config, RunOptions]:
     return settings.config, settings.options
 
 
-def say(*lines: str) -> None:
-    """
-    Print lines on standard output.
-
-    Parameters
-    ----------
-    *lines : str
-        Without line feeds.
-    """
-    sys.stdout.writelines(f"{line}\n" for line in lines)
-
-
 def table_lines(summary: RunSummary) -> list[str]:
     """
     Lay out every scan of a small run, and what was done about odd geometry.
@@ -121,6 +112,8 @@ def table_lines(summary: RunSummary) -> list[str]:
 
 
 def _process_dry(args: Namespace, config: Config, options: RunOptions) -> int:
+    from fastlung.run.engine import dry_run  # noqa: PLC0415 - as in `process`
+
     would = dry_run(args.source, args.sink, config, options)
     groups = count(len(would.pending), "folder")
     redone = options.overwrite or options.redo == "older"

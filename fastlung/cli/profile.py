@@ -8,7 +8,7 @@ from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.cli.process import say
+from fastlung.cli.output import say
 from fastlung.cli.settings import resolve
 from fastlung.errors import ConfigError
 from fastlung.measure.compare import compare, compare_svg, compare_text

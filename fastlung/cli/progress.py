@@ -21,6 +21,7 @@ from rich.text import Text
 from fastlung.report.summary import shorten
 from fastlung.run.events import (
     KernelsReady,
+    NamesSettled,
     RunPlanned,
     RunProgressed,
     ScanEnded,
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
     from fastlung.plan.setting import Progress
     from fastlung.run.events import Event, RunSummary
     from fastlung.scan import Outcome
-    from fastlung.sink.contents import OlderScans
+    from fastlung.sink.older import OlderScans
 
 __all__ = ["Bar", "JsonLines", "compiled_once", "older_sentence"]
 
@@ -74,7 +75,8 @@ class JsonLines:
             case SinkUnguarded():
                 self._write("sink_unguarded", sink=event.sink, message=unguarded(event))
             case KernelsReady():
-                self._write("kernels_ready", seconds=round(event.seconds, 3))
+                note = {"note": event.note} if event.note else {}
+                self._write("kernels_ready", seconds=round(event.seconds, 3), **note)
             case ScanEnded(outcome=outcome):
                 self._write(
                     "scan_ended",
@@ -89,6 +91,14 @@ class JsonLines:
                     peak_rss_bytes=outcome.peak_rss_bytes,
                 )
 
+            case NamesSettled():
+                self._write(
+                    "names_settled",
+                    moved=[
+                        {"group": group, "before": before, "scan": now}
+                        for (group, before), now in sorted(event.moved.items())
+                    ],
+                )
             case RunProgressed() if time.perf_counter() - self._progressed >= JSON_SECONDS:
                 self._progressed = time.perf_counter()
                 now, setting = event.report.progress, event.report.setting
@@ -265,7 +275,7 @@ class Bar:
             case KernelsReady():
                 self._bar.update(self._task, description="processing")
                 self._below.plain = ""
-                if sentence := compiled_once(event):
+                for sentence in filter(None, (event.note, compiled_once(event))):
                     self._print(sentence)
             case ScanEnded(outcome=outcome):
                 self._count(outcome)

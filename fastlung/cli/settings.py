@@ -28,7 +28,9 @@ from fastlung.config import (
 from fastlung.errors import ConfigError
 from fastlung.presets import preset_recipe, steps_as_toml
 from fastlung.recipe import PRESETS
+from fastlung.report.summary import shorten
 from fastlung.sink.names import KEY_VARIABLE
+from fastlung.text import printable
 
 if TYPE_CHECKING:
     from argparse import Namespace
@@ -43,6 +45,8 @@ PREFIX = "FASTLUNG_"
 #: Names a file in place of ``--config``.
 FILE_VARIABLE = "FASTLUNG_CONFIG"
 
+#: Options whose value is carried out.
+RUN_CODE = ("mask_command", "mask_function")
 #: Options are spelt without the unit of their field.
 UNIT_SUFFIXES = ("_mm", "_hu", "_bytes", "_seconds")
 
@@ -95,7 +99,10 @@ def resolve(args: Namespace, environment: Mapping[str, str]) -> Settings:
     origins: dict[str, str] = {}
     file = args.config or environment.get(FILE_VARIABLE)
     if file:
-        _add(given, origins, _from_file(Path(file)))
+        from_file = _from_file(Path(file))
+        if not getattr(args, "allow_commands", False):
+            _refuse_commands(from_file, Path(file))
+        _add(given, origins, from_file)
     _add(given, origins, _from_environment(environment))
     _add(given, origins, _from_command_line(args))
     preset = given.get("preset", "hu")
@@ -201,6 +208,20 @@ def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
     values = _run_file_values(path, text) if path.suffix == ".json" else _toml_values(path, text)
     _refuse_unknown(values, FIELDS, f"{path}: unknown option")
     return {name: (value, str(path)) for name, value in values.items()}
+
+
+def _refuse_commands(values: Mapping[str, tuple[Any, str]], path: Path) -> None:
+    """A sink says what was run to make it; that is no reason to run it here."""
+    if path.suffix != ".json":
+        return
+    for name in RUN_CODE:
+        value, _ = values.get(name, ("none", ""))
+        if value not in ("none", None, ""):
+            raise ConfigError(
+                f"{path}: {name} would run {shorten(printable(repr(value)))}, and a sink may be "
+                f"anybody's; give --allow-commands if you know it, or --{name.replace('_', '-')} "
+                "yourself"
+            )
 
 
 def _toml_values(path: Path, text: str) -> dict[str, Any]:

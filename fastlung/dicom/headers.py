@@ -9,13 +9,13 @@ volume and must not vanish in silence. How slices form a series is `series`.
 from __future__ import annotations
 
 import logging
-import re
 import threading
 import warnings
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastlung.dicom.defined_terms import MODALITIES
 from fastlung.dicom.elements import DEFLATED_LITTLE_ENDIAN, Elements, PixelElement, read_elements
 from fastlung.dicom.pixel_format import safe_uid
 from fastlung.dicom.slice_header import CT_IMAGE, SliceHeader, make_slice_header, sop_class_of
@@ -66,8 +66,6 @@ NOT_DICOM = {_EMPTY, _FOREIGN, _NIFTI}
 
 #: Names that only slices have: an empty file of such a name is one that was lost on its way.
 SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
-
-_MODALITY = re.compile(r"[A-Z0-9]{1,16}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -211,7 +209,7 @@ def _kind(sop_class: str, modality: str) -> str:
     for root, kind in _OTHER_KINDS.items():
         if f"{sop_class}.".startswith(f"{root}."):
             return kind
-    return f"modality {modality}" if _MODALITY.fullmatch(modality) else "of unknown modality"
+    return f"modality {modality}" if modality in MODALITIES else "of unknown modality"
 
 
 def split_frames(elements: Elements, pixels: PixelElement) -> list[Elements]:

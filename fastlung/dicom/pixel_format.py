@@ -12,6 +12,12 @@ import re
 from dataclasses import dataclass
 
 from fastlung.dicom.codecs import CODECS
+from fastlung.dicom.defined_terms import (
+    PHOTOMETRIC_INTERPRETATIONS,
+    RESCALE_TYPES,
+    shown,
+    shown_syntax,
+)
 from fastlung.dicom.elements import (
     DEFLATED_LITTLE_ENDIAN,
     EXPLICIT_BIG_ENDIAN,
@@ -121,7 +127,7 @@ def read_pixel_format(elements: Elements, pixels: PixelElement, pixel_count: int
     if not photometric:
         raise MetadataError("PhotometricInterpretation is absent; expected MONOCHROME2")
     if photometric != "MONOCHROME2":
-        named = photometric if CODED_TEXT.fullmatch(photometric) else "something else"
+        named = shown(photometric, PHOTOMETRIC_INTERPRETATIONS)
         raise UnsupportedError(f"PhotometricInterpretation is {named}; expected MONOCHROME2")
     if "ModalityLUTSequence" in elements.values:
         raise UnsupportedError("ModalityLUTSequence is not read; expected a slope and an intercept")
@@ -183,7 +189,7 @@ def check_pixels(syntax: str, pixels: PixelElement, expected_bytes: int) -> None
     if syntax not in _NATIVE:
         name = NOT_READ.get(syntax, "which no decoder here knows")
         raise UnsupportedError(
-            f"transfer syntax {safe_uid(syntax)} ({name}) is not read; convert the files to an "
+            f"transfer syntax {shown_syntax(syntax)} ({name}) is not read; convert the files to an "
             "uncompressed or lossless one, with `gdcmconv --raw` or dcm4che's dcm2dcm"
         )
     if pixels.length is None:
@@ -205,7 +211,7 @@ def check_pixels(syntax: str, pixels: PixelElement, expected_bytes: int) -> None
 def _rescale(elements: Elements) -> tuple[float, float]:
     kind = elements.text("RescaleType").upper()
     if kind not in ("", "HU", "US"):  # US is "unspecified", which old CT writers put
-        named = kind if CODED_TEXT.fullmatch(kind) else "something else"
+        named = shown(kind, RESCALE_TYPES)
         raise UnsupportedError(f"RescaleType is {named}; expected HU")
     values = []
     for keyword in ("RescaleSlope", "RescaleIntercept"):

@@ -12,6 +12,7 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastlung.dicom.defined_terms import DEFINED_TERMS, shown_syntax
 from fastlung.dicom.pixel_format import (
     CODED_TEXT,
     UID,
@@ -182,7 +183,7 @@ def make_slice_header(
         pixel_spacing_mm=_pixel_spacing(elements),
         position_mm=_position(elements),
         orientation=_orientation(elements),
-        transfer_syntax=safe_uid(elements.transfer_syntax),
+        transfer_syntax=shown_syntax(elements.transfer_syntax),
         pixel_format=pixel_format,
         acquisition=_acquisition(elements),
     )
@@ -313,7 +314,8 @@ def _acquisition(elements: Elements) -> dict[str, str | float]:
     values: dict[str, str | float] = {}
     for keyword in ACQUISITION_TEXTS:
         text = elements.text(keyword).split("\\")[0].strip()  # newer kernels hold two values
-        if CODED_TEXT.fullmatch(text):
+        terms = DEFINED_TERMS.get(keyword)
+        if CODED_TEXT.fullmatch(text) if terms is None else text in terms:
             values[keyword] = text
     for keyword in ACQUISITION_NUMBERS:
         number = _acquisition_number(elements, keyword)
@@ -322,7 +324,7 @@ def _acquisition(elements: Elements) -> dict[str, str | float]:
     for keyword in ("Rows", "Columns", "BitsStored"):
         if len(elements.values.get(keyword, b"")) == 2:  # noqa: PLR2004 -- US is two bytes
             values[keyword] = float(elements.unsigned(keyword))
-    values["TransferSyntaxUID"] = safe_uid(elements.transfer_syntax)
+    values["TransferSyntaxUID"] = shown_syntax(elements.transfer_syntax)
     return values
 
 

@@ -11,6 +11,18 @@ of. `hu`, `resample` and `fused` make volumes, `intensity` windows and counts th
 and `overlap` work on masks, `picture` on planes and slices.
 """
 
-from fastlung.kernels.warm import warm_up
-
 __all__ = ["warm_up"]
+
+
+def warm_up() -> None:
+    """
+    Make every kernel ready in this process.
+
+    The first call on a machine compiles for about 40 s and writes Numba's cache; later ones load
+    it in about a second. Only one process at a time should: several compiling into one cache is
+    reported unsafe (numba #4807), and each would pay for it again.
+    """
+    # Not before: what asks about the place of kernels, and needs none, loads no Numba.
+    from fastlung.kernels import warm  # noqa: PLC0415
+
+    warm.warm_up()

@@ -8,9 +8,10 @@ each, of whatever vector width the processor has.
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic, overload
 
+from fastlung.kernels.jit import njit
 from fastlung.kernels.runs import Runs
 
 __all__ = [

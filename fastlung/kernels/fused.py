@@ -13,9 +13,9 @@ same numbers there twice.
 """
 
 import numpy as np
-from numba import njit
 
 from fastlung.kernels.hu import blank_row, blank_scattered, extend_row, rescale_row, slice_rule
+from fastlung.kernels.jit import njit
 from fastlung.kernels.resample import (
     pass_plane,
     round_row,

@@ -15,7 +15,8 @@ How the words of each slice are to be read comes as one tuple, ``scale``, of arr
 """
 
 import numpy as np
-from numba import njit
+
+from fastlung.kernels.jit import njit
 
 __all__ = [
     "blank_row",

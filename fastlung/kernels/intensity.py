@@ -1,8 +1,8 @@
 """Windows, histograms and noise of finished volumes."""
 
 import numpy as np
-from numba import njit
 
+from fastlung.kernels.jit import njit
 from fastlung.kernels.runs import Runs
 
 __all__ = ["histogram", "noise_hu", "normalise", "quantise"]

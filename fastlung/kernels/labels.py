@@ -6,9 +6,9 @@ array order, as scikit-image's and SciPy's are.
 """
 
 import numpy as np
-from numba import njit
 
 from fastlung.kernels.bits import bits_of_runs, bits_set, lowest_bit
+from fastlung.kernels.jit import njit
 from fastlung.kernels.runs import Runs, complement, select, union
 
 __all__ = ["fill_holes", "label", "label_slices", "on_volume_border", "share"]

@@ -10,9 +10,9 @@ voxels, where working on voxels would need 515 reads for each of them.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
 
 from fastlung.kernels.bits import bits_of_runs, runs_of_bits
+from fastlung.kernels.jit import njit
 from fastlung.kernels.runs import Runs
 
 __all__ = ["ball", "close", "dilate", "erode"]

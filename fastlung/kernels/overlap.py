@@ -6,8 +6,8 @@ Row by row the field is a stretch, so two numbers a row say where it lies.
 """
 
 import numpy as np
-from numba import njit
 
+from fastlung.kernels.jit import njit
 from fastlung.kernels.runs import Runs, select
 
 __all__ = ["boxes", "field_of_view", "in_field", "on_field_edge", "overlap", "overlaps"]

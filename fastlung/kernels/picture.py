@@ -6,8 +6,8 @@ Masks are run-length rows, as in `fastlung.kernels.runs`; labels those of
 """
 
 import numpy as np
-from numba import njit
 
+from fastlung.kernels.jit import njit
 from fastlung.kernels.runs import Runs
 
 __all__ = [

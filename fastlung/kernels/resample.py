@@ -27,7 +27,8 @@ Seconds for 180 x 512 x 512 to 324 x 348 x 348 with 16 taps on one core: 0.060, 
 """
 
 import numpy as np
-from numba import njit
+
+from fastlung.kernels.jit import njit
 
 __all__ = ["LANES", "resample_volume", "work_arrays", "zoom_bytes"]
 

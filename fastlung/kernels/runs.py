@@ -8,7 +8,8 @@ few per cent of what they cost on voxels. Connected components are in `fastlung.
 from typing import NamedTuple
 
 import numpy as np
-from numba import njit
+
+from fastlung.kernels.jit import njit
 
 __all__ = [
     "Runs",

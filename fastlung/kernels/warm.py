@@ -19,13 +19,7 @@ __all__ = ["warm_up"]
 
 
 def warm_up() -> None:
-    """
-    Make every kernel ready in this process.
-
-    The first call on a machine compiles for about 40 s and writes Numba's cache; later ones load
-    it in about a second. Only one process at a time should: several compiling into one cache is
-    reported unsafe (numba #4807), and each would pay for it again.
-    """
+    """Make every kernel ready in this process, as `fastlung.kernels.warm_up` says."""
     _warm_intensities()
     _warm_resampling()
     _warm_masks()

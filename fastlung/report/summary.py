@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import re
 from collections import Counter
 from typing import TYPE_CHECKING
 
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from fastlung.scan import Outcome
 
 __all__ = [
+    "FORMULA",
     "action_lines",
     "csv_text",
     "failure_lines",
@@ -33,6 +35,10 @@ __all__ = [
 
 Cell = str | int | float | None
 
+#: Texts that a spreadsheet carries out, and those that begin with apostrophes and then like one, so
+#: that taking one apostrophe off gives each text back.
+FORMULA = re.compile("'*[=+\\-@\\t\\r\uff1d\uff0b\uff0d\uff20]")
+
 #: A name longer than this loses its middle in text tables; CSV keeps all of it.
 NAME_WIDTH = 30
 
@@ -40,6 +46,8 @@ NAME_WIDTH = 30
 def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Cell]]) -> str:
     """
     Write rows as CSV: a header line, commas, line feeds, floats rounded to nine digits.
+
+    A text that a spreadsheet would take for a formula gets an apostrophe before it.
 
     Parameters
     ----------
@@ -58,8 +66,16 @@ def csv_text(columns: Sequence[str], rows: Iterable[Mapping[str, Cell]]) -> str:
     writer.writerow(columns)
     for row in rows:
         values = (row[column] for column in columns)
-        writer.writerow([f"{v:.9g}" if isinstance(v, float) else v for v in values])
+        writer.writerow(map(_cell, values))
     return text.getvalue()
+
+
+def _cell(value: Cell) -> Cell:
+    if isinstance(value, float):
+        return f"{value:.9g}"
+    if isinstance(value, str) and FORMULA.match(value):
+        return f"'{value}"
+    return value
 
 
 def outcome_table(outcomes: Iterable[Outcome]) -> str:
@@ -207,7 +223,20 @@ def run_sentences(
         sentences.append(f"It took {duration(seconds)}, {pace}.")
     if limited_by:
         sentences.append(limited_by)
-    return sentences
+    return [*sentences, *_shared((*outcomes, *earlier))]
+
+
+def _shared(outcomes: Sequence[Outcome]) -> list[str]:
+    """Say that a series is in several source folders, and which of them has its name."""
+    suffixed = [outcome for outcome in outcomes if outcome.wished_name]
+    if not suffixed:
+        return []
+    example = min(suffixed, key=lambda outcome: outcome.name)
+    text = (
+        f"{count(len(suffixed), 'scan')} of a series that an earlier source folder, by name, holds "
+        f"too: called after both, such as {example.name}; also_in in the manifest says which."
+    )
+    return [text]
 
 
 def _nothing_to_do(earlier: Sequence[Outcome], sink: str) -> list[str]:
@@ -219,7 +248,7 @@ def _nothing_to_do(earlier: Sequence[Outcome], sink: str) -> list[str]:
             f"{status['failed']:,} of them failed by their own bytes; --retry-failed tries them "
             "again."
         )
-    return sentences
+    return [*sentences, *_shared(earlier)]
 
 
 def failure_lines(outcomes: Sequence[Outcome]) -> list[str]:

@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
-from fastlung.errors import NothingFoundError, StoreError
+from fastlung.errors import NothingFoundError, SinkLostError, StoreError
+from fastlung.kernels.place import kernel_place
 from fastlung.plan.costs import remember as keep
 from fastlung.report.summary import nothing_found
 from fastlung.run.driver import Driver
 from fastlung.run.events import (
     KernelsReady,
+    NamesSettled,
     RunEnded,
     RunPlanned,
     RunProgressed,
@@ -27,15 +29,17 @@ from fastlung.run.events import (
     ScanEnded,
     SinkUnguarded,
 )
-from fastlung.run.listing import open_places, prepare
+from fastlung.run.listing import entries_hidden, open_places, prepare
 from fastlung.run.process import start_server
 from fastlung.run.signals import SpotNotice
 from fastlung.run.warmup import ready_kernels
 from fastlung.segmenter import reference_to
 from fastlung.sink.commit import Job
 from fastlung.sink.contents import write_run_file
+from fastlung.sink.identity import check_identity
 from fastlung.sink.manifest import manifest_afterwards, write_manifest
 from fastlung.sink.records import read_records
+from fastlung.sink.shared_names import settle_names
 from fastlung.text import duration
 
 if TYPE_CHECKING:
@@ -48,9 +52,9 @@ if TYPE_CHECKING:
     from fastlung.plan.plan import Plan
     from fastlung.run.driver import Report
     from fastlung.run.events import Event
-    from fastlung.run.listing import Prepared
+    from fastlung.run.listing import Places, Prepared
     from fastlung.scan import Outcome
-    from fastlung.sink.contents import OlderScans
+    from fastlung.sink.older import OlderScans
     from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
@@ -132,6 +136,19 @@ def run(
     places = open_places(source, sink, config, options)
     if options.workers != 0:
         start_server()  # it loads kernels beside us
+    with entries_hidden(places.source, config):
+        return _run(source, places, config, options, tell, started)
+
+
+def _run(
+    source: str,
+    places: Places,
+    config: Config,
+    options: RunOptions,
+    tell: Callable[[Event], None],
+    started: float,
+) -> RunSummary:
+    """Process what is there, from places that can be used."""
     prepared = prepare(places, config, options)
     contents, listing = prepared.contents, prepared.listing
     tell(
@@ -148,14 +165,16 @@ def run(
     prepared.sink.sweep()
     outcomes: list[Outcome] = []
     if listing.first:
-        _claim_sink(prepared)
+        sink_id = _claim_sink(prepared)
         if not prepared.sink.enforces_create():
             tell(SinkUnguarded(sink=prepared.sink.url))
-        tell(KernelsReady(seconds=_ready_kernels()))
-        with manifest_afterwards(prepared.sink):
-            _drive(prepared, outcomes, tell)
+        tell(_kernels_ready(serial=not prepared.plan.workers))
+        with manifest_afterwards(prepared.sink, sink_id):
+            _drive(prepared, sink_id, outcomes, tell)
+            _settle(prepared, outcomes, tell)
         _remember(prepared)
     else:
+        _settle(prepared, outcomes, tell)
         write_manifest(prepared.sink)
     summary = RunSummary(
         outcomes=tuple(outcomes),
@@ -296,7 +315,20 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
     )
 
 
-def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], None]) -> None:
+def _settle(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], None]) -> None:
+    """Let names follow from the source, where several groups hold the same series."""
+    changed = settle_names(prepared.sink, prepared.contents.wishes)
+    if not changed:
+        return
+    for known in (outcomes, prepared.contents.earlier):
+        known[:] = [changed.get((outcome.group, outcome.name), outcome) for outcome in known]
+    moved = {before: now.name for before, now in changed.items() if now.name != before[1]}
+    tell(NamesSettled(moved=moved))
+
+
+def _drive(
+    prepared: Prepared, sink_id: str, outcomes: list[Outcome], tell: Callable[[Event], None]
+) -> None:
     """Run the driver over the listing, its reports through the tuner."""
     contents, listing, plan, tuner = (
         prepared.contents, prepared.listing, prepared.plan, prepared.tuner,
@@ -311,7 +343,7 @@ def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], 
         nonlocal counted
         if listing.listed and not counted:
             counted = True
-            _claim_sink(prepared)  # it says how many groups there are
+            _claim_sink(prepared, sink_id)  # it says how many groups there are
         setting = now.setting if tuner is None else tuner.observe(now.progress)
         why = plan.limit if tuner is None else tuner.why
         tell(
@@ -325,7 +357,7 @@ def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], 
         return setting
 
     driver = Driver(
-        _job(prepared),
+        _job(prepared, sink_id),
         plan.setting,
         longest_chunk=plan.chunk_size,
         timeout_seconds=prepared.options.scan_timeout_seconds,
@@ -336,8 +368,10 @@ def _drive(prepared: Prepared, outcomes: list[Outcome], tell: Callable[[Event], 
     )
     with SpotNotice(driver.interruptions.ask):
         driver.run(listing)
-    if not counted:
-        _claim_sink(prepared)
+    if counted:
+        check_identity(prepared.sink, sink_id)
+    else:
+        _claim_sink(prepared, sink_id)
 
 
 def _floor_bytes(machine: Machine) -> int:
@@ -352,29 +386,34 @@ def _remember(prepared: Prepared) -> None:
         keep(prepared.machine, prepared.config, prepared.routes, tuner.calibration)
 
 
-def _claim_sink(prepared: Prepared) -> None:
-    """First write of a run: say whose sink this is."""
+def _claim_sink(prepared: Prepared, sink_id: str = "") -> str:
+    """First write of a run, and the last: say whose sink this is; which it is."""
     try:
-        write_run_file(
+        return write_run_file(
             prepared.sink,
             config=prepared.config,
             names_key=prepared.names_key,
             groups=prepared.listing.found if prepared.listing.listed else None,
             machine=prepared.machine,
             plan=prepared.plan,
+            sink_id=sink_id,
         )
+    except SinkLostError:
+        raise
     except StoreError as error:
         raise type(error)(f"sink {prepared.sink.url}: {error}") from error
 
 
-def _ready_kernels() -> float:
-    """Fill the cache that workers load kernels from, before any starts; seconds it took."""
-    started = time.perf_counter()
-    ready_kernels()
-    return time.perf_counter() - started
+def _kernels_ready(*, serial: bool) -> KernelsReady:
+    """Have kernels for this process, or in the place that the workers' server loads them from."""
+    started, place = time.perf_counter(), kernel_place()
+    # Without a place, what is compiled here would be of no use there.
+    if serial or place.folder:
+        ready_kernels()
+    return KernelsReady(seconds=time.perf_counter() - started, note=place.note)
 
 
-def _job(prepared: Prepared) -> Job:
+def _job(prepared: Prepared, sink_id: str) -> Job:
     return Job(
         source=prepared.source.url,
         sink=prepared.sink.url,
@@ -382,6 +421,7 @@ def _job(prepared: Prepared) -> Job:
         storage=prepared.options.storage,
         names_key=prepared.names_key,
         writer=secrets.token_hex(16),
+        sink_id=sink_id,
         memory_bytes=prepared.plan.memory_budget_bytes,
         threads=prepared.plan.threads,
         limits=prepared.options.limits,

@@ -5,10 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from fastlung.sink.contents import OlderScans
+from fastlung.sink.older import OlderScans
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from fastlung.plan.machine import Machine
     from fastlung.plan.plan import Plan
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 __all__ = [
     "Event",
     "KernelsReady",
+    "NamesSettled",
     "RunEnded",
     "RunPlanned",
     "RunProgressed",
@@ -114,9 +115,19 @@ class SinkUnguarded:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class KernelsReady:
-    """The compiled kernels are loaded; long `seconds` mean that they had to be compiled."""
+    """
+    The compiled kernels are loaded; long `seconds` mean that they had to be compiled.
+
+    Attributes
+    ----------
+    seconds : float
+        How long that took.
+    note : str
+        What it costs that they cannot be kept where they usually are; else empty.
+    """
 
     seconds: float
+    note: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -150,10 +161,27 @@ class RunProgressed:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class NamesSettled:
+    """
+    Names that several source groups would have were given to the first of them, by label.
+
+    Attributes
+    ----------
+    moved : mapping of (str, str) to str
+        Group and the name that its scan had until now -> the name it has; empty where all had
+        theirs.
+    """
+
+    moved: Mapping[tuple[str, str], str]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class RunEnded:
     """Nothing is left to do."""
 
     summary: RunSummary
 
 
-Event = RunPlanned | SinkUnguarded | KernelsReady | ScanEnded | RunProgressed | RunEnded
+Event = (
+    RunPlanned | SinkUnguarded | KernelsReady | ScanEnded | RunProgressed | NamesSettled | RunEnded
+)

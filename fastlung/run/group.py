@@ -8,15 +8,12 @@ its lease allows is given back, to be retried once so much is free.
 from __future__ import annotations
 
 import logging
-import math
 import resource
 import traceback
 from collections import Counter
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from fastlung.dicom.checks import Policy
 from fastlung.errors import (
@@ -28,7 +25,7 @@ from fastlung.errors import (
 )
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
-from fastlung.plan.sizes import ScanSize, computing_bytes, output_voxels
+from fastlung.plan.sizes import computing_bytes, series_size
 from fastlung.report.picture import picture
 from fastlung.scan import Outcome
 from fastlung.segmenter import segmenter_of
@@ -42,11 +39,9 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
-    from fastlung.config import Config
     from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.run.schedule import Lease
     from fastlung.run.worker import Stopwatch
-    from fastlung.scan import Grid
     from fastlung.sink.commit import Job, Storer, Task
     from fastlung.source.groups import SourceGroup
 
@@ -100,10 +95,11 @@ def check_group(job: Job, group: SourceGroup, allowed_bytes: int) -> None:
         If they are more than the lease allows.
     """
     if group.unreadable:
-        raise StoreError(
+        usual = (
             f"folder {group.label} cannot be listed, or holds nothing; check that it is there, and "
             "its permissions"
         )
+        raise StoreError(group.problem or usual)
     if group.kind == "files":
         with limited(job.limits):
             check_listing([info.size_bytes for info in group.objects])
@@ -291,9 +287,9 @@ class GroupRun:
 
     def _check_memory(self, series: SeriesHeaders) -> None:
         """Refuse a scan by the arithmetic of its headers, before anything is allocated."""
-        if series.grid is None:
+        size = series_size(self.lease.task.group, series, self.job.config)
+        if size is None:
             return  # loading will say why
-        size = _exact_size(self.lease.task.group, series, series.grid, self.job.config)
         need = computing_bytes(size, self.job.config)
         if need > self.job.memory_bytes and self.lease.allowed_bytes >= self.job.memory_bytes:
             raise InsufficientMemoryError(
@@ -304,27 +300,6 @@ class GroupRun:
         if need > self.lease.allowed_bytes:
             raise MoreMemoryError(need)
         self.report_need(need)
-
-
-def _exact_size(group: SourceGroup, series: SeriesHeaders, grid: Grid, config: Config) -> ScanSize:
-    """Size of a series by its own headers."""
-    # Gaps count: the output covers the whole extent, whatever the usual spacing.
-    extent_mm = float(series.slice_positions_mm[-1]) + grid.spacing_mm[0]
-    shifts_mm = np.zeros((1, 2)) if series.slice_shifts_mm is None else series.slice_shifts_mm
-    longer_y, longer_x = np.ptp(shifts_mm, axis=0) / grid.shape[1:]  # as a sheared volume is
-    spacing = (
-        extent_mm / grid.shape[0],
-        grid.spacing_mm[1] + float(longer_y),
-        grid.spacing_mm[2] + float(longer_x),
-    )
-    return ScanSize(
-        label=group.label,
-        group_bytes=group.size_bytes,
-        acquired_voxels=math.prod(grid.shape),
-        output_voxels=output_voxels(
-            grid.shape, spacing, config.target_spacing_mm(grid.shape, spacing)
-        ),
-    )
 
 
 def _hidden(message: str, job: Job, group: SourceGroup) -> str:

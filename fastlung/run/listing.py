@@ -10,9 +10,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+from fastlung.errors import StoreError
 from fastlung.limits import limited
 from fastlung.plan.catalogue import with_known_network
 from fastlung.plan.costs import ASSUMED, Routes, recall, route_of
@@ -42,7 +44,15 @@ if TYPE_CHECKING:
     from fastlung.source.open import Source
     from fastlung.storage.base import Store
 
-__all__ = ["Listing", "ListingThread", "Places", "Prepared", "open_places", "prepare"]
+__all__ = [
+    "Listing",
+    "ListingThread",
+    "Places",
+    "Prepared",
+    "entries_hidden",
+    "open_places",
+    "prepare",
+]
 
 
 #: A run is planned from so many groups, or from those that are listed in so many seconds. Locally
@@ -288,6 +298,17 @@ class Prepared:
         return self.listing.found - self.contents.already_done
 
 
+@contextmanager
+def entries_hidden(source: Source, config: Config) -> Iterator[None]:
+    """Keep the entries of a list out of errors that end a run, where names are hashed."""
+    try:
+        yield
+    except StoreError as error:
+        if config.names != "hash":
+            raise
+        raise type(error)(source.hidden(str(error))) from None
+
+
 def open_places(source: str, sink: str, config: Config, options: RunOptions) -> Places:
     """
     Open source and sink and check that both can be used, before anything takes long.
@@ -307,7 +328,8 @@ def open_places(source: str, sink: str, config: Config, options: RunOptions) -> 
         As `fastlung.run.engine.run` does before it starts.
     """
     found, sink_store = open_source(source, options.storage), open_store(sink, options.storage)
-    found.check()
+    with entries_hidden(found, config):
+        found.check()
     segmenter_of(config)  # refused here, not once a scan
     sink_store.check_sink()
     names_key = load_names_key() if config.names == "hash" else b""

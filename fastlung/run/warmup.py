@@ -24,7 +24,14 @@ def ready_kernels() -> None:
     runs: several processes compiling into one cache is not safe, and each would take 40 s for it.
     """
     with _lock():
-        warm_up()
+        try:
+            warm_up()
+        except OSError:
+            # The place for compiled kernels is full, or went: what is compiled already stays.
+            from fastlung.kernels.jit import keep_in_memory  # noqa: PLC0415
+
+            keep_in_memory()
+            warm_up()
 
 
 @contextmanager

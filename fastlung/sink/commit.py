@@ -18,12 +18,14 @@ from typing import TYPE_CHECKING
 from isal import isal_zlib
 
 from fastlung.config import StoreOptions
-from fastlung.errors import AccessError, StoreError
+from fastlung.errors import AccessError, SinkLostError, StoreError
 from fastlung.limits import Limits
 from fastlung.revisions import revisions_of
 from fastlung.scan import Outcome
-from fastlung.sink.names import claim_key, claim_name
-from fastlung.sink.records import Record, load_record, outcome_key, record_key, to_json
+from fastlung.sink.identity import check_identity
+from fastlung.sink.names import claim_key, claim_name, holder_of
+from fastlung.sink.records import Record, outcome_key, read_record, record_key, to_json
+from fastlung.sink.shared_names import keep_if_ours
 from fastlung.text import printable
 
 if TYPE_CHECKING:
@@ -71,6 +73,8 @@ class Job:
         Key of hashed names; empty unless names are hashed.
     writer : str
         Random token of this run, in every record it writes.
+    sink_id : str
+        Which sink this run began; empty where nobody needs to know.
     memory_bytes : int
         Memory that all workers together may use; no scan may need more.
     ahead_bytes : int
@@ -89,6 +93,7 @@ class Job:
     storage: StoreOptions = field(default_factory=StoreOptions)
     names_key: bytes = field(repr=False)
     writer: str
+    sink_id: str = ""
     memory_bytes: int
     ahead_bytes: int = 0
     requests: int = 4
@@ -263,7 +268,11 @@ class Storer:
             elapsed = time.perf_counter() - started
             self.seconds += elapsed
         return replace(
-            outcome, name=name, outputs=outputs, seconds={**outcome.seconds, "store": elapsed}
+            outcome,
+            name=name,
+            wished_name="" if name == outcome.name else outcome.name,
+            outputs=outputs,
+            seconds={**outcome.seconds, "store": elapsed},
         )
 
     def _note(self, written: Future[Outcome]) -> Outcome:
@@ -272,6 +281,7 @@ class Storer:
         try:
             if outcome.outputs:
                 self._sink.put(outcome_key(outcome.name), [to_json(outcome)])
+                keep_if_ours(self._sink, outcome.name, outcome.group)
         except StoreError as error:
             return self._unwritten(outcome, error)
         return outcome
@@ -314,10 +324,12 @@ class Storer:
         try:
             self._uncommit(task)
             _remove_leftovers(self._sink, task, record)
-            _put_record(self._sink, record)
+            counted = _put_record(self._sink, record)
+            if self._job.sink_id:
+                check_identity(self._sink, self._job.sink_id)
         except StoreError as error:
             return tuple(self._unwritten(outcome, error) for outcome in final)
-        return final
+        return counted.outcomes
 
     def _uncommit(self, task: Task) -> None:
         """Remove an old record: from now on the group counts as not done."""
@@ -326,7 +338,7 @@ class Storer:
 
     def _unwritten(self, outcome: Outcome, error: StoreError) -> Outcome:
         cause = error.__cause__
-        if isinstance(error, AccessError) or (
+        if isinstance(error, AccessError | SinkLostError) or (
             isinstance(cause, OSError) and cause.errno in SINK_IS_UNUSABLE
         ):
             raise error
@@ -348,30 +360,40 @@ def _facts(buffers: Sequence[Buffer]) -> tuple[int, int]:
 
 
 def _remove_leftovers(sink: Store, task: Task, record: Record) -> None:
-    kept = set(record.outputs)
-    for outcome in record.outcomes:
-        if outcome.outputs:
-            kept |= {outcome_key(outcome.name), claim_key(outcome.name)}
+    _remove(sink, set(task.leftovers) - _keys_of(record), record.group)
+
+
+def _remove(sink: Store, keys: set[str], group_id: str) -> None:
+    """Remove what lies under names of a group, but for names that another has by now."""
+    names = {key.split("/")[1] for key in keys}
+    foreign = {name for name in names if holder_of(sink, name) not in ("", group_id)}
     # A claim goes last: it says whose the other objects are, should this be interrupted.
-    for key in sorted(set(task.leftovers) - kept, key=lambda key: (key.endswith("/group"), key)):
-        sink.delete(key)
+    for key in sorted(keys, key=lambda key: (key.endswith("/group"), key)):
+        if key.split("/")[1] not in foreign:
+            sink.delete(key)
 
 
-def _put_record(sink: Store, record: Record) -> None:
+def _put_record(sink: Store, record: Record) -> Record:
+    """Commit; what counts is what was there first."""
     key = record_key(record.group)
     if sink.create(key, to_json(record)):
-        return
+        return record
     # Another writer was faster. With the same input, configuration and revisions it wrote the same
     # bytes, and its record counts; anything else is no race but a mistake.
-    try:
-        rival = load_record(sink.get(key))
-    except ValueError:
-        rival = None
+    rival = read_record(sink, key)
     if rival is None or _made_of(rival) != _made_of(record):
         raise StoreError(
             f"{key}: another writer is at work in this sink, with other input, configuration or "
             "version of fastlung; let it finish, then run again"
         )
+    _remove(sink, _keys_of(record) - _keys_of(rival), record.group)
+    return rival
+
+
+def _keys_of(record: Record) -> set[str]:
+    names = {outcome.name for outcome in record.outcomes if outcome.outputs}
+    own = {key for name in names for key in (outcome_key(name), claim_key(name))}
+    return own | record.outputs.keys()
 
 
 def _made_of(record: Record) -> tuple[object, ...]:
@@ -385,9 +407,8 @@ def committed_outcomes(sink: Store, job: Job, group: SourceGroup) -> tuple[Outco
 
     A worker may die after a commit and before it could tell.
     """
-    try:
-        record = load_record(sink.get(record_key(group.id)))
-    except (StoreError, ValueError):
+    record = read_record(sink, record_key(group.id))
+    if record is None:
         return ()
     mine = (record.writer, record.objects_digest, record.config_digest)
     if mine != (job.writer, group.digest, job.config.digest):

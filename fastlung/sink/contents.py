@@ -6,11 +6,11 @@ Nothing but the sink's own records counts, and no DICOM is opened.
 
 from __future__ import annotations
 
-import json
 import platform
+import secrets
 from collections import defaultdict
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
@@ -22,14 +22,16 @@ from fastlung.errors import (
     SinkConflictError,
     StoreError,
 )
-from fastlung.revisions import differing, revisions_of
+from fastlung.sink import decode
 from fastlung.sink.commit import Task
-from fastlung.sink.names import claim_key, pseudonym
+from fastlung.sink.identity import RUN_FILE, RUN_FILE_BYTES, check_identity, sink_id_of
+from fastlung.sink.names import holder_of, pseudonym
+from fastlung.sink.older import OlderScans, refuse_mixture
 from fastlung.sink.records import RECORDS, is_done, read_record, record_key, to_json
+from fastlung.sink.shared_names import legacy_wish
 from fastlung.source.open import store_of
 from fastlung.source.read import join_series
 from fastlung.storage.prefetch import map_ahead
-from fastlung.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -44,7 +46,6 @@ if TYPE_CHECKING:
     from fastlung.storage.base import Store
 
 __all__ = [
-    "OlderScans",
     "RunFile",
     "SinkContents",
     "check_sink",
@@ -54,8 +55,8 @@ __all__ = [
     "write_run_file",
 ]
 
-RUN_FILE = "run.json"
 #: Packages whose version may change a voxel or a byte.
+MOST_OPTIONS = 1000
 RECORDED_PACKAGES = ("numpy", "numba", "scipy", "pydicom", "imagecodecs", "nibabel", "isal")
 
 
@@ -97,26 +98,27 @@ def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOption
     if options.overwrite:
         return
     try:
-        found = json.loads(sink.get(RUN_FILE))
-        before = (found["config_digest"], found["names_key"])
-        fields = dict(found["config"])
-    except (ObjectNotFoundError, ValueError, KeyError, TypeError):
+        found = _run_file(sink)
+    except (ObjectNotFoundError, ValueError):
         return  # new, or not ours; each record names its configuration once more
-    if before == (config.digest, key_fingerprint(names_key)):
+    if (found.config_digest, found.names_key) == (config.digest, key_fingerprint(names_key)):
         return
+    fields = found.config
     now = config.model_dump(mode="json")
     # What the version that wrote it did not know yet was done as the default does it.
     fields = {**Config().model_dump(mode="json"), **fields}
     changed = [
-        f"{name} {fields[name]!r} -> {now[name]!r}"
+        f"{name} {repr(fields[name])[:80]} -> {now[name]!r}"
         for name in sorted(now)
         if name != "preset" and fields[name] != now[name]
     ]
+    before = f"--config {sink.url}/{RUN_FILE}"
+    if any(fields.get(name) for name in ("mask_command", "mask_function")):
+        before += ", and --allow-commands if you know what it would run"
     raise SinkConflictError(
         f"{sink.url}: the sink was written with another configuration "
         f"({'; '.join(changed) or 'another key of hashed names'}); give another sink, the "
-        f"options of before (--config {sink.url}/{RUN_FILE}), or --overwrite to replace what is "
-        "there"
+        f"options of before ({before}), or --overwrite to replace what is there"
     )
 
 
@@ -128,9 +130,39 @@ def write_run_file(
     groups: int | None,
     machine: Machine,
     plan: Plan,
-) -> None:
-    """Write what this run is, for whoever finds the sink later; no `groups` if not counted yet."""
+    sink_id: str = "",
+) -> str:
+    """
+    Write what this run is, for whoever finds the sink later.
+
+    Parameters
+    ----------
+    sink : Store
+        Where.
+    config, names_key, machine, plan
+        Of the run.
+    groups : int or None
+        Source groups; None if they are not counted yet.
+    sink_id : str
+        As returned before, where it must still be that sink; empty to find out.
+
+    Returns
+    -------
+    str
+        Id of the sink, the same for all runs in it.
+
+    Raises
+    ------
+    SinkLostError
+        If it is not that sink any more.
+    StoreError
+        If it cannot be written.
+    """
+    if sink_id:
+        check_identity(sink, sink_id)
+    found = sink_id or sink_id_of(sink)
     facts: dict[str, Any] = {
+        "sink_id": found or secrets.token_hex(8),
         "fastlung": version("fastlung"),
         "config": config.model_dump(mode="json"),
         "config_digest": config.digest,
@@ -145,7 +177,13 @@ def write_run_file(
             **{package: version(package) for package in RECORDED_PACKAGES},
         },
     }
-    sink.put(RUN_FILE, [to_json(facts)])
+    # Of two first runs at once, one says what the sink is called.
+    if found is None and not sink.create(RUN_FILE, to_json(facts)):
+        facts["sink_id"] = sink_id_of(sink) or facts["sink_id"]
+        found = ""
+    if found is not None:
+        sink.put(RUN_FILE, [to_json(facts)])
+    return str(facts["sink_id"])
 
 
 def read_run_file(sink: Store) -> RunFile:
@@ -160,99 +198,44 @@ def read_run_file(sink: Store) -> RunFile:
         If it cannot be read.
     """
     try:
-        found = json.loads(sink.get(RUN_FILE))
-        return RunFile(
-            config=dict(found["config"]),
-            config_digest=found["config_digest"],
-            names_key=found["names_key"],
-            source_groups=found.get("source_groups"),
-            fastlung=found["fastlung"],
-        )
+        return _run_file(sink)
     except ObjectNotFoundError:
         raise ConfigError(
             f"{sink.url}: expected a sink, and found no {RUN_FILE} in it; give the folder that "
             "`fastlung process SOURCE SINK` wrote to"
         ) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
+    except ValueError:
         raise ConfigError(
             f"{sink.url}: its {RUN_FILE} cannot be read; run the same `fastlung process` command "
             "again, which writes it anew"
         ) from None
 
 
-@dataclass(slots=True, kw_only=True)
-class OlderScans:
-    """
-    What in a sink is not as today's revisions would make it.
+def _run_file(sink: Store) -> RunFile:
+    """Read what is needed of it; ValueError for what none of ours is."""
+    plain = decode.parsed(sink.get(RUN_FILE, first_bytes=RUN_FILE_BYTES))
+    known = {name: plain[name] for name in RUN_FIELDS if isinstance(plain, dict) and name in plain}
+    found = decode.decoded(RunFile, {"source_groups": None} | known, RUN_FIELDS)
+    # `config` is shown, and decides by which rules `verify` lists; it is never carried out.
+    if found.config.get("group_by", "folder") not in ("folder", "series"):
+        raise ValueError("group_by: expected folder or series")
+    return found
 
-    Attributes
-    ----------
-    scans : int
-        Series, done or failed.
-    folders : int
-        Source groups without CT.
-    revisions : dict
-        Of each part that differs, by its name in `fastlung.revisions`: the revisions found.
-    now : dict of str to int
-        Today's revisions of these parts.
-    """
 
-    scans: int = 0
-    folders: int = 0
-    revisions: dict[str, list[int]] = field(default_factory=dict)
-    now: dict[str, int] = field(default_factory=dict)
+def _options(value: Any) -> dict[str, Any]:
+    if not isinstance(value, dict) or len(value) > MOST_OPTIONS:
+        raise ValueError("expected options")
+    return {decode.text(name): item for name, item in value.items()}
 
-    def __bool__(self) -> bool:
-        """Whether there are any."""
-        return bool(self.scans or self.folders)
 
-    @property
-    def newer(self) -> bool:
-        """Whether some were made by a version of fastlung that knows more than this one."""
-        return any(max(found) > self.now[part] for part, found in self.revisions.items())
-
-    def add(self, record: Record, config: Mapping[str, Any], config_digest: str) -> bool:
-        """
-        Count a record, if other revisions have made it.
-
-        Parameters
-        ----------
-        record : Record
-            Of the sink.
-        config : mapping
-            Configuration in force, as `Config` names its fields.
-        config_digest : str
-            Its digest. What was made with another one, or may fail no more, is done again anyway.
-
-        Returns
-        -------
-        bool
-            Whether other revisions have made it.
-        """
-        again = any(outcome.transient for outcome in record.outcomes)
-        if again or record.config_digest != config_digest:
-            return False
-        mask, mask_on = config.get("mask", "default"), config.get("mask_on", "flagged")
-        now = revisions_of(record.outcomes, mask=mask, mask_on=mask_on)
-        found = differing(record.revisions, now)
-        for part, (then, today) in found.items():
-            self.revisions[part] = sorted({*self.revisions.get(part, ()), then})
-            self.now[part] = today
-        if found:
-            series = sum(outcome.status != "skipped" for outcome in record.outcomes)
-            self.scans += series
-            self.folders += not series
-        return bool(found)
-
-    def __str__(self) -> str:
-        """How many they are, and of which revisions."""
-        folders = f"{count(self.folders, 'folder')} without CT"
-        what = count(self.scans, "scan") if self.scans else folders
-        parts = "; ".join(
-            f"{part} {' and '.join(map(str, found))}, now {self.now[part]}"
-            for part, found in sorted(self.revisions.items())
-        )
-        return f"{what} of {'other' if self.newer else 'older'} revisions ({parts})"
+#: How each field of a run file is decoded.
+RUN_FIELDS = {
+    "config": _options,
+    "config_digest": decode.text,
+    "names_key": decode.text,
+    "source_groups": decode.maybe(decode.count()),
+    "fastlung": decode.text,
+}
 
 
 def source_groups(
@@ -330,6 +313,8 @@ class SinkContents:
         How many these are.
     older : OlderScans
         What other revisions have made, in groups of this source and any other.
+    wishes : tuple of Wish
+        Names that scans of early versions would have, were they not another group's.
 
     Raises
     ------
@@ -347,6 +332,13 @@ class SinkContents:
         self._committed = set(listed)  # damaged ones included
         found = map_ahead(lambda key: read_record(sink, key), listed)
         self._records = {one.group: _slim(one) for one in found if one is not None}
+        self.wishes = tuple(
+            wish
+            for record in self._records.values()
+            for outcome in record.outcomes
+            if (wish := legacy_wish(outcome)) is not None
+        )
+        self._disown(sink)
         self.older = OlderScans()
         fields, digest = config.model_dump(), config.digest
         self._older = {
@@ -355,7 +347,7 @@ class SinkContents:
             if self.older.add(record, fields, digest)
         }
         if self.older and not options.overwrite:
-            _refuse_mixture(sink, self.older, options)
+            refuse_mixture(sink.url, self.older, options)
         self._under: dict[str, list[str]] = defaultdict(list)
         for key in self._sizes:
             self._under[key.split("/")[1]].append(key)
@@ -389,6 +381,18 @@ class SinkContents:
         committed = record_key(group.id) in self._committed
         return Task(group=group, leftovers=tuple(leftovers), committed=committed)
 
+    def _disown(self, sink: Store) -> None:
+        """Believe no record that names another group's scan: its group is to be done again."""
+        owners: dict[str, list[str]] = defaultdict(list)
+        for record in self._records.values():
+            for name in _owned(record):
+                owners[name].append(record.group)
+        for name, groups in owners.items():
+            if len(groups) > 1:
+                holder = holder_of(sink, name)
+                for group in set(groups) - {holder}:
+                    self._records.pop(group, None)
+
     def _claimed(self, sink: Store) -> dict[str, list[str]]:
         """
         Keys under names that no record owns, by the group that claims the name.
@@ -401,7 +405,7 @@ class SinkContents:
 
         def claim(name: str) -> tuple[str, str]:
             with suppress(StoreError):
-                return name, sink.get(claim_key(name)).decode("ascii", "replace")
+                return name, holder_of(sink, name)
             return name, ""  # no claim: not ours to remove
 
         unowned = [name for name in self._under if name not in owned]
@@ -409,20 +413,6 @@ class SinkContents:
             claimed[group] += self._under[name]
         claimed.pop("", None)
         return claimed
-
-
-def _refuse_mixture(sink: Store, older: OlderScans, options: RunOptions) -> None:
-    """Let two revisions come together in a sink only where that was asked for."""
-    if older.newer:
-        raise SinkConflictError(
-            f"{sink.url}: the sink holds {older}, made by a newer fastlung than this one; update "
-            "this one, or give another sink"
-        )
-    if options.redo is None and not options.keep_older:
-        raise SinkConflictError(
-            f"{sink.url}: the sink holds {older}, and new ones would not be made alike; --redo "
-            "older does these again, --keep-older leaves them as they are and goes on"
-        )
 
 
 def _owned(record: Record) -> tuple[str, ...]:

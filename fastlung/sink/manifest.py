@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING, Literal
 
 from fastlung.errors import ObjectNotFoundError, StoreError
-from fastlung.report.summary import csv_text
+from fastlung.report.summary import FORMULA, csv_text
+from fastlung.sink.identity import check_identity
 from fastlung.sink.records import read_records
 
 if TYPE_CHECKING:
@@ -176,6 +177,7 @@ COLUMNS: tuple[Column, ...] = (
     _text("scan", "name of the scan: its folder below `scans/`"),
     _text("series_uid", "SeriesInstanceUID; with `--names hash`, or if malformed, a hash of it"),
     _text("source", "folder below SOURCE; with `--names hash` a hash of it"),
+    _text("also_in", "other source folders with a series of this name, as a JSON list"),
     _text("status", "`done`, `failed`, or `skipped` for a folder without CT"),
     _text("error", "class of the failure"),
     _text("message", "what was expected, found, and can be done"),
@@ -225,6 +227,7 @@ def manifest_row(outcome: Outcome, group: Mapping[str, Cell]) -> Row:
     values: Row = {
         "scan": outcome.name,
         "series_uid": outcome.series_uid,
+        "also_in": _json(outcome.also_in) if outcome.also_in else None,
         "status": outcome.status,
         "error": outcome.error,
         "message": outcome.message,
@@ -295,6 +298,7 @@ def manifest_parquet(csv: bytes) -> bytes:
         Without pyarrow.
     """
     import pyarrow as pa  # noqa: PLC0415 - optional, and 0.2 s
+    from pyarrow import compute as pc  # noqa: PLC0415
     from pyarrow import csv as arrow_csv  # noqa: PLC0415
     from pyarrow import parquet  # noqa: PLC0415
 
@@ -309,8 +313,15 @@ def manifest_parquet(csv: bytes) -> bytes:
         column_types=schema, null_values=[""], strings_can_be_null=True
     )
     table = arrow_csv.read_csv(pa.BufferReader(csv), convert_options=options)
+    # No spreadsheet reads it: texts are as they were before the CSV kept them from being carried
+    # out.
+    guarded, texts = f"^'({FORMULA.pattern})", (c.kind == "text" for c in COLUMNS)
+    columns = [
+        pc.replace_substring_regex(column, guarded, r"\1") if is_text else column
+        for column, is_text in zip(table.columns, texts, strict=True)
+    ]
     sink = io.BytesIO()
-    parquet.write_table(pa.Table.from_arrays(table.columns, schema=schema), sink)
+    parquet.write_table(pa.Table.from_arrays(columns, schema=schema), sink)
     return sink.getvalue()
 
 
@@ -403,7 +414,7 @@ def _rows(records: Iterable[Record], look: Callable[[Record], object] | None) ->
 
 
 @contextmanager
-def manifest_afterwards(sink: Store) -> Iterator[None]:
+def manifest_afterwards(sink: Store, sink_id: str) -> Iterator[None]:
     """
     Bring the manifest up to date however a run ends, an interrupt included.
 
@@ -411,6 +422,8 @@ def manifest_afterwards(sink: Store) -> Iterator[None]:
     ----------
     sink : Store
         Where the run writes.
+    sink_id : str
+        Which sink that is; nothing is written into another.
 
     Raises
     ------
@@ -421,6 +434,7 @@ def manifest_afterwards(sink: Store) -> Iterator[None]:
         yield
     except BaseException:
         with suppress(StoreError):
+            check_identity(sink, sink_id)
             write_manifest(sink)
         raise
     write_manifest(sink)

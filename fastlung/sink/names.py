@@ -12,12 +12,14 @@ import hmac
 import os
 import re
 import secrets
+import stat
 import tempfile
 from collections import Counter
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.errors import ConfigError, StoreError
+from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
+from fastlung.storage.cache import data_folder
 from fastlung.text import stable_id
 
 if TYPE_CHECKING:
@@ -27,17 +29,25 @@ if TYPE_CHECKING:
     from fastlung.storage.base import Store
 
 __all__ = [
+    "SHARED_NAMES",
     "claim_key",
     "claim_name",
+    "holder_of",
     "load_names_key",
+    "other_names",
     "pseudonym",
     "recorded_uid",
     "scan_names",
+    "wish_key",
 ]
 
 #: Environment variable with the key of hashed names, for several machines that share a sink.
 KEY_VARIABLE = "FASTLUNG_NAMES_KEY"
-SHORTEST_KEY = 16
+SHORTEST_KEY, LONGEST_KEY = 16, 4096
+#: Longest claim that is read, in bytes; ours are ids.
+CLAIM_BYTES = 128
+#: Folder of the wishes for names that another source group had first.
+SHARED_NAMES = "shared-names"
 LONGEST_NAME = 128
 # For fullmatch: `$` would let a trailing line break through. A leading dot would be a hidden name.
 _PLAIN_UID = re.compile(r"[0-9][0-9.]{0,63}")
@@ -55,16 +65,16 @@ def load_names_key() -> bytes:
     given = os.environ.get(KEY_VARIABLE, "")
     where = KEY_VARIABLE
     if not given:
-        data_home = os.environ.get("XDG_DATA_HOME") or Path.home() / ".local" / "share"
-        path = Path(data_home) / "fastlung" / "names.key"
-        where = str(path)
+        where = "names.key"
         try:
+            path = data_folder() / "names.key"
+            where = str(path)
             if not path.exists():
                 _make_key_file(path)
-            given = path.read_text("utf-8", errors="surrogateescape").strip()
+            given = _read_key_file(path)
         except OSError as error:
             raise ConfigError(
-                f"{path}: the key of hashed names cannot be read or made "
+                f"{where}: the key of hashed names cannot be read or made "
                 f"({os.strerror(error.errno or 0)}); set {KEY_VARIABLE} instead"
             ) from error
     if len(given) < SHORTEST_KEY:
@@ -73,6 +83,30 @@ def load_names_key() -> bytes:
             f"this has {len(given)}; 'openssl rand -hex 32' makes a good one"
         )
     return given.encode("utf-8", "surrogateescape")
+
+
+def _read_key_file(path: Path) -> str:
+    """Read a key that nobody else can read or replace."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with open(descriptor, encoding="utf-8", errors="surrogateescape") as file:  # noqa: PTH123
+        status, folder = os.fstat(descriptor), path.parent.stat()
+        if not stat.S_ISREG(status.st_mode) or status.st_uid not in (0, os.geteuid()):
+            raise ConfigError(
+                f"{path}: the key of hashed names is another user's, or no file; remove it, and "
+                f"the next run makes one, or set {KEY_VARIABLE}"
+            )
+        if status.st_mode & 0o077:
+            raise ConfigError(
+                f"{path}: others may read the key of hashed names (mode {status.st_mode & 0o777:o})"
+                f"; 'chmod 600 {path}' if nobody did, else remove it: names hashed with a new key "
+                "are other names, and need another sink"
+            )
+        if folder.st_uid not in (0, os.geteuid()) or folder.st_mode & 0o022:
+            raise ConfigError(
+                f"{path.parent}: others may replace the key of hashed names in it (mode "
+                f"{folder.st_mode & 0o7777:o}); 'chmod 700 {path.parent}'"
+            )
+        return file.read(LONGEST_KEY).strip()
 
 
 def _make_key_file(path: Path) -> None:
@@ -170,12 +204,31 @@ def claim_key(name: str) -> str:
     return f"scans/{name}/group"
 
 
+def holder_of(sink: Store, name: str) -> str:
+    """Id of the source group that a name belongs to; empty where it is nobody's."""
+    try:
+        return sink.get(claim_key(name), first_bytes=CLAIM_BYTES).decode("ascii", "replace")
+    except ObjectNotFoundError:
+        return ""
+
+
+def other_names(name: str, group_id: str) -> tuple[str, ...]:
+    """What a scan is called where another source group has its name."""
+    return (f"{name}-{group_id[:8]}", f"{name}-{group_id}")
+
+
+def wish_key(name: str, group_id: str) -> str:
+    """Key of the empty object by which a group says that it would have this name."""
+    return f"{SHARED_NAMES}/{name}/{group_id}"
+
+
 def claim_name(sink: Store, name: str, group_id: str) -> str:
     """
-    Take a name in the sink for a source group.
+    Take a name in the sink for a source group, until `shared_names` has the last word.
 
     Two groups may hold the same series, a copy for instance. The first to create the claim has
-    the name; the other one's scans carry eight digits of its id.
+    the name for now; the other one says that it wished for it, and its scan carries eight digits
+    of its id.
 
     Parameters
     ----------
@@ -196,9 +249,10 @@ def claim_name(sink: Store, name: str, group_id: str) -> str:
     StoreError
         If the sink cannot be written, or neither name can be had.
     """
-    owner = group_id.encode()
-    for candidate in (name, f"{name}-{group_id[:8]}"):
+    for candidate in (name, *other_names(name, group_id)):
         key = claim_key(candidate)
-        if sink.create(key, owner) or sink.get(key) == owner:
+        if sink.create(key, group_id.encode()) or holder_of(sink, candidate) == group_id:
             return candidate
+        if candidate == name:
+            sink.put(wish_key(name, group_id), [b""])
     raise StoreError(f"scans/{name}: two other source groups have this name; empty the sink")

@@ -22,7 +22,6 @@ from fastlung.sink.formats import FORMATS
 from fastlung.sink.records import grid_from_json
 from fastlung.sink.writer import METADATA_NAME, PREVIEW_NAME, array_names
 from fastlung.storage.open import open_store
-from fastlung.volume.hounsfield import recentred, windowed
 
 if TYPE_CHECKING:
     import os
@@ -222,6 +221,9 @@ def _check_shapes(arrays: Mapping[str, npt.NDArray[Any]], grid: Grid) -> None:
 
 def _normalised(scan: StoredScan, window: Bounds, zero_centre: float) -> StoredScan:
     """The scan as fractions of a window."""
+    # Imported here: a scan that is only read, or verified, needs no kernels.
+    from fastlung.volume.hounsfield import recentred, windowed  # noqa: PLC0415
+
     if scan.metadata.get("standardise") is not None:
         raise ConfigError(
             f"scan {scan.name} was written standardised; open it as it is, or process it again "

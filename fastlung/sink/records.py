@@ -12,22 +12,24 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, is_dataclass
 from importlib.metadata import version
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from fastlung.errors import StoreError
-from fastlung.scan import Flag, Grid, Outcome, Verdict
+from fastlung.sink import decode
 from fastlung.storage.prefetch import map_ahead
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Iterator
 
+    from fastlung.scan import Grid, Outcome
     from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
 __all__ = [
     "RECORDS",
+    "RECORD_BYTES",
     "Record",
     "grid_from_json",
     "is_done",
@@ -40,12 +42,12 @@ __all__ = [
     "to_json",
 ]
 
-Decoded = TypeVar("Decoded")
-
 #: Folder of the commit records.
 RECORDS = "records"
 #: Raised when the fields below change their meaning; other formats count as "not done".
 FORMAT = 1
+#: Longer ones are not ours, and cut off here: one outcome has 7.5 kB, a Zarr array 100 B a chunk.
+RECORD_BYTES = 2**25
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -138,7 +140,7 @@ def load_outcome(data: bytes) -> Outcome:
     ValueError
         If the bytes are no outcome.
     """
-    return _decoded(data, _outcome)
+    return decode.outcome(decode.parsed(data))
 
 
 def load_record(data: bytes) -> Record:
@@ -150,66 +152,38 @@ def load_record(data: bytes) -> Record:
     ValueError
         If the bytes are no record of this format.
     """
-    return _decoded(data, _record)
-
-
-def _decoded(data: bytes, decode: Callable[[dict[str, Any]], Decoded]) -> Decoded:
-    try:
-        return decode(json.loads(data))
-    except (AttributeError, KeyError, TypeError, RecursionError) as error:
-        raise ValueError("not what fastlung wrote") from error
-
-
-def _record(plain: dict[str, Any]) -> Record:
-    if plain["format"] != FORMAT:
+    plain = decode.parsed(data)
+    if not isinstance(plain, dict) or plain.get("format") != FORMAT:
         raise ValueError("another format")
-    outcomes = tuple(_outcome(outcome) for outcome in plain["outcomes"])
-    revisions = {str(name): int(number) for name, number in plain.get("revisions", {}).items()}
-    return Record(**{**plain, "outcomes": outcomes, "revisions": revisions})
+    return decode.decoded(Record, plain, FIELDS)
 
 
-def _outcome(plain: dict[str, Any]) -> Outcome:
-    verdict, acquired, grid = plain["verdict"], plain["acquired"], plain["grid"]
-    decoded = {
-        "verdict": None if verdict is None else _verdict(verdict),
-        "acquired": None if acquired is None else grid_from_json(acquired),
-        "grid": None if grid is None else grid_from_json(grid),
-        "figures": _floats(plain["figures"]),
-        "seconds": _floats(plain["seconds"]),
-        "cpu_seconds": _floats(plain.get("cpu_seconds", {})),
-        "flags": tuple(Flag(**flag) for flag in plain["flags"]),
-        "outputs": {key: (int(size), int(crc)) for key, (size, crc) in plain["outputs"].items()},
-    }
-    return Outcome(**{**plain, **decoded})
-
-
-def _verdict(plain: dict[str, Any]) -> Verdict:
-    return Verdict(
-        classes=tuple(plain["classes"]),
-        numbers=_floats(plain["numbers"]),
-        actions=tuple(plain["actions"]),
-    )
-
-
-def grid_from_json(plain: Mapping[str, Any]) -> Grid:
+def grid_from_json(plain: Any) -> Grid:
     """
     Grid that `to_json` has written.
 
     Raises
     ------
-    KeyError, TypeError
+    ValueError
         If it is none.
     """
-    return Grid(
-        shape=tuple(plain["shape"]),
-        spacing_mm=tuple(plain["spacing_mm"]),
-        origin_mm=tuple(plain["origin_mm"]),
-        direction=tuple(tuple(row) for row in plain["direction"]),  # type: ignore[arg-type]
-    )
+    return decode.grid(plain)
 
 
-def _floats(plain: dict[str, float | None]) -> dict[str, float]:
-    return {name: math.nan if value is None else value for name, value in plain.items()}
+#: How each field of a record is decoded.
+FIELDS = {
+    "group": decode.text,
+    "label": decode.text,
+    "objects_digest": decode.text,
+    "config_digest": decode.text,
+    "outcomes": decode.tuple_of(decode.outcome),
+    "skipped_files": decode.mapping_of(decode.count()),
+    "writer": decode.text,
+    "fastlung": decode.text,
+    "written_at": decode.text,
+    "revisions": decode.mapping_of(decode.count()),
+    "format": decode.count(),
+}
 
 
 def read_records(sink: Store) -> Iterator[Record]:
@@ -240,7 +214,7 @@ def read_records(sink: Store) -> Iterator[Record]:
 def read_record(sink: Store, key: str) -> Record | None:
     """Read the commit record under a key; None if it is damaged, gone, or another group's."""
     try:
-        record = load_record(sink.get(key))
+        record = load_record(sink.get(key, first_bytes=RECORD_BYTES))
     except (ValueError, StoreError):
         return None
     return record if key == record_key(record.group) else None

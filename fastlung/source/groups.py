@@ -64,6 +64,8 @@ class SourceGroup:
         In order of their keys.
     unreadable : bool
         True for a folder that could not be listed; it has no objects.
+    problem : str
+        Why not, where the store said so.
     kind : str
         ``files``, ``archive`` or ``volume``.
     store_url : str
@@ -74,6 +76,7 @@ class SourceGroup:
     label: str
     objects: tuple[ObjectInfo, ...]
     unreadable: bool = False
+    problem: str = ""
     kind: Kind = "files"
     store_url: str = ""
 

@@ -13,7 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.errors import ConfigError, NothingFoundError, ObjectNotFoundError, StoreError
+from fastlung.errors import (
+    AccessError,
+    ConfigError,
+    CredentialsError,
+    NothingFoundError,
+    ObjectNotFoundError,
+    StoreError,
+)
 from fastlung.source.archives import ARCHIVE_SUFFIXES
 from fastlung.source.groups import (
     DATA_SUFFIXES,
@@ -24,7 +31,7 @@ from fastlung.source.groups import (
     group_objects,
 )
 from fastlung.storage.open import Store, open_store
-from fastlung.text import printable, stable_id
+from fastlung.text import byte_size, printable, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +48,8 @@ WHOLE_SUFFIXES = (*ARCHIVE_SUFFIXES, *VOLUME_SUFFIXES)
 #: Names that stand for an object where nothing local says whether they are a folder.
 OBJECT_SUFFIXES = (*WHOLE_SUFFIXES, ".dcm", ".ima")
 
+#: A list of a million entries has some 100 MB; what is longer is another file.
+LIST_BYTES = 2**28
 #: Places of a list that are listed at a time: 30 ms each, and manifests name 200,000.
 LISTED_AT_ONCE = 16
 
@@ -87,7 +96,8 @@ class Source:
         """
         Refuse a source that cannot be read, before any work is done.
 
-        Of a list, each bucket is asked once; a folder that is missing fails by itself, later.
+        Of a list, each bucket is asked once, for what every entry would meet: no credentials, or
+        nobody there. A prefix that is missing, or may not be listed, fails by itself, later.
 
         Raises
         ------
@@ -101,8 +111,25 @@ class Source:
         for place in self.places:
             if place.store.url.startswith("s3://"):
                 buckets.setdefault(place.store.url.split("/")[2], place.store)
+        unanswered: list[StoreError] = []
         for store in buckets.values():
-            store.check_source()
+            try:
+                store.check_source()
+            except CredentialsError:
+                raise
+            except (AccessError, ObjectNotFoundError):
+                continue
+            except StoreError as error:
+                unanswered.append(error)
+        if unanswered and len(unanswered) == len(buckets):
+            raise unanswered[0]
+
+    def hidden(self, message: str) -> str:
+        """Words of a store without the entries of a list, which nobody typed."""
+        named = {place.store.url for place in self.places} | {place.label for place in self.places}
+        for name in sorted(named - {""}, key=len, reverse=True) if self.places[0].label else ():
+            message = message.replace(name, "an entry of the list")
+        return message
 
     def groups(
         self, *, sink: Store | None = None, pseudonym: Callable[[str], str] = str
@@ -125,7 +152,7 @@ class Source:
             If the source's only place cannot be listed.
         """
         if len(self.places) == 1:
-            yield from _groups(self.places[0], sink, pseudonym)
+            yield from _groups_of_one(self.places[0], sink, pseudonym)
             return
 
         def look(place: Place) -> list[SourceGroup]:
@@ -161,7 +188,9 @@ def open_source(url: str, options: StoreOptions) -> Source:
     if _names_object(url, WHOLE_SUFFIXES):
         return Source(places=(Place(store=open_store(folder, options), only=(name,)),))
     if _names_object(url, LIST_SUFFIXES):
-        text = open_store(folder, options).get(name)
+        text = open_store(folder, options).get(name, first_bytes=LIST_BYTES + 1)
+        if len(text) > LIST_BYTES:
+            raise ConfigError(f"{name}: a list of more than {byte_size(LIST_BYTES)}; cut it in two")
         return Source(places=_places(read_list(text.decode("utf-8", "surrogateescape")), options))
     return Source(places=(Place(store=open_store(url, options)),))
 
@@ -235,14 +264,42 @@ def _groups_of_many(
 ) -> list[SourceGroup]:
     """Groups of one place of a list; one that cannot be read fails as a group of its own."""
     try:
-        groups = list(_groups(place, sink, pseudonym))
-    except StoreError:
-        groups = []
-    if groups:
-        return groups
+        return list(_groups(place, sink, pseudonym)) or [_unreadable(place, pseudonym)]
+    except StoreError as error:
+        return [_unreadable(place, pseudonym, error)]
+
+
+def _groups_of_one(
+    place: Place, sink: Store | None, pseudonym: Callable[[str], str]
+) -> Iterator[SourceGroup]:
+    """Groups of the only place, as they are found; of a list, it too fails as a group."""
+    groups = iter(_groups(place, sink, pseudonym))
+    try:
+        first = next(groups, None)
+    except StoreError as error:
+        if not place.label:
+            raise
+        first = _unreadable(place, pseudonym, error)
+    if first is not None:
+        yield first
+        yield from groups
+
+
+def _unreadable(
+    place: Place, pseudonym: Callable[[str], str], error: StoreError | None = None
+) -> SourceGroup:
+    """Group that stands for a place of a list which cannot be listed, or holds nothing."""
     name = place.only[0] if len(place.only) == 1 else ""
     label = pseudonym("/".join(filter(None, (place.label, name))))
-    return [SourceGroup(id=stable_id(label), label=printable(label), objects=(), unreadable=True)]
+    # The store's words, but for the name of the place, which may have to be hidden.
+    problem = str(error).replace(place.store.url, label) if error and name not in str(error) else ""
+    return SourceGroup(
+        id=stable_id(label),
+        label=printable(label),
+        objects=(),
+        unreadable=True,
+        problem=printable(problem),
+    )
 
 
 def _objects(store: Store, name: str) -> list[ObjectInfo]:

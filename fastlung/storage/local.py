@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
+from fastlung.errors import ConfigError, LinkedAwayError, ObjectNotFoundError, StoreError
 from fastlung.storage.base import ObjectInfo, key_parts
 
 if TYPE_CHECKING:
@@ -41,7 +41,8 @@ class LocalStore:
     Names that begin with a dot are hidden: temporary files of writers, and what ``ls`` hides.
     Folder links are not followed, so that a walk ends and stays below the root; a link to a file
     reads as that file. Whatever is neither folder nor regular file (pipes, devices, sockets) is
-    left out without being opened.
+    left out without being opened. Nothing is written or removed through a link that leads out of
+    the root.
 
     Parameters
     ----------
@@ -202,17 +203,19 @@ class LocalStore:
                 status = os.fstat(descriptor)
                 if not stat.S_ISREG(status.st_mode):
                     raise StoreError(f"{key}: not a regular file; move it out of the source")
-                with open(descriptor, "rb", buffering=0, closefd=False) as file:
-                    data: bytes = file.read(first_bytes)
+                # Before a byte is read: a file that grew to gigabytes is no longer what was listed.
+                if etag is not None and _info(key, status).etag != etag:
+                    raise _changed(key)
+                expected = status.st_size if first_bytes < 0 else min(first_bytes, status.st_size)
+                data = _read_up_to(descriptor, expected + (first_bytes < 0))
             finally:
                 os.close(descriptor)
         except (FileNotFoundError, NotADirectoryError):
             raise ObjectNotFoundError(f"{key}: no such object; was it moved meanwhile?") from None
         except OSError as error:
             raise _store_error("object", key, "read", error) from error
-        expected = status.st_size if first_bytes < 0 else min(first_bytes, status.st_size)
-        if len(data) != expected or etag not in (None, _info(key, status).etag):
-            raise StoreError(f"{key}: changed since it was listed; run again when it is complete")
+        if len(data) != expected:
+            raise _changed(key)
         return data
 
     def read(self, key: str, *, etag: str) -> memoryview:
@@ -251,7 +254,7 @@ class LocalStore:
         StoreError
             If it cannot be written; then nothing has changed under `key`.
         """
-        path = self._path(key)
+        path = self._writable(key)
         try:
             with self._temporary(path, buffers) as temporary:
                 temporary.rename(path)
@@ -280,7 +283,7 @@ class LocalStore:
         StoreError
             If it cannot be written.
         """
-        path = self._path(key)
+        path = self._writable(key)
         try:
             with self._temporary(path, [data]) as temporary:
                 try:
@@ -303,7 +306,7 @@ class LocalStore:
         StoreError
             If it is there and cannot be removed.
         """
-        path = self._path(key)
+        path = self._writable(key)
         try:
             path.unlink(missing_ok=True)
         except NotADirectoryError:
@@ -341,6 +344,18 @@ class LocalStore:
 
     def _path(self, key: str) -> Path:
         return self.root.joinpath(*key_parts(key))
+
+    def _writable(self, key: str) -> Path:
+        """Path of a key that may be written: whose folder is below the root, links followed."""
+        path = self._path(key)
+        # 20 us; a write that must be durable takes milliseconds.
+        root, folder = os.path.realpath(self.root), os.path.realpath(path.parent)
+        if os.path.commonpath((root, folder)) != root:
+            raise LinkedAwayError(
+                f"{key}: a link inside the sink leads out of it, and nothing is written through "
+                "such a link; remove it, or make the sink itself a link"
+            )
+        return path
 
     @contextmanager
     def _temporary(self, path: Path, buffers: Iterable[Buffer]) -> Iterator[Path]:
@@ -383,6 +398,18 @@ def _read_folder(path: Path, folder: str) -> tuple[list[ObjectInfo], list[str]]:
 def _info(key: str, status: os.stat_result) -> ObjectInfo:
     etag = f"{status.st_mtime_ns:x}-{status.st_size:x}"
     return ObjectInfo(key=key, size_bytes=status.st_size, etag=etag)
+
+
+def _read_up_to(descriptor: int, count: int) -> bytes:
+    """Read so many bytes, or all there are; a single read() moves at most 2 GiB."""
+    data = os.read(descriptor, count)
+    while data and len(data) < count and (more := os.read(descriptor, count - len(data))):
+        data += more
+    return data
+
+
+def _changed(key: str) -> StoreError:
+    return StoreError(f"{key}: changed since it was listed; run again when it is complete")
 
 
 def _write_all(descriptor: int, buffer: Buffer) -> None:

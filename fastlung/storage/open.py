@@ -43,10 +43,23 @@ def open_store(url: str, options: StoreOptions = DEFAULT_OPTIONS) -> LocalStore 
     if separator and scheme == "file":
         return LocalStore("/" + rest.lstrip("/"))
     if separator:
+        # What stands before may be a password, in a URL that is none.
+        kind = f"{scheme}://" if scheme.isalnum() else "such a URL"
         raise ConfigError(
-            f"{scheme}:// is not in this version; give s3://bucket/prefix or the path of a local "
-            "folder"
+            f"{kind} is not in this version; give s3://bucket/prefix or the path of a local folder"
         )
+    if url.lower().startswith("s3:"):
+        raise ConfigError("s3: without two slashes; expected s3://bucket/prefix")
     if not url:
         raise ConfigError("an empty path; give s3://bucket/prefix or the path of a local folder")
-    return LocalStore(Path(url).expanduser())
+    try:
+        path = Path(url).expanduser()
+        if not path.is_absolute():
+            Path.cwd()
+        return LocalStore(path)
+    except FileNotFoundError:
+        raise ConfigError(
+            f"{url}: the working folder is gone; go to another, or give the path from / on"
+        ) from None
+    except RuntimeError:
+        raise ConfigError(f"{url}: no home folder for that ~; give the path from / on") from None

@@ -14,7 +14,7 @@ from typing import get_args
 import numpy as np
 import pytest
 
-from fastlung.cli import main, process
+from fastlung.cli import main
 from fastlung.cli.demo import run_demo
 from fastlung.cli.inspect import SERIES_COLUMNS
 from fastlung.cli.parser import COMMANDS, parse
@@ -22,6 +22,7 @@ from fastlung.config import PRESETS, Config, RunOptions
 from fastlung.demo.cohort import COHORT, write_cohort
 from fastlung.dicom.checks import CHOICES
 from fastlung.errors import StoreError
+from fastlung.run import engine
 
 # Real runs from start to end: minutes without the compiled kernels.
 pytestmark = pytest.mark.compiled
@@ -192,7 +193,7 @@ def test_every_option_reaches_the_run(monkeypatch, capsys):
         asked.update(config=config, options=options)
         raise StoreError("stopped here")
 
-    monkeypatch.setattr(process, "run", stop)
+    monkeypatch.setattr(engine, "run", stop)
     words = (
         "process a b --preset tutorial --spacing 2 --order 1 --mask none --window -500,500 "
         "--zero-centre 0.5 --dtype float32 --crop body --margin 3 --format nifti --names hash "
@@ -354,7 +355,7 @@ def test_an_interrupt_says_how_to_go_on(monkeypatch, capsys):
     def interrupt(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(process, "run", interrupt)
+    monkeypatch.setattr(engine, "run", interrupt)
     assert main(["process", "a", "b"]) == 130
     assert "same command again" in capsys.readouterr().err
 
@@ -363,7 +364,7 @@ def test_a_bug_is_one_sentence_and_a_traceback_only_on_request(monkeypatch, caps
     def fail(*_):
         raise ZeroDivisionError("Doe^Jane")
 
-    monkeypatch.setattr(process, "run", fail)
+    monkeypatch.setattr(engine, "run", fail)
     assert main(["process", "a", "b"]) == 1
     error = capsys.readouterr().err
     assert "internal error (ZeroDivisionError)" in error

@@ -95,6 +95,44 @@ def test_no_value_of_any_other_tag_comes_out(keyword, syntax, tmp_path, caplog, 
         assert CANARY not in text
 
 
+#: What a filter for "short technical texts" might let pass: names and birth dates all the same.
+CODE_LIKE = (
+    "DOE JOHN 1970", "DOEJOHN1970", "DOE_JOHN", "DOEJOHN19700101", "CANARY^DOE-1970", "Doe/John.70",
+    "197001011234567", "CT DOEJOHN", "MONOCHROME2DOE",
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "keyword",
+    ["Modality", "PhotometricInterpretation", "RescaleType", "PatientPosition", "ImageType"],
+)
+def test_a_coded_tag_shows_the_standards_terms_and_no_code_of_a_patient(keyword, tmp_path):
+    for vr in ("CS", "LO", "SH", "UT", "PN", "UN"):
+        for canary in CODE_LIKE:
+            value = canary.encode() if vr == "UN" else canary
+            files = written(lambda ds, vr=vr, value=value: ds.add_new(keyword, vr, value))
+            assert canary not in everything_said(files, tmp_path), (vr, canary)
+
+
+@pytest.mark.parametrize("uid", ["1.9.7.0.0101", "1.2.840.10008.1.2.19700101", "19700101"])
+def test_a_transfer_syntax_of_no_standard_is_not_shown(uid, tmp_path):
+    padded = uid.encode().ljust(20, b"\0")
+    files = {
+        name: data.replace(EXPLICIT.encode().ljust(20, b"\0"), padded)
+        for name, data in written(lambda _ds: None).items()
+    }
+    assert uid not in everything_said(files, tmp_path)
+
+
+@pytest.mark.parametrize("modality", ["MR", "PT", "SR"])
+def test_a_term_of_the_standard_is_shown(modality, tmp_path):
+    def other(ds):
+        ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+        ds.Modality = modality
+
+    assert f"modality {modality}" in everything_said(written(other), tmp_path)
+
+
 def test_no_warning_of_pydicom_gets_out_even_where_warnings_are_errors(tmp_path):
     # In a process of its own: pytest has its own idea of warnings and log handlers.
     for name, blob in written(with_patient).items():

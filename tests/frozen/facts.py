@@ -6,6 +6,7 @@ same code says whether a rewrite of the inside has changed anything outside.
 
     PYTHONPATH=tests python -m frozen.facts             what differs, additions as well
     PYTHONPATH=tests python -m frozen.facts --write     freeze what is now, with a reason declared
+    ... --whole                                         at the spacing of each preset as well
 """
 
 import csv
@@ -306,8 +307,11 @@ def everything(folder: Path, *, whole: bool) -> dict[str, Any]:
     }
     if whole:
         facts["whole"] = {
-            name: run_facts(run, sources[run.source], folder / "whole" / name)["voxels"]
+            name.removesuffix(", npy"): run_facts(
+                run, sources[run.source], folder / "whole" / name
+            )["voxels"]
             for name, run in WHOLE_RUNS.items()
+            if name.endswith(", npy")
         }
     return facts
 

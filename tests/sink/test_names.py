@@ -85,6 +85,7 @@ def test_no_name_is_taken_from_its_owner(tmp_path):
     sink = LocalStore(tmp_path)
     sink.create("scans/a/group", b"x")
     sink.create("scans/a-01234567/group", b"y")
+    sink.create("scans/a-0123456789abcdef/group", b"z")
     with pytest.raises(StoreError, match="two other source groups"):
         claim_name(sink, "a", "0123456789abcdef")
 

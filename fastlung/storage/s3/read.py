@@ -1,14 +1,21 @@
-"""One object of a bucket, read once: whole, and the one that was listed; and sizes of parts."""
+"""
+One object of a bucket, read once: whole, and the one that was listed.
+
+Nothing that a store or a proxy says of itself is believed: length and ETag of every answer are held
+against the listing before its body is read, and a body that is somebody's page of apologies is
+told from an object.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import obstore
 
-from fastlung.storage.s3.retry import TornError, refusal_of
+from fastlung.storage.s3.retry import ErrorPageError, TornError, refusal_of
 
 if TYPE_CHECKING:
     from obstore import GetOptions
@@ -31,6 +38,17 @@ __all__ = [
 PLAIN_KEY = re.compile(r"(?!.*(?:^|/)\.{1,2}(?:/|$))[\w .,:;=@+()'!~-]+(/[\w .,:;=@+()'!~-]+)*")
 
 PRECONDITION_FAILED, RANGE_NOT_SATISFIABLE = 412, 416
+#: How a page begins that stands where an object should: HTML, S3's XML, a gateway's JSON.
+ERROR_PAGE = re.compile(
+    rb"(?:<\?xml[^>]*>\s*(?:<!--.*?-->\s*)?)?(?:<!doctype html|<html|<error[ >])"
+    rb"|\{\s*\"(?:error|errors|message|code|status|fault|__type)\"\s*:",
+    re.IGNORECASE | re.DOTALL,
+)
+#: Where such pages are looked for, in bytes; padding before them is passed over.
+PAGE_HEAD = 1024
+#: Objects whose own content may look like one. That of others is held against its ETag, which is
+#: its MD5 unless it was sent in parts or encrypted with a key of KMS.
+TEXT_SUFFIXES = (".htm", ".html", ".xhtml", ".xml", ".json", ".txt", ".svg")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -80,29 +98,64 @@ def read_object(at: Bucket, wanted: Wanted) -> memoryview | None:
     ------
     TornError
         If another number of bytes came than was promised, or listed with this ETag.
+    ErrorPageError
+        If something on the way sent a page of its own instead.
     Exception
         What boto3 or obstore raise.
     """
     read = _read_plain if PLAIN_KEY.fullmatch(wanted.key) else _read_odd
     try:
-        data, size_bytes = read(at, wanted)
+        data = read(at, wanted)
+    except _OtherError:
+        return None
     except Exception as error:
         status = refusal_of(error).status
-        if status == RANGE_NOT_SATISFIABLE:
+        if status == RANGE_NOT_SATISFIABLE and not wanted.size_bytes:
             return memoryview(b"")  # an empty object has no first byte
         if status == PRECONDITION_FAILED:
             return None
         raise
-    first = wanted.first_bytes
-    if len(data) != (size_bytes if first < 0 else min(size_bytes, first)):
-        raise TornError
-    if wanted.size_bytes not in (None, size_bytes):
-        # The store holds it to the ETag already: something on the way cut it and mended its length.
-        raise TornError
+    if not _looks_like_a_page(data, wanted):
+        return data
+    if wanted.first_bytes >= 0:  # only all of it can be told from a page
+        whole = read_object(at, replace(wanted, first_bytes=-1))
+        return None if whole is None else whole[: wanted.first_bytes]
+    if hashlib.md5(data, usedforsecurity=False).hexdigest() != _bare(wanted.etag):
+        raise ErrorPageError
     return data
 
 
-def _read_plain(at: Bucket, wanted: Wanted) -> tuple[memoryview, int]:
+class _OtherError(Exception):
+    """The answer is of another object than was listed."""
+
+
+def _hold_to(wanted: Wanted, size_bytes: int, etag: str) -> int:
+    """Hold an answer's own words against the listing; how many bytes are to come."""
+    if wanted.etag and not etag:
+        raise TornError
+    # Not left to If-Match: a store, or a cache before it, may not know it.
+    if wanted.etag and _bare(etag) != _bare(wanted.etag):
+        raise _OtherError
+    if wanted.size_bytes not in (None, size_bytes):
+        # Of this ETag: something on the way cut it and mended its length.
+        raise TornError
+    return size_bytes if wanted.first_bytes < 0 else min(size_bytes, wanted.first_bytes)
+
+
+def _bare(etag: str) -> str:
+    return etag.removeprefix("W/").strip('"').lower()
+
+
+def _looks_like_a_page(data: memoryview, wanted: Wanted) -> bool:
+    head = bytes(data[:PAGE_HEAD])
+    if not head.isspace() and not head.lstrip(b"\xef\xbb\xbf \t\r\n").startswith((b"<", b"{")):
+        return False  # all but one in a million, at the cost of a microsecond
+    text = bytes(data).lstrip(b"\xef\xbb\xbf \t\r\n")[:PAGE_HEAD]
+    is_one = ERROR_PAGE.match(text) or (not text and wanted.first_bytes >= 0)
+    return bool(is_one) and not wanted.key.lower().endswith(TEXT_SUFFIXES)
+
+
+def _read_plain(at: Bucket, wanted: Wanted) -> memoryview:
     options: GetOptions = {}
     if wanted.etag:
         options["if_match"] = wanted.etag
@@ -110,20 +163,26 @@ def _read_plain(at: Bucket, wanted: Wanted) -> tuple[memoryview, int]:
         options["range"] = (0, wanted.first_bytes)
     expected = wanted.first_bytes if wanted.first_bytes > 0 else wanted.size_bytes
     answer = obstore.get(at.mover(expected), wanted.key, options=options)
-    size_bytes = answer.meta["size"]
-    return memoryview(answer.bytes()), size_bytes
+    expected = _hold_to(wanted, answer.meta["size"], answer.meta["e_tag"] or "")
+    data = memoryview(answer.bytes())
+    if len(data) != expected:
+        raise TornError
+    return data
 
 
-def _read_odd(at: Bucket, wanted: Wanted) -> tuple[memoryview, int]:
+def _read_odd(at: Bucket, wanted: Wanted) -> memoryview:
     arguments = {"Bucket": wanted.bucket, "Key": wanted.key, **wanted.payer}
     if wanted.etag:
         arguments["IfMatch"] = wanted.etag
     if wanted.first_bytes > 0:
         arguments["Range"] = f"bytes=0-{wanted.first_bytes - 1}"
     answer = at.client.get_object(**arguments)
-    data: bytes = answer["Body"].read()
     total = answer.get("ContentRange", "").rpartition("/")[2] or answer["ContentLength"]
-    return memoryview(data), int(total)
+    expected = _hold_to(wanted, int(total), answer.get("ETag", ""))
+    data: bytes = answer["Body"].read(expected + 1)
+    if len(data) != expected:
+        raise TornError
+    return memoryview(data)
 
 
 #: Above this an object goes up in parts: one connection of 60 MB/s would hold the image of a chest

@@ -35,6 +35,7 @@ __all__ = [
     "FOREIGN",
     "IN_A_RUN",
     "NO_CREDENTIALS",
+    "ErrorPageError",
     "Limiter",
     "Refusal",
     "Request",
@@ -80,6 +81,10 @@ ACTIONS = {
 
 class TornError(Exception):
     """An answer that does not hold together: fewer bytes than promised, or a lost race."""
+
+
+class ErrorPageError(TornError):
+    """A page of somebody's apologies where an object was asked for, as long as that is."""
 
 
 #: What a request may raise.
@@ -225,6 +230,8 @@ def _cause(error: Exception, request: Request) -> str:
     status, code = refusal_of(error)
     if status:
         return f"{request.endpoint} answers {code or 'with status'} {status}"
+    if isinstance(error, ErrorPageError):
+        return f"{request.endpoint}, or a proxy before it, sends an error page for the object"
     if isinstance(error, TornError):
         return f"the answer of {request.endpoint} broke off"
     return f"no answer from {request.endpoint} ({type(error).__name__})"

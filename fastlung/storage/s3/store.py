@@ -9,7 +9,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 import obstore
 from obstore.exceptions import AlreadyExistsError
 
-from fastlung.errors import AccessError, ConfigError, ObjectNotFoundError, StoreError
+from fastlung.errors import (
+    AccessError,
+    ConfigError,
+    ListingError,
+    ObjectNotFoundError,
+    StoreError,
+)
 from fastlung.storage.base import ObjectInfo, key_parts
 from fastlung.storage.s3.access import ask, endpoint_of, limiter_of
 from fastlung.storage.s3.listing import Page, listed
@@ -60,7 +66,13 @@ class S3Store:
         self._options = options
         self._enforces_create: bool | None = None
         if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{1,253}[A-Za-z0-9]", self.bucket):
-            raise ConfigError(f"s3://{place}: no bucket in it; expected s3://bucket/prefix")
+            if any(letter in self.bucket for letter in "@:%"):
+                # Not shown: it is a key and its secret, or part of them.
+                raise ConfigError(
+                    "an s3:// URL with credentials in it, which would end up in logs; give "
+                    "s3://bucket/prefix, and credentials by --profile or AWS_ACCESS_KEY_ID"
+                )
+            raise ConfigError("an s3:// URL without a bucket; expected s3://bucket/prefix")
 
     #: Some 13 MB/s each at 30 ms to the first byte; more than one worker needs.
     requests_at_once = 16
@@ -147,7 +159,7 @@ class S3Store:
             If the bucket cannot be listed.
         """
         folder = prefix.strip("/")
-        return listed(self._pages, f"{folder}/" if folder else "")
+        return listed(self._pages, f"{folder}/" if folder else "", self.url)
 
     def _pages(self, prefix: str, *, after: str = "", flat: bool = False) -> Iterator[Page]:
         """Pages of a listing, keys as below this store's root, without what is hidden."""
@@ -187,14 +199,21 @@ class S3Store:
             policy=policy,
         )
         cut = len(root)
+        asked = root + prefix
+        if not all(key.startswith(asked) for key in _named(page)):
+            raise ListingError(
+                f"{self.url}: the store lists keys that were not asked for; copy the source to "
+                "another store"
+            )
         return Page(
             objects=tuple(
                 _info(info.key[cut:], info.size_bytes, info.etag)
                 for info in page.objects
                 if not _is_hidden(info.key[cut:])
             ),
-            folders=tuple(f[cut:] for f in page.folders if not _is_hidden(f[cut:-1])),
+            folders=tuple(f[cut:] for f in page.folders if not _is_dotted(f[cut:])),
             token=page.token,
+            truncated=page.truncated,
         )
 
     def _payer(self) -> dict[str, str]:
@@ -412,8 +431,18 @@ def _whole_page(answer: dict[str, Any]) -> Page:
     return page
 
 
+def _named(page: Page) -> Iterator[str]:
+    yield from (info.key for info in page.objects)
+    yield from page.folders
+
+
 def _is_hidden(key: str) -> bool:
-    return key.endswith("/") or any(part.startswith(".") for part in key.split("/"))
+    """Whether a key below the root is a folder's marker, the root's own included, or dotted."""
+    return not key or key.endswith(("/", "_$folder$")) or _is_dotted(key)
+
+
+def _is_dotted(key: str) -> bool:
+    return any(part.startswith(".") for part in key.split("/"))
 
 
 def _info(key: str, size_bytes: int, etag: str) -> ObjectInfo:
