@@ -92,11 +92,11 @@ class Config(BaseModel):
     align : str
         ``centred``: voxels exactly `spacing_mm` apart, centred on the acquired extent.
         ``corners``: `scipy.ndimage.zoom`'s grid, corner voxel centres kept (tutorial only).
+        ``ras``: voxels exactly `spacing_mm` apart from the voxel that comes first in RAS order, as
+        MONAI's ``Spacing`` lays them.
     hu_rule : str
         ``standard``: rounded, saturated, padding replaced by -1024.
         ``tutorial``: truncated, stored -2000 becomes stored 0.
-        ``ras``: voxels exactly `spacing_mm` apart from the voxel that comes first in RAS order, as
-        MONAI's ``Spacing`` lays them.
     recipe : str or tuple of Step
         Order of the steps: ``standard`` or ``grt123`` where the other fields say all of it, as in
         0.1.0; otherwise the steps themselves, which the other fields then repeat as far as they

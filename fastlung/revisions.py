@@ -28,7 +28,7 @@ GROUPING = 0
 PIXELS = 0
 #: Raised when the default mask may have other voxels, or its flags, litres or confidence change.
 #: The masks of the presets `tutorial` and `grt123` are other people's, and frozen.
-MASK = 0
+MASK = 1
 
 
 def revisions_of(outcomes: Iterable[Outcome], *, mask: str, mask_on: str) -> dict[str, int]:

@@ -222,11 +222,14 @@ class Flag:
         The number behind it.
     text : str
         What was seen, and what to try.
+    severity : {'look', 'note'}
+        Whether a person should look, or may want to know.
     """
 
     name: str
     value: float
     text: str
+    severity: str = "look"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
