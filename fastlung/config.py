@@ -141,6 +141,10 @@ class Config(BaseModel):
         files are, which takes a look at every header first.
     on_gap, on_duplicate, on_tilt, on_variable_spacing, on_mixed_orientation : str
         What is done about irregular series; see `fastlung.dicom.checks.Policy`.
+    on_frame_of_reference, on_series_uid : str
+        Whether UIDs that are another in each file part an even row; see the same.
+    only : str
+        ``chest``: scans flagged ``not_chest`` or ``reformat`` are skipped; or ``all``.
     min_slices : int
         Fewest slices that make a volume.
     force : bool
@@ -178,6 +182,9 @@ class Config(BaseModel):
     on_tilt: Literal["shear", "keep", "fail"] = "shear"
     on_variable_spacing: Literal["true-positions", "fail"] = "true-positions"
     on_mixed_orientation: Literal["largest", "split", "fail"] = "largest"
+    on_frame_of_reference: Literal["join", "split"] = "join"
+    on_series_uid: Literal["fail", "join"] = "fail"
+    only: Literal["all", "chest"] = "all"
     min_slices: Annotated[int, Field(ge=1, le=5000)] = 3
     force: bool = False
 

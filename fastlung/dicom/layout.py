@@ -23,14 +23,14 @@ from fastlung.dicom.elements import (
     Elements,
     PixelElement,
 )
-from fastlung.dicom.headers import HEAD_BYTES, Broken, Skipped, slices_of, walk
+from fastlung.dicom.headers import HEAD_BYTES, Broken, Lost, Skipped, slices_of, walk
 from fastlung.dicom.slice_header import SliceHeader, next_slice
 from fastlung.dicom.tags import FRAME_GROUPS, KEYWORDS, SHARED_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Answer = list[SliceHeader] | Skipped | Broken
+    Answer = list[SliceHeader] | Skipped | Broken | Lost
 
 __all__ = ["HeaderReader", "Layout", "Recognised", "has_layout"]
 
@@ -267,7 +267,7 @@ class HeaderReader:
                     self._kinds.insert(0, self._kinds.pop(number))
                 return self._recognised(kind, key, size_bytes, found)
         elements = walk(head, size_bytes, read)
-        answer = slices_of(key, size_bytes, elements, force=self._force)
+        answer = slices_of(key, size_bytes, elements, head, force=self._force)
         if elements is not None and has_layout(elements) and len(head) >= elements.outline[-1][2]:
             self._learn(head, elements, answer)
         return answer
