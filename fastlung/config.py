@@ -64,6 +64,9 @@ ENDPOINT = r"^https?://[^\s/]+/?$"
 #: How pydantic says what no http address is -> how we do.
 NO_ENDPOINT = f"String should match pattern '{ENDPOINT}'"
 
+#: Fields that came after 0.1.0: where they have their default, they do not enter the digest.
+LATER_FIELDS = ("on_frame_of_reference", "on_series_uid", "only")
+
 
 class Config(BaseModel):
     """
@@ -82,11 +85,11 @@ class Config(BaseModel):
     align : str
         ``centred``: voxels exactly `spacing_mm` apart, centred on the acquired extent.
         ``corners``: `scipy.ndimage.zoom`'s grid, corner voxel centres kept (tutorial only).
+        ``ras``: voxels exactly `spacing_mm` apart from the voxel that comes first in RAS order, as
+        MONAI's ``Spacing`` lays them.
     hu_rule : str
         ``standard``: rounded, saturated, padding replaced by -1024.
         ``tutorial``: truncated, stored -2000 becomes stored 0.
-        ``ras``: voxels exactly `spacing_mm` apart from the voxel that comes first in RAS order, as
-        MONAI's ``Spacing`` lays them.
     recipe : str or tuple of Step
         Order of the steps: ``standard`` or ``grt123`` where the other fields say all of it, as in
         0.1.0; otherwise the steps themselves, which the other fields then repeat as far as they
@@ -131,6 +134,10 @@ class Config(BaseModel):
         files are, which takes a look at every header first.
     on_gap, on_duplicate, on_tilt, on_variable_spacing, on_mixed_orientation : str
         What is done about irregular series; see `fastlung.dicom.checks.Policy`.
+    on_frame_of_reference, on_series_uid : str
+        Whether UIDs that are another in each file part an even row; see the same.
+    only : str
+        ``chest``: scans flagged ``not_chest`` or ``reformat`` are skipped; or ``all``.
     min_slices : int
         Fewest slices that make a volume.
     force : bool
@@ -168,6 +175,9 @@ class Config(BaseModel):
     on_tilt: Literal["shear", "keep", "fail"] = "shear"
     on_variable_spacing: Literal["true-positions", "fail"] = "true-positions"
     on_mixed_orientation: Literal["largest", "split", "fail"] = "largest"
+    on_frame_of_reference: Literal["join", "split"] = "join"
+    on_series_uid: Literal["fail", "join"] = "fail"
+    only: Literal["all", "chest"] = "all"
     min_slices: Annotated[int, Field(ge=1, le=5000)] = 3
     force: bool = False
 
@@ -282,6 +292,9 @@ class Config(BaseModel):
     def digest(self) -> str:
         """Sixteen hex digits; equal exactly where two runs would write the same bytes."""
         fields = self.model_dump(mode="json", exclude={"preset"})
+        for name in LATER_FIELDS:  # a sink of 0.1.0 is one of the same configuration
+            if fields[name] == type(self).model_fields[name].default:
+                del fields[name]
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
 
 

@@ -253,7 +253,7 @@ def describe_policies(group: argparse._ArgumentGroup) -> None:
         type=OneOf("drop-identical", "first", "split", "fail"),
         metavar="NAME",
         help="several slices at one position: drop-identical (default; acquisitions become "
-        "series), first by instance number, split by instance number, fail",
+        "series), and of what nothing tells apart first by instance number, or split by it; fail",
     )
     group.add_argument(
         "--on-tilt",
@@ -272,6 +272,26 @@ def describe_policies(group: argparse._ArgumentGroup) -> None:
         type=OneOf("largest", "split", "fail"),
         metavar="NAME",
         help="several orientations in a series: largest stack (default), split into series, fail",
+    )
+    group.add_argument(
+        "--on-frame-of-reference",
+        type=OneOf("join", "split"),
+        metavar="NAME",
+        help="FrameOfReferenceUID or StudyInstanceUID made anew for every file of one even row: "
+        "join (default) or split",
+    )
+    group.add_argument(
+        "--on-series-uid",
+        type=OneOf("fail", "join"),
+        metavar="NAME",
+        help="SeriesInstanceUID made anew for every file of one even row: fail as one (default) or "
+        "join",
+    )
+    group.add_argument(
+        "--only",
+        type=OneOf("all", "chest"),
+        metavar="NAME",
+        help="chest: skip, by name, what shows no chest or is a reformat (default: all, flagged)",
     )
     group.add_argument(
         "--min-slices",

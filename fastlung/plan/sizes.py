@@ -14,6 +14,8 @@ from contextvars import copy_context
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from fastlung.errors import LimitError, StoreError
 from fastlung.source.read import index_sample
 
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from fastlung.config import Config
+    from fastlung.dicom import SeriesHeaders
     from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
@@ -34,6 +37,7 @@ __all__ = [
     "output_voxels",
     "scan_bytes",
     "scan_stages",
+    "series_size",
 ]
 
 
@@ -167,6 +171,46 @@ def output_bytes(size: ScanSize, config: Config) -> int:
     """Bytes of a scan's image and mask before they are compressed."""
     mask = 0 if config.mask == "none" else size.output_voxels
     return VOXEL_BYTES[config.dtype] * size.output_voxels + mask
+
+
+def series_size(group: SourceGroup, series: SeriesHeaders, config: Config) -> ScanSize | None:
+    """
+    Size of a series by its own headers.
+
+    Parameters
+    ----------
+    group : SourceGroup
+        Its source group.
+    series : SeriesHeaders
+        The series.
+    config : Config
+        Target spacing.
+
+    Returns
+    -------
+    ScanSize or None
+        None where the grid cannot be known.
+    """
+    grid = series.grid
+    if grid is None:
+        return None
+    # Gaps count: the output covers the whole extent, whatever the usual spacing.
+    extent_mm = float(series.slice_positions_mm[-1]) + grid.spacing_mm[0]
+    shifts_mm = np.zeros((1, 2)) if series.slice_shifts_mm is None else series.slice_shifts_mm
+    longer_y, longer_x = np.ptp(shifts_mm, axis=0) / grid.shape[1:]  # as a sheared volume is
+    spacing = (
+        extent_mm / grid.shape[0],
+        grid.spacing_mm[1] + float(longer_y),
+        grid.spacing_mm[2] + float(longer_x),
+    )
+    return ScanSize(
+        label=group.label,
+        group_bytes=group.size_bytes,
+        acquired_voxels=math.prod(grid.shape),
+        output_voxels=output_voxels(
+            grid.shape, spacing, config.target_spacing_mm(grid.shape, spacing)
+        ),
+    )
 
 
 #: Groups of which one header is read: so many with the most bytes, and so many with the most
@@ -322,7 +366,7 @@ def _sample(group: SourceGroup, store: Store) -> _SliceSize | None:
                 pixel_spacing_mm=header.pixel_spacing_mm,
                 thickness_mm=thickness if isinstance(thickness, float) else UNKNOWN_THICKNESS_MM,
             )
-        if group.kind == "volume" and series.grid is not None:
+        if series.grid is not None:  # a volume: it has no slices
             slices, rows, columns = series.grid.shape
             thickness_mm, *pixel_spacing = series.grid.spacing_mm
             return _SliceSize(

@@ -8,15 +8,12 @@ its lease allows is given back, to be retried once so much is free.
 from __future__ import annotations
 
 import logging
-import math
 import resource
 import traceback
 from collections import Counter
 from concurrent.futures import Future, wait
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
-
-import numpy as np
 
 from fastlung.dicom.checks import Policy
 from fastlung.errors import (
@@ -28,12 +25,13 @@ from fastlung.errors import (
 )
 from fastlung.limits import check_listing, limited
 from fastlung.pipeline import process_scan
-from fastlung.plan.sizes import ScanSize, computing_bytes, output_voxels
+from fastlung.plan.sizes import computing_bytes, series_size
 from fastlung.report.picture import picture
 from fastlung.scan import Outcome
 from fastlung.segmenter import segmenter_of
 from fastlung.sink.names import pseudonym, recorded_uid, scan_names
 from fastlung.sink.writer import PREVIEW_NAME, encode
+from fastlung.source.archives import member_key
 from fastlung.source.read import index_blobs, unpacked
 from fastlung.text import byte_size, printable
 
@@ -46,7 +44,7 @@ if TYPE_CHECKING:
     from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.run.schedule import Lease
     from fastlung.run.worker import Stopwatch
-    from fastlung.scan import Grid
+    from fastlung.scan import ScanResult
     from fastlung.sink.commit import Job, Storer, Task
     from fastlung.source.groups import SourceGroup
 
@@ -184,6 +182,7 @@ class GroupRun:
             self._give_back_if_short(error)
             return self.storer.commit(task, [_failure(no_series, error, clock)], {})
         skipped = Counter(index.skipped.values())
+        lost = [] if index.loss is None else [_failure(no_series, index.loss, clock)]
         if not index.series:
             nothing = replace(no_series, message=_why_nothing(skipped))
             return self.storer.commit(task, [nothing], skipped)
@@ -194,7 +193,7 @@ class GroupRun:
             # It will be begun anew, elsewhere; two must not write it at a time.
             wait([outcome for outcome in outcomes if isinstance(outcome, Future)])
             raise
-        return self.storer.commit(task, outcomes, skipped)
+        return self.storer.commit(task, [*outcomes, *lost], skipped)
 
     def _readable(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Blobs:
         """Bytes of the files, under keys that may be recorded."""
@@ -207,7 +206,9 @@ class GroupRun:
                     raise type(error)(_hidden(str(error), job, group)) from None
                 raise
         if job.config.names == "hash":
-            blobs = {pseudonym(job.names_key, key): blob for key, blob in blobs.items()}
+            blobs = {
+                member_key(pseudonym(job.names_key, key), key): blob for key, blob in blobs.items()
+            }
         with clock("read"):
             room = self.lease.allowed_bytes - sum(map(len, blobs.values()))
             return unpacked(group, blobs, memory_bytes=max(0, room))
@@ -256,6 +257,8 @@ class GroupRun:
             blobs.clear()
             segment = segmenter_of(job.config)
             result = process_scan(raw, job.config, clock, segment=segment, threads=job.threads)
+            if reason := _not_asked_for(result, job.config):
+                return replace(outcome, status="skipped", message=reason, flags=result.flags), {}
             with clock("encode"):
                 files = encode(
                     result,
@@ -292,9 +295,9 @@ class GroupRun:
 
     def _check_memory(self, series: SeriesHeaders) -> None:
         """Refuse a scan by the arithmetic of its headers, before anything is allocated."""
-        if series.grid is None:
+        size = series_size(self.lease.task.group, series, self.job.config)
+        if size is None:
             return  # loading will say why
-        size = _exact_size(self.lease.task.group, series, series.grid, self.job.config)
         need = computing_bytes(size, self.job.config)
         if need > self.job.memory_bytes and self.lease.allowed_bytes >= self.job.memory_bytes:
             raise InsufficientMemoryError(
@@ -307,25 +310,12 @@ class GroupRun:
         self.report_need(need)
 
 
-def _exact_size(group: SourceGroup, series: SeriesHeaders, grid: Grid, config: Config) -> ScanSize:
-    """Size of a series by its own headers."""
-    # Gaps count: the output covers the whole extent, whatever the usual spacing.
-    extent_mm = float(series.slice_positions_mm[-1]) + grid.spacing_mm[0]
-    shifts_mm = np.zeros((1, 2)) if series.slice_shifts_mm is None else series.slice_shifts_mm
-    longer_y, longer_x = np.ptp(shifts_mm, axis=0) / grid.shape[1:]  # as a sheared volume is
-    spacing = (
-        extent_mm / grid.shape[0],
-        grid.spacing_mm[1] + float(longer_y),
-        grid.spacing_mm[2] + float(longer_x),
-    )
-    return ScanSize(
-        label=group.label,
-        group_bytes=group.size_bytes,
-        acquired_voxels=math.prod(grid.shape),
-        output_voxels=output_voxels(
-            grid.shape, spacing, config.target_spacing_mm(grid.shape, spacing)
-        ),
-    )
+def _not_asked_for(result: ScanResult, config: Config) -> str:
+    """Why a result is left out by what was asked for; empty where it is not."""
+    if config.only != "chest":
+        return ""
+    texts = [flag.text for flag in result.flags if flag.name in ("not_chest", "reformat")]
+    return f"left out by --only chest: {'; '.join(texts)}" if texts else ""
 
 
 def _hidden(message: str, job: Job, group: SourceGroup) -> str:

@@ -164,9 +164,9 @@ def listed(pages: Pages, prefix: str, where: str = "the bucket") -> Iterator[Obj
     with ThreadPoolExecutor(SIDE_BY_SIDE, "fastlung-lister") as pool:
         try:
             while True:
-                for one in islice(ranges, SIDE_BY_SIDE - len(ahead)):
-                    ahead.append(one)
-                    pool.submit(one.read)
+                for part in islice(ranges, SIDE_BY_SIDE - len(ahead)):
+                    ahead.append(part)
+                    pool.submit(part.read)
                 if not ahead:
                     break
                 for info in by_folder(ahead[0]):
@@ -324,14 +324,14 @@ class _Range:
                         return
                     self._ready.append(objects)
                     self._changed.notify_all()
-        except BaseException as error:  # noqa: BLE001 - whoever iterates gets it
+        except BaseException as error:  # noqa: BLE001 - raised where it is iterated
             self._error = error
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Want nothing more."""
+        """Stop reading pages."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()
