@@ -351,7 +351,7 @@ def pydicom_silenced() -> Iterator[None]:
 
     Warnings are silenced for the whole process, and headers are read in several threads. So the
     first thread that enters silences and the last one that leaves restores: with
-    `warnings.catch_warnings` in each, whoever left first let the warnings of the others out.
+    `warnings.catch_warnings` in each, the first to leave let the warnings of the others out.
     """
     _enter()
     try:

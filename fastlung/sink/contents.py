@@ -280,7 +280,7 @@ def source_groups(
 
     groups = source.groups(sink=sink, pseudonym=shown)
     if group_by == "series":
-        groups = join_series(groups, lambda one: store_of(one, source.store, storage), shown)
+        groups = join_series(groups, lambda group: store_of(group, source.store, storage), shown)
     nothing = True
     for group in groups:
         nothing = False
@@ -331,7 +331,7 @@ class SinkContents:
         listed = [info.key for info in sink.list(RECORDS)]
         self._committed = set(listed)  # damaged ones included
         found = map_ahead(lambda key: read_record(sink, key), listed)
-        self._records = {one.group: _slim(one) for one in found if one is not None}
+        self._records = {record.group: _slim(record) for record in found if record is not None}
         self.wishes = tuple(
             wish
             for record in self._records.values()
@@ -420,8 +420,8 @@ def _owned(record: Record) -> tuple[str, ...]:
 
 
 def _slim(record: Record) -> Record:
-    """Record without what nobody asks for before the end of a run: a tenth of the memory."""
-    outcomes = tuple(one.in_short() for one in record.outcomes)
+    """Record without what only the end of a run reads: a tenth of the memory."""
+    outcomes = tuple(outcome.in_short() for outcome in record.outcomes)
     return replace(record, outcomes=outcomes, skipped_files={})
 
 
