@@ -39,7 +39,7 @@ WHY_LESS = "" if _REAL.is_dir() else "0306 is left out: no shared/data/chest bes
 
 @cache
 def scratch() -> Path:
-    """A folder for files that nobody keeps."""
+    """A temporary folder."""
     folder = Path(tempfile.mkdtemp(prefix="fastlung-bench-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder

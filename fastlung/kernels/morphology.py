@@ -13,7 +13,7 @@ import numpy as np
 
 from fastlung.kernels.bits import bits_of_runs, runs_of_bits
 from fastlung.kernels.jit import njit
-from fastlung.kernels.runs import Runs
+from fastlung.kernels.runs import Runs, cropped, placed
 
 __all__ = ["ball", "close", "dilate", "erode"]
 
@@ -57,28 +57,32 @@ def dilate(runs: Runs, element: np.ndarray) -> Runs:
         What `ball` returns.
     """
     box = _box(runs, element)
-    part = _cropped(runs, box)
-    return _placed(
-        runs_of_bits(part.shape, _dilated(bits_of_runs(part), part.shape, element)), box, runs.shape
+    part = cropped(runs, box.first, box.last)
+    return placed(
+        runs_of_bits(part.shape, _dilated(bits_of_runs(part), part.shape, element)),
+        box.first,
+        runs.shape,
     )
 
 
 def erode(runs: Runs, element: np.ndarray) -> Runs:
     """Every voxel out of reach of the background; beyond the volume counts as mask."""
     box = _box(runs, element)
-    part = _cropped(runs, box)
-    return _placed(
-        runs_of_bits(part.shape, _eroded(bits_of_runs(part), part.shape, element)), box, runs.shape
+    part = cropped(runs, box.first, box.last)
+    return placed(
+        runs_of_bits(part.shape, _eroded(bits_of_runs(part), part.shape, element)),
+        box.first,
+        runs.shape,
     )
 
 
 def close(runs: Runs, element: np.ndarray) -> Runs:
     """Dilate, then erode: fills what the ball cannot enter. Never loses a voxel."""
     box = _box(runs, element)
-    part = _cropped(runs, box)
+    part = cropped(runs, box.first, box.last)
     grown = _dilated(bits_of_runs(part), part.shape, element)
     words = _eroded(grown, part.shape, element)
-    return _placed(runs_of_bits(part.shape, words), box, runs.shape)
+    return placed(runs_of_bits(part.shape, words), box.first, runs.shape)
 
 
 class _Box(NamedTuple):
@@ -87,6 +91,14 @@ class _Box(NamedTuple):
     z: tuple[int, int]
     y: tuple[int, int]
     x: tuple[int, int]
+
+    @property
+    def first(self) -> tuple[int, int, int]:
+        return self.z[0], self.y[0], self.x[0]
+
+    @property
+    def last(self) -> tuple[int, int, int]:
+        return self.z[1], self.y[1], self.x[1]
 
 
 def _box(runs: Runs, element: np.ndarray) -> _Box:
@@ -108,26 +120,6 @@ def _box(runs: Runs, element: np.ndarray) -> _Box:
         for low, high, r, size in zip(lowest, highest, reach, runs.shape, strict=True)
     ]
     return _Box(*ranges)
-
-
-def _cropped(runs: Runs, box: _Box) -> Runs:
-    """The mask within a box that holds all of it."""
-    height = runs.shape[1]
-    rows = np.arange(box.z[0], box.z[1])[:, None] * height + np.arange(*box.y)
-    counts = np.diff(runs.offsets)[rows.reshape(-1)]
-    shape = (box.z[1] - box.z[0], box.y[1] - box.y[0], box.x[1] - box.x[0])
-    offsets = np.concatenate(([0], np.cumsum(counts)))
-    left = np.uint16(box.x[0])
-    return Runs(shape, offsets, runs.starts - left, runs.stops - left)
-
-
-def _placed(runs: Runs, box: _Box, shape: tuple[int, int, int]) -> Runs:
-    """Undo `_cropped`: the same voxels in a volume of the whole shape."""
-    counts = np.zeros((shape[0], shape[1]), np.int64)
-    counts[slice(*box.z), slice(*box.y)] = np.diff(runs.offsets).reshape(runs.shape[:2])
-    offsets = np.concatenate(([0], np.cumsum(counts)))
-    left = np.uint16(box.x[0])
-    return Runs(shape, offsets, runs.starts + left, runs.stops + left)
 
 
 def _dilated(words: np.ndarray, shape: tuple[int, int, int], element: np.ndarray) -> np.ndarray:

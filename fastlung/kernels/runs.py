@@ -14,6 +14,7 @@ from fastlung.kernels.jit import njit
 __all__ = [
     "Runs",
     "complement",
+    "cropped",
     "difference",
     "magnified",
     "means",
@@ -21,6 +22,7 @@ __all__ = [
     "on_plane_border",
     "paint",
     "paint_coarse",
+    "placed",
     "select",
     "sizes",
     "slice_sizes",
@@ -215,6 +217,46 @@ def paint_coarse(runs: Runs, values: np.ndarray, steps: tuple[int, int, int]) ->
     out = np.zeros([-(-n // step) for n, step in zip(runs.shape, steps, strict=True)], np.uint8)
     _paint_coarse(runs.shape[1], runs.offsets, runs.starts, runs.stops, values, *steps, out)
     return out
+
+
+def cropped(runs: Runs, first: tuple[int, int, int], last: tuple[int, int, int]) -> Runs:
+    """
+    The mask within a box that holds all of it.
+
+    Parameters
+    ----------
+    runs : Runs
+        The mask.
+    first, last : tuple of int
+        First voxel ``(z, y, x)`` of the box, and the one after its last.
+    """
+    rows = np.arange(first[0], last[0])[:, None] * runs.shape[1] + np.arange(first[1], last[1])
+    counts = np.diff(runs.offsets)[rows.reshape(-1)]
+    z, y, x = (int(end - start) for start, end in zip(first, last, strict=True))
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    left = np.uint16(first[2])
+    return Runs((z, y, x), offsets, runs.starts - left, runs.stops - left)
+
+
+def placed(runs: Runs, first: tuple[int, int, int], shape: tuple[int, int, int]) -> Runs:
+    """
+    Undo `cropped`: the runs of a part of a volume, in the whole of it.
+
+    Parameters
+    ----------
+    runs : Runs
+        The part.
+    first : tuple of int
+        Its first voxel ``(z, y, x)`` in the whole.
+    shape : tuple of int
+        Shape of the whole.
+    """
+    counts = np.zeros(shape[:2], np.int64)
+    rows = tuple(slice(a, a + n) for a, n in zip(first, runs.shape[:2], strict=False))
+    counts[rows] = np.diff(runs.offsets).reshape(runs.shape[:2])
+    offsets = np.concatenate(([0], np.cumsum(counts)))
+    left = np.uint16(first[2])
+    return Runs(shape, offsets, runs.starts + left, runs.stops + left)
 
 
 def magnified(runs: Runs, steps: tuple[int, int, int], shape: tuple[int, int, int]) -> Runs:

@@ -13,6 +13,7 @@ from fastlung.kernels import (
     picture,
     resample,
     runs,
+    smooth,
 )
 
 __all__ = ["warm_up"]
@@ -77,6 +78,9 @@ def _warm_masks() -> None:
     runs.paint_coarse(everything, np.ones(found.size, np.uint8), (2, 2, 2))
     runs.paint(everything, np.ones(found.size, np.uint8), np.zeros((3, 3, 3), np.uint8))
     morphology.close(everything, morphology.ball(1.0, (1.0, 1.0, 1.0)))
+    for dtype in (np.int16, np.float32):
+        smooth.mean_at_most(np.zeros((3, 3, 3), dtype), (1, 1, 1), 0.0)
+        smooth.mean_at_most(np.zeros((3, 3, 4), dtype)[:, :, 1:], (1, 1, 1), 0.0)
     overlap.boxes(everything, found, count)
     overlap.overlap(everything, everything)
     overlap.overlaps(everything, found)

@@ -21,11 +21,13 @@ from fastlung.kernels.labels import label, label_slices
 from fastlung.kernels.overlap import boxes, field_of_view, in_field, on_field_edge, overlaps
 from fastlung.kernels.runs import complement, difference, means, moments, select, sizes
 from fastlung.mask.airway import find_airway
+from fastlung.mask.foreign import without_gas
 
 if TYPE_CHECKING:
     import numpy.typing as npt
 
     from fastlung.kernels.runs import Runs
+    from fastlung.mask.airway import Levels
     from fastlung.scan import Grid
 
 __all__ = ["AIR_HU", "Evidence", "gather"]
@@ -41,6 +43,8 @@ GAS_HU = -940.0
 #: Pieces up to this are judged by what lies this deep inside: between thick slices a bubble of gas
 #: is mostly edge (20 mL between 8 mm slices: -863 HU whole, -957 HU inside).
 SMALL_LITRES, INSIDE_MM = 0.5, 2.0
+#: Pieces of this size as dark as gas, together twice that, are a phantom's if nothing else is lung.
+DARK_LITRES = 0.5
 #: Flatter than this, height by width, and wider than this is no lung but the inside of a table.
 FLAT, WIDE_MM = 0.25, 200.0
 #: Regions of a slice from which lung is followed beyond the field of view, in square millimetres.
@@ -59,6 +63,8 @@ class Evidence:
 
     Attributes
     ----------
+    volume : ndarray of int16 or float32, shape (z, y, x)
+        Hounsfield units.
     grid : Grid
         Canonical grid.
     field : ndarray of uint16, shape (z * y, 2)
@@ -67,6 +73,8 @@ class Evidence:
         All air in the field of view.
     airway, lumen : Runs
         Trachea and main bronchi; the same with their wall.
+    levels : Levels
+        How dark airway and lung are.
     lungs : Runs
         Air of the lungs, without airway.
     pieces : ndarray of int32, shape (runs of `lungs`,)
@@ -77,11 +85,13 @@ class Evidence:
         Noise of solid tissue, in Hounsfield units.
     """
 
+    volume: npt.NDArray[Any]
     grid: Grid
     field: npt.NDArray[np.uint16]
     dark: Runs
     airway: Runs
     lumen: Runs
+    levels: Levels
     lungs: Runs
     pieces: npt.NDArray[np.int32]
     middle_mm: float
@@ -108,15 +118,18 @@ def gather(volume: npt.NDArray[Any], grid: Grid, dark: Runs | None = None) -> Ev
     field = field_of_view(volume, BLANK_HU)
     dark = in_field(dark, field)
     air = _inner_air(dark, volume, grid, field)
-    airway = find_airway(air, grid, middle_mm)
+    airway, levels = find_airway(air, volume, grid, middle_mm)
     lumen = morphology.dilate(airway, morphology.ball(WALL_MM, grid.spacing_mm))
-    lungs, pieces = _lung_pieces(difference(air, lumen), volume, grid)
+    lungs = without_gas(_lung_pieces(difference(air, lumen), volume, grid), volume, grid, levels)
+    pieces, _ = label(lungs, 6)
     return Evidence(
+        volume=volume,
         grid=grid,
         field=field,
         dark=dark,
         airway=airway,
         lumen=lumen,
+        levels=levels,
         lungs=lungs,
         pieces=pieces,
         middle_mm=middle_mm,
@@ -180,10 +193,18 @@ def _middles(runs: Runs) -> Runs:
     return runs._replace(starts=runs.starts + quarter, stops=runs.stops - quarter)
 
 
-def _lung_pieces(
-    air: Runs, volume: npt.NDArray[Any], grid: Grid
-) -> tuple[Runs, npt.NDArray[np.int32]]:
-    """The components that are lung, numbered: large enough, not as dark as bowel gas, not flat."""
+def _as_dark_as_air(
+    litres: npt.NDArray[np.float64], hu: npt.NDArray[np.float64], possible: npt.NDArray[np.bool_]
+) -> npt.NDArray[np.bool_]:
+    """Where nothing large is as light as lung, but a litre is as dark: the lungs of phantoms."""
+    large = possible & (litres > DARK_LITRES)
+    if litres[large].sum() < 2 * DARK_LITRES or (large & (hu > GAS_HU)).any():
+        large[:] = False
+    return large
+
+
+def _lung_pieces(air: Runs, volume: npt.NDArray[Any], grid: Grid) -> Runs:
+    """The components that may be lung: large enough, not as dark as bowel gas, not flat."""
     labels, count = label(air, 6)
     litres = sizes(air, labels, count) * grid.voxel_litres
     lung = litres > PIECE_LITRES
@@ -191,10 +212,11 @@ def _lung_pieces(
     box = boxes(pieces, numbers, count)
     high_mm, wide_mm = ((box[:, 1, a] - box[:, 0, a]) * grid.spacing_mm[a] for a in (1, 2))
     lung &= ~((wide_mm > WIDE_MM) & (high_mm < FLAT * wide_mm))
-    lung &= ~(means(pieces, volume, numbers, count) <= GAS_HU)
+    hu = means(pieces, volume, numbers, count)
+    lung &= ~(hu <= GAS_HU) | _as_dark_as_air(litres, hu, lung)
     for number in np.flatnonzero(lung & (litres < SMALL_LITRES)).tolist():
         piece = select(pieces, numbers == number)
         inside = morphology.erode(piece, morphology.ball(INSIDE_MM, grid.spacing_mm))
         hu = means(inside, volume, np.ones(inside.starts.size, np.int32), 1)[1]
         lung[number] = not hu <= GAS_HU
-    return select(pieces, lung[numbers]), numbers[lung[numbers]]
+    return select(pieces, lung[numbers])

@@ -16,12 +16,15 @@ import numpy as np
 from fastlung.errors import SegmenterError
 from fastlung.kernels import morphology
 from fastlung.kernels.bits import runs_at_most
-from fastlung.kernels.labels import label, label_slices, on_volume_border
+from fastlung.kernels.labels import fill_holes, label, label_slices, on_volume_border
+from fastlung.kernels.overlap import boxes
 from fastlung.kernels.runs import (
     complement,
+    cropped,
     difference,
     on_plane_border,
     paint,
+    placed,
     select,
     sizes,
     slice_sizes,
@@ -51,7 +54,11 @@ __all__ = ["lung_mask", "outside_labels", "tutorial_mask"]
 
 #: Vessels and wall nodules up to twice this are closed in, in millimetres.
 CLOSING_MM = 5.0
-
+#: A way out of tissue narrower than this is a pleural tag, and what lies behind it is lung's; the
+#: heart's is centimetres wide, in millimetres.
+TAG_MM = 8.0
+#: Lung thinner than this is the edge between two slices, at the bottom of a recess, in millimetres.
+SLIVER_MM = 4.0
 #: Holes in a slice of a lung up to this are vessels; larger ones may be the heart.
 VESSEL_MM2 = 150.0
 
@@ -129,14 +136,39 @@ def _with_dense(lung: Runs, region: npt.NDArray[np.bool_], coarse: Coarse, grid:
 
 def _closed(lung: Runs, grid: Grid) -> Runs:
     """One lung with its vessels, small wall nodules and enclosed tissue."""
+    if not lung.starts.size:
+        return lung
+    # Within its box: what is outside a lung fills the volume, and costs accordingly.
+    low, high = boxes(lung, np.ones(lung.starts.size, np.int32), 1)[1]
+    margin = np.ceil((CLOSING_MM + TAG_MM) / np.array(grid.spacing_mm)).astype(int)
+    first = tuple(np.maximum(low - margin, 0).tolist())
+    last = tuple(np.minimum(high + margin, lung.shape).tolist())
+    part = _filled(cropped(lung, first, last), grid)
+    sliver = morphology.ball(SLIVER_MM / 2, grid.spacing_mm)
+    opened = morphology.dilate(morphology.erode(part, sliver), sliver)
+    return placed(opened, first, lung.shape)
+
+
+def _filled(lung: Runs, grid: Grid) -> Runs:
     outside = complement(morphology.close(lung, morphology.ball(CLOSING_MM, grid.spacing_mm)))
-    labels, count = label(outside, 6)
-    open_ = on_volume_border(outside, labels, count)
-    outside = select(outside, open_[labels])
+    outside = _open_outside(outside, grid)
     labels, count = label_slices(outside, 4)
     area = sizes(outside, labels, count) * (grid.spacing_mm[1] * grid.spacing_mm[2])
     hole = ~on_plane_border(outside, labels, count) & (area < VESSEL_MM2)
-    return complement(select(outside, ~hole[labels]))
+    # Holes in slices close the way out of what is larger elsewhere, such as a mass with a tag.
+    return fill_holes(complement(select(outside, ~hole[labels])))
+
+
+def _open_outside(outside: Runs, grid: Grid) -> Runs:
+    """What is outside a lung and can be reached through ways that are no pleural tags."""
+    tag = morphology.ball(TAG_MM / 2, grid.spacing_mm)
+    wide = morphology.erode(outside, tag)
+    labels, count = label(wide, 6)
+    open_ = on_volume_border(wide, labels, count)
+    enclosed = morphology.dilate(select(wide, ~open_[labels]), tag)
+    outside = difference(outside, enclosed)
+    labels, count = label(outside, 6)
+    return select(outside, on_volume_border(outside, labels, count)[labels])
 
 
 #: Background, right lung, left lung, airway.

@@ -19,6 +19,7 @@ from fastlung.kernels.overlap import in_field, on_field_edge, overlap
 from fastlung.kernels.runs import moments, slice_sizes, union, within
 from fastlung.mask.dense import coarse_of, dense_regions
 from fastlung.mask.evidence import gather
+from fastlung.mask.figures import gas_litres, roughness, separate_litres, unforked, void_litres
 from fastlung.scan import Flag, Grid
 from fastlung.volume.orientation import canonical_grid, orientation_of, turned
 
@@ -58,6 +59,7 @@ class _Limit(NamedTuple):
     flag: str
     beyond: float
     text: str
+    severity: str = "look"
 
 
 LIMITS = (
@@ -86,7 +88,7 @@ LIMITS = (
         "mask_airway_litres",
         AIRWAY_LITRES,
         "airway_not_removed",
-        AIRWAY_LITRES,
+        AIRWAY_LITRES / 2,
         "{value:.3f} L of the mask are trachea or main bronchi, or no trachea was found",
     ),
     _Limit(
@@ -104,12 +106,50 @@ LIMITS = (
         "{percent:.0f} % of the mask lie on the other lung's side; right and left may be swapped",
     ),
     _Limit(
-        "dense_litres",
+        "dense_lost_litres",
         0.15,
         "dense_region_lost",
         0.01,
-        "{value:.2f} L of lung are as dense as tissue: mass, consolidation or fluid; what of them "
-        "reaches the wall or the middle may be missing",
+        "{value:.2f} L of lung are as dense as tissue and not in the mask: mass, consolidation or "
+        "fluid",
+    ),
+    _Limit(
+        "dense_added_litres",
+        0.3,
+        "dense_region_added",
+        0.01,
+        "{value:.2f} L as dense as tissue were taken into the mask: mass or consolidation; what of "
+        "them reaches the wall or the middle may be missing",
+        "note",
+    ),
+    _Limit(
+        "mask_gas_litres",
+        0.02,
+        "gas_in_mask",
+        0.002,
+        "{value:.3f} L of the mask are gas where no lung can be; look for trachea, stomach, bowel",
+    ),
+    _Limit(
+        "mask_separate_litres",
+        0.1,
+        "separate_piece",
+        0.005,
+        "{value:.3f} L of the mask lie apart from its lung: a bulla, a lobe behind a collapse, or "
+        "bowel",
+    ),
+    _Limit(
+        "mask_void_litres",
+        0.02,
+        "void_enclosed",
+        0.001,
+        "{value:.3f} L within a lung are not in the mask; look for a tumour that was left out",
+    ),
+    _Limit(
+        "mask_unforked",
+        1.0,
+        "airway_short",
+        0.5,
+        "no fork of the trachea was found; look for trachea and bronchi in the lungs",
     ),
     _Limit(
         "noise_hu",
@@ -194,8 +234,15 @@ def judge(evidence: Evidence, right: Runs, left: Runs) -> Trust:
         **_of_air(evidence, both, top_mm2=float(areas[0][-1] + areas[1][-1])),
         "mask_asymmetry": _asymmetry(litres_right, litres_left),
         "mask_crossed_fraction": _crossed(right, left),
-        "dense_litres": recovered + lost,
+        "dense_added_litres": recovered,
         "dense_lost_litres": lost,
+        "mask_gas_litres": gas_litres(
+            evidence.volume, both, grid, evidence.levels, evidence.middle_mm
+        ),
+        "mask_separate_litres": separate_litres(coarse),
+        "mask_void_litres": void_litres(coarse, evidence.lumen),
+        "mask_unforked": unforked(evidence.airway, coarse, grid),
+        "mask_roughness": roughness(coarse),
         "noise_hu": evidence.noise_hu,
     }
     confidence = 1.0 / (1.0 + _oddness(litres_right + litres_left) ** 4)
@@ -278,7 +325,7 @@ def _flag(limit: _Limit, value: float) -> Flag | None:
     if value < limit.beyond:
         return None
     text = limit.text.format(value=value, percent=100 * value, factor=math.exp(value))
-    return Flag(name=limit.flag, value=value, text=text)
+    return Flag(name=limit.flag, value=value, text=text, severity=limit.severity)
 
 
 def _of_volume(litres_right: float, litres_left: float) -> list[Flag]:

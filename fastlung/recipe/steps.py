@@ -182,7 +182,7 @@ class Mask(_Step):
 
 class LungsOnly(_Step):
     """
-    What the winner of the Kaggle DSB 2017 does with a mask, see `fastlung.volume.grt123`.
+    What the winner of the Kaggle DSB 2017 does with a mask, see `fastlung.mask.grt123`.
 
     Attributes
     ----------

@@ -1,7 +1,9 @@
 """
-Bytes by key: a local folder or a bucket, behind one protocol, and what is read ahead of them.
+Bytes by key, in a local folder or a bucket.
 
-`open_store` goes from a URL or path to the `Store` behind it.
+Nouns: a *store* is a root behind one protocol (`base`), opened by URL (`open_store`); an *object* has a
+key, a size and an ETag; the *fetcher* prefetches objects in threads; the *cache* folder keeps what
+one user's runs share.
 """
 
 from __future__ import annotations
