@@ -31,6 +31,7 @@ __all__ = [
     "add_shown",
     "describe_configuration",
     "describe_policies",
+    "describe_reruns",
     "describe_results",
     "describe_source",
     "describe_storage",
@@ -343,6 +344,41 @@ def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
         type=number,
         metavar="SECONDS",
         help="give up a scan after this many seconds (default: 1800)",
+    )
+
+
+def describe_reruns(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options of what becomes of earlier results.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of a command that takes a sink which may hold some.
+    """
+    group = parser.add_argument_group("what happens to earlier results")
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="do everything again, also in a SINK written with other options",
+    )
+    group.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try scans again that failed by their own bytes (default: only other failures)",
+    )
+    group.add_argument(
+        "--redo",
+        type=OneOf("older"),
+        metavar="NAME",
+        help="older: do scans again that were made before a change of voxels or verdicts, as their "
+        "revisions tell",
+    )
+    group.add_argument(
+        "--keep-older",
+        action="store_true",
+        help="leave those scans as they are, and go on beside them (default: stop and say how many "
+        "there are)",
     )
 
 

@@ -183,22 +183,22 @@ def distinct(heights: Floats, positions_mm: Floats, marks: Marks) -> Places:
     return Places(slices, len(heights) - sum(map(len, slices)))
 
 
-def _different(ones: list[int], positions_mm: Floats, marks: Marks) -> list[int]:
+def _different(candidates: list[int], positions_mm: Floats, marks: Marks) -> list[int]:
     """Slices that repeat none before them. Each is asked for its marks once, and no pairs made."""
     place: list[int] = []
     seen: dict[Hashable, int] = {}
-    for one in ones:
+    for candidate in candidates:
         own = []
-        for mark in marks(one):
-            other = seen.get(mark, one)
-            apart = np.abs(positions_mm[one] - positions_mm[other]).max()
-            if other != one and apart <= SAME_POSITION_MM:
+        for mark in marks(candidate):
+            other = seen.get(mark, candidate)
+            apart = np.abs(positions_mm[candidate] - positions_mm[other]).max()
+            if other != candidate and apart <= SAME_POSITION_MM:
                 break
             own.append(mark)
         else:
-            place.append(one)
+            place.append(candidate)
         for mark in own:
-            seen.setdefault(mark, one)
+            seen.setdefault(mark, candidate)
     return place
 
 
@@ -387,4 +387,4 @@ class Policy:
     @classmethod
     def of(cls, config: Config) -> Policy:
         """Take the policy out of a configuration."""
-        return cls(**{one.name: getattr(config, one.name) for one in fields(cls)})
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})

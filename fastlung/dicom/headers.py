@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastlung.dicom.defined_terms import MODALITIES
 from fastlung.dicom.elements import DEFLATED_LITTLE_ENDIAN, Elements, PixelElement, read_elements
 from fastlung.dicom.pixel_format import check_excess, safe_uid
 from fastlung.dicom.slice_header import CT_IMAGE, SliceHeader, make_slice_header, sop_class_of
+from fastlung.dicom.tags import MODALITIES
 from fastlung.errors import (
     FormatError,
     MetadataError,
@@ -351,7 +351,7 @@ def pydicom_silenced() -> Iterator[None]:
 
     Warnings are silenced for the whole process, and headers are read in several threads. So the
     first thread that enters silences and the last one that leaves restores: with
-    `warnings.catch_warnings` in each, whoever left first let the warnings of the others out.
+    `warnings.catch_warnings` in each, the first to leave let the warnings of the others out.
     """
     _enter()
     try:

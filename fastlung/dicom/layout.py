@@ -111,14 +111,14 @@ class Layout:
         if len(others) != len(self._places):
             return False
         differing = set()
-        for number, (one, other) in enumerate(zip(self._places, others, strict=True)):
-            if head[other.begin : other.end] == self._head[one.begin : one.end]:
+        for number, (place, other) in enumerate(zip(self._places, others, strict=True)):
+            if head[other.begin : other.end] == self._head[place.begin : place.end]:
                 continue
-            if head[other.begin : other.length_at] != self._head[one.begin : one.length_at]:
+            if head[other.begin : other.length_at] != self._head[place.begin : place.length_at]:
                 return False
             if number == len(others) - 1:  # where the pixels lie is read anyway
                 break
-            if not one.may_differ() or not other.may_differ():
+            if not place.may_differ() or not other.may_differ():
                 return False
             differing.add(number)
         self._differing |= differing

@@ -43,7 +43,7 @@ MAX_INFLATED_BYTES = 16 * 2**30
 MAX_MEMBERS = 20_000
 GZIP_MAGIC = b"\x1f\x8b"
 ENCRYPTED = 0x1
-#: What bz2 and LZMA would ask for in memory stands in the archive; nobody packs DICOM with them.
+#: The memory that bz2 and LZMA take stands in the archive; DICOM is not packed with them.
 ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 #: Raised by the readers of the standard library over damaged archives.
 DAMAGED = (

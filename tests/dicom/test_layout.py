@@ -108,7 +108,7 @@ def test_series_that_alternate_are_recognised_each(walks):
     ]
     mixed = {
         f"{key}-{number}": blob
-        for files in zip(*(one.items() for one in several), strict=True)
+        for files in zip(*(series.items() for series in several), strict=True)
         for number, (key, blob) in enumerate(files)
     }
 

@@ -17,10 +17,11 @@ from fastlung.scan import Grid, Outcome, Verdict
 from fastlung.sink import manifest
 from fastlung.sink.manifest import write_manifest
 from fastlung.sink.records import read_records
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 
 GROUP = {
     "source": "patient-01/ct", "skipped_files": 2, "config_digest": "0" * 16, "fastlung": "0.1.0",
+    "revision_grouping": 1, "revision_pixels": 0, "revision_mask": None,
     "written_at": "2026-01-01T00:00:00+00:00",
 }  # fmt: skip
 DONE = Outcome(
