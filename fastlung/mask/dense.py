@@ -214,7 +214,16 @@ def _centre(air: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
 
 def _enclosed(air: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """What has air both above and below it."""
-    return np.logical_or.accumulate(air) & np.logical_or.accumulate(air[::-1])[::-1]
+    # Slice by slice: `logical_or.accumulate` takes ten times as long.
+    below, above = np.empty_like(air), np.zeros(air.shape[1:], np.bool_)
+    seen = above.copy()
+    for z in range(air.shape[0]):
+        seen |= air[z]
+        below[z] = seen
+    for z in range(air.shape[0] - 1, -1, -1):
+        above |= air[z]
+        below[z] &= above
+    return below
 
 
 def _thick(
@@ -236,8 +245,10 @@ def _masses(
 ) -> npt.NDArray[np.bool_]:
     """What hangs on the mediastinum and is a mass."""
     thick, core = _thick(tissue, coarse)
-    labels, count = ndimage.label(thick)
     found = np.zeros_like(thick)
+    if not thick.any():
+        return found
+    labels, count = ndimage.label(thick)
     for number in range(1, count + 1):
         part = labels == number
         columns = (part & core).any(axis=(0, 1))

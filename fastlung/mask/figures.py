@@ -100,7 +100,11 @@ def separate_litres(coarse: Coarse) -> float:
     """Pieces of either lung that do not hang on its largest one, in litres."""
     apart = 0.0
     for side in (1, 2):
-        labels, count = ndimage.label(coarse.sides == side, np.ones((3, 3, 3)))
+        lung = coarse.sides == side
+        if not lung.any():
+            continue
+        box = ndimage.find_objects(lung.view(np.uint8))[0]
+        labels, count = ndimage.label(lung[box], np.ones((3, 3, 3)))
         if count > 1:
             voxels = np.bincount(labels.ravel())[1:]
             apart += float(voxels.sum() - voxels.max()) * coarse.litres(np.ones(1, np.bool_))
@@ -149,7 +153,10 @@ def roughness(coarse: Coarse) -> float:
     """Surface of the lungs by that of two balls of their volumes, which is 1; lungs have 2 to 3."""
     surface = ideal = 0.0
     for side in (1, 2):
-        lung = np.pad(coarse.sides == side, 1)
+        lung = coarse.sides == side
+        if not lung.any():
+            continue
+        lung = np.pad(lung[ndimage.find_objects(lung.view(np.uint8))[0]], 1)
         for axis, step in enumerate(coarse.spacing_mm):
             faces = np.count_nonzero(np.diff(lung.view(np.int8), axis=axis))
             surface += faces * float(np.prod(coarse.spacing_mm)) / step
