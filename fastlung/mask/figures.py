@@ -16,6 +16,7 @@ from scipy import ndimage
 from fastlung.kernels.labels import label_slices
 from fastlung.kernels.runs import paint_coarse, sizes
 from fastlung.kernels.smooth import mean_at_most
+from fastlung.mask.dense import box_of
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -73,7 +74,7 @@ def gas_litres(
     )
     if not inside.any():
         return 0.0
-    box = ndimage.find_objects(inside.view(np.uint8))[0]
+    box = box_of(inside)
     sampled = np.ascontiguousarray(volume[::z, ::y, ::x][box])
     inside = inside[box]
     dark = (mean_at_most(sampled, (1, 1, 1), levels.between(GAS)) == 0) & inside
@@ -103,7 +104,7 @@ def separate_litres(coarse: Coarse) -> float:
         lung = coarse.sides == side
         if not lung.any():
             continue
-        box = ndimage.find_objects(lung.view(np.uint8))[0]
+        box = box_of(lung)
         labels, count = ndimage.label(lung[box], np.ones((3, 3, 3)))
         if count > 1:
             voxels = np.bincount(labels.ravel())[1:]
@@ -119,7 +120,7 @@ def void_litres(coarse: Coarse, lumen: Runs) -> float:
         lung = coarse.sides == side
         if not lung.any():
             continue
-        box = ndimage.find_objects(lung.view(np.uint8))[0]
+        box = box_of(lung)
         # Labels take a sixth of the time of `binary_fill_holes`.
         labels, count = ndimage.label(np.pad(~lung[box], 1, constant_values=True))
         labels = labels[1:-1, 1:-1, 1:-1]
@@ -156,7 +157,7 @@ def roughness(coarse: Coarse) -> float:
         lung = coarse.sides == side
         if not lung.any():
             continue
-        lung = np.pad(lung[ndimage.find_objects(lung.view(np.uint8))[0]], 1)
+        lung = np.pad(lung[box_of(lung)], 1)
         for axis, step in enumerate(coarse.spacing_mm):
             faces = np.count_nonzero(np.diff(lung.view(np.int8), axis=axis))
             surface += faces * float(np.prod(coarse.spacing_mm)) / step
