@@ -59,6 +59,16 @@ FLAT = (
     "window_hu", "dtype", "zero_centre", "standardise", "size",
 )  # fmt: skip
 
+#: All of them enter every digest. A field that came later enters where it is not at its default,
+#: which must be what was done before there was the field: so an older sink is resumed, not refused.
+FIELDS_OF_0_1_0 = frozenset({
+    "spacing_mm", "order", "antialias", "align", "hu_rule", "recipe", "mask", "airway",
+    "mask_command", "mask_function", "mask_on", "mask_timeout_seconds", "crop", "margin_mm",
+    "window_hu", "dtype", "zero_centre", "standardise", "size", "format", "preview", "names",
+    "group_by", "on_gap", "on_duplicate", "on_tilt", "on_variable_spacing", "on_mixed_orientation",
+    "min_slices", "force",
+})  # fmt: skip
+
 #: Where an S3 is, as a pattern.
 ENDPOINT = r"^https?://[^\s/]+/?$"
 #: How pydantic says what no http address is -> how we do.
@@ -131,6 +141,10 @@ class Config(BaseModel):
         files are, which takes a look at every header first.
     on_gap, on_duplicate, on_tilt, on_variable_spacing, on_mixed_orientation : str
         What is done about irregular series; see `fastlung.dicom.checks.Policy`.
+    on_frame_of_reference, on_series_uid : str
+        Whether UIDs that are another in each file part an even row; see the same.
+    only : str
+        ``chest``: scans flagged ``not_chest`` or ``reformat`` are skipped; or ``all``.
     min_slices : int
         Fewest slices that make a volume.
     force : bool
@@ -168,6 +182,9 @@ class Config(BaseModel):
     on_tilt: Literal["shear", "keep", "fail"] = "shear"
     on_variable_spacing: Literal["true-positions", "fail"] = "true-positions"
     on_mixed_orientation: Literal["largest", "split", "fail"] = "largest"
+    on_frame_of_reference: Literal["join", "split"] = "join"
+    on_series_uid: Literal["fail", "join"] = "fail"
+    only: Literal["all", "chest"] = "all"
     min_slices: Annotated[int, Field(ge=1, le=5000)] = 3
     force: bool = False
 
@@ -281,8 +298,14 @@ class Config(BaseModel):
     @property
     def digest(self) -> str:
         """Sixteen hex digits; equal exactly where two runs would write the same bytes."""
-        fields = self.model_dump(mode="json", exclude={"preset"})
+        dumped = self.model_dump(mode="json", exclude={"preset"})
+        fields = {name: value for name, value in dumped.items() if self._counts(name)}
         return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:16]
+
+    def _counts(self, name: str) -> bool:
+        """Whether a field enters the digest."""
+        default = type(self).model_fields[name].get_default(call_default_factory=True)
+        return name in FIELDS_OF_0_1_0 or getattr(self, name) != default
 
 
 class StoreOptions(BaseModel):
@@ -334,6 +357,10 @@ class RunOptions(BaseModel):
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    redo : str or None
+        ``older``: do scans again that other revisions of fastlung's own work have made.
+    keep_older : bool
+        Leave those scans as they are and go on beside them, knowingly.
     storage : StoreOptions
         How s3:// is reached.
     limits : Limits
@@ -350,8 +377,16 @@ class RunOptions(BaseModel):
     scan_timeout_seconds: Annotated[float, Field(gt=0)] = 1800.0
     overwrite: bool = False
     retry_failed: bool = False
+    redo: Literal["older"] | None = None
+    keep_older: bool = False
     storage: StoreOptions = Field(default_factory=StoreOptions)
     limits: Limits = Limits()
+
+    @model_validator(mode="after")
+    def _consistent(self) -> RunOptions:
+        if self.redo == "older" and self.keep_older:
+            raise ValueError("redo older and keep_older contradict each other: give one of them")
+        return self
 
 
 def build_config(preset: str = "hu", **options: Any) -> Config:

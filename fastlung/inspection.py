@@ -65,6 +65,8 @@ class SeriesSummary:
         Why it cannot be processed; empty if, by its headers, it can.
     skipped_files : mapping of str to int
         Reason -> files of the folder that belong to no series.
+    flags : tuple of str
+        Reasons to look twice that headers give, a sentence each.
     excluded : tuple of str
         Rules of others that would exclude the series, where they were asked for.
     also_in : tuple of str
@@ -85,6 +87,7 @@ class SeriesSummary:
     acquisition: Mapping[str, str | float] = field(default_factory=dict)
     problem: str = ""
     skipped_files: Mapping[str, int] = field(default_factory=dict)
+    flags: tuple[str, ...] = ()
     excluded: tuple[str, ...] = ()
     also_in: tuple[str, ...] = ()
 
@@ -178,13 +181,16 @@ def _inspect_group(
     try:
         index = index_headers(group, store, policy)
         skipped = dict(Counter(index.skipped.values()))  # asdict garbles a Counter
-        index.check()
     except (StoreError, ScanError) as error:
         problem = printable(str(error))
         return [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
+    lost = []
+    if index.loss is not None:
+        problem = printable(str(index.loss))
+        lost = [SeriesSummary(group=group.label, problem=problem, skipped_files=skipped)]
     if not index.series:
-        return [SeriesSummary(group=group.label, skipped_files=skipped)]
-    return _summaries(group, index, skipped, strict_like)
+        return lost or [SeriesSummary(group=group.label, skipped_files=skipped)]
+    return [*_summaries(group, index, skipped, strict_like), *lost]
 
 
 def _summaries(
@@ -223,6 +229,7 @@ def _summary(
         transfer_syntaxes=series.transfer_syntaxes,
         acquisition=series.acquisition,
         problem="" if series.problem is None else str(series.problem),
+        flags=tuple(flag.text for flag in series.flags),
         skipped_files=skipped,
     )
 

@@ -110,7 +110,7 @@ def process_scan(
         zero_centre=config.zero_centre,
         standardise=config.standardise,
         figures=scan.figures,
-        flags=scan.flags,
+        flags=(*scan.content_flags(), *scan.flags),
         crop=scan.crop,
     )
 
@@ -153,8 +153,8 @@ def _resample(scan: ScanUnderWay, step: known.Resample) -> None:
                 scan.raw, samples, targets, step.order, clip_hu=scan.clip_hu,
                 replace_padding=scan.read.padding == "air", threads=scan.threads,
             )  # fmt: skip
-        scan.clip_hu = None
-        scan.found(volume, grid, padding)
+        clipped, scan.clip_hu = scan.clip_hu is not None, None
+        scan.found(volume, grid, padding, clipped=clipped)
         return
     acquired = scan.image is None and scan.clip_hu is None
     hu, padding = scan.words_as_hu() if acquired else (scan.voxels(), 0)

@@ -22,10 +22,10 @@ __all__ = ["GROUPING", "MASK", "PIXELS", "differing", "revisions_of"]
 
 #: Raised when files may come together as other series, or slices or voxels lie elsewhere, or a
 #: verdict, an action or a refusal for the geometry changes; DICOM, MetaImage and NIfTI alike.
-GROUPING = 0
+GROUPING = 1
 #: Raised when the same series at the same places may become other voxels: decoding, Hounsfield
 #: units, interpolation, crop, window; or when what could not be decoded now can.
-PIXELS = 0
+PIXELS = 1
 #: Raised when the default mask may have other voxels, or its flags, litres or confidence change.
 #: The masks of the presets `tutorial` and `grt123` are other people's, and frozen.
 MASK = 1

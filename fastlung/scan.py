@@ -123,8 +123,9 @@ class Verdict:
     ----------
     classes : tuple of str
         ``("regular",)``, or every irregularity seen: ``duplicate``, ``gap``, ``variable``,
-        ``tilted``, ``shifted``, ``mixed_orientation``, ``multi_acquisition``, ``not_axial``,
-        ``short``, ``no_position``; ``unreadable`` where no slice could be placed.
+        ``tilted``, ``shifted``, ``mixed_orientation``, ``multi_acquisition``, ``interleaved``,
+        ``split``, ``not_axial``, ``short``, ``no_position``; ``unreadable`` where no slice could
+        be placed.
     numbers : mapping of str to float
         The measurements behind the classes, units in the names.
     actions : tuple of str
@@ -196,6 +197,8 @@ class RawScan:
     slice_breaks : tuple of int
         Numbers of slices below which nothing is interpolated: up to the middle of the gap there,
         the nearer slice counts.
+    flags : tuple of Flag
+        Reasons to look twice that were known before any pixel was.
     """
 
     series_uid: str
@@ -207,6 +210,7 @@ class RawScan:
     acquisition: Mapping[str, str | float]
     slice_shifts_mm: npt.NDArray[np.float64] | None = None
     slice_breaks: tuple[int, ...] = ()
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -20,6 +20,7 @@ from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, FormatError, StoreError
 from fastlung.sink.contents import key_fingerprint, read_run_file, source_groups
 from fastlung.sink.names import claim_key, load_names_key
+from fastlung.sink.older import OlderScans
 from fastlung.sink.reader import stored_scan
 from fastlung.sink.records import RECORDS, load_outcome, outcome_key, read_records, record_key
 from fastlung.source.open import open_source
@@ -82,12 +83,15 @@ class Verification:
         Class -> recorded failures among them.
     findings : tuple of Finding
         What is not as it should be; empty where all is well.
+    older : OlderScans
+        What other revisions than today's have made; whole, and no finding.
     """
 
     groups: int
     series: Mapping[str, int]
     failures: Mapping[str, int]
     findings: tuple[Finding, ...]
+    older: OlderScans
 
     @property
     def exit_code(self) -> int:
@@ -145,12 +149,16 @@ def verify(
     findings += _bad_outputs(sink_store, current, sizes, read_outputs=read_outputs)
     findings += _orphans(sink_store, groups, records, sizes, odd)
     odd = {finding.group for finding in findings}
+    older = OlderScans()
+    for record in current:
+        older.add(record, run_file.config, run_file.config_digest)
     sound = [o for record in current if record.group not in odd for o in record.outcomes]
     return Verification(
         groups=len(groups),
         series=dict(Counter(outcome.status for outcome in sound)),
         failures=dict(Counter(outcome.error for outcome in sound if outcome.status == "failed")),
         findings=tuple(findings),
+        older=older,
     )
 
 
@@ -353,6 +361,8 @@ class SinkStatus:
         Source groups committed with the configuration below.
     groups_other : int
         Source groups committed with another one; the next run does them again.
+    older : OlderScans
+        What other revisions than today's have made.
     groups_total : int or None
         Source groups that the last run found; None if it did not say.
     written_at : str
@@ -371,6 +381,7 @@ class SinkStatus:
     flags: Mapping[str, int]
     groups: int
     groups_other: int
+    older: OlderScans
     groups_total: int | None
     written_at: str
     config: Mapping[str, Any]
@@ -407,9 +418,10 @@ def sink_status(sink: str, storage: StoreOptions | None = None) -> SinkStatus:
     failures: Counter[str] = Counter()
     flags: Counter[str] = Counter()
     groups: Counter[bool] = Counter()
-    retried, written_at = 0, ""
+    older, retried, written_at = OlderScans(), 0, ""
     for record in read_records(store):
         groups[record.config_digest == run_file.config_digest] += 1
+        older.add(record, run_file.config, run_file.config_digest)
         written_at = max(written_at, record.written_at)
         for outcome in record.outcomes:
             series[outcome.status] += 1
@@ -424,6 +436,7 @@ def sink_status(sink: str, storage: StoreOptions | None = None) -> SinkStatus:
         flags=dict(flags),
         groups=groups[True],
         groups_other=groups[False],
+        older=older,
         groups_total=run_file.source_groups,
         written_at=written_at,
         config=run_file.config,

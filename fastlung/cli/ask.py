@@ -20,6 +20,7 @@ from fastlung.doctor import examine
 from fastlung.limits import limited
 from fastlung.sink.contents import read_run_file
 from fastlung.sink.manifest import MANIFEST_CSV, write_manifest
+from fastlung.sink.older import OlderScans
 from fastlung.storage.open import open_store
 from fastlung.text import byte_size, count
 from fastlung.verification import forget, sink_status, verify
@@ -74,10 +75,16 @@ def answer_status(args: Namespace) -> int:
 def answer_manifest(args: Namespace) -> int:
     """Carry out ``fastlung manifest``; always 0."""
     sink = open_store(args.sink, build_store_options(**storage_typed(args)))
-    read_run_file(sink)  # refuses a folder that is no sink
-    rows = write_manifest(sink)
+    run_file = read_run_file(sink)  # refuses a folder that is no sink
+    older = OlderScans()
+    rows = write_manifest(
+        sink, lambda record: older.add(record, run_file.config, run_file.config_digest)
+    )
     if not args.quiet:
-        say(f"{count(rows, 'row')} in {args.sink.rstrip('/')}/{MANIFEST_CSV}.")
+        say(
+            f"{count(rows, 'row')} in {args.sink.rstrip('/')}/{MANIFEST_CSV}.",
+            *([_older_line(older)] if older else []),
+        )
     return 0
 
 
@@ -88,6 +95,8 @@ def _verify_lines(found: Verification, forgotten: int, args: Namespace) -> list[
         f"{count(found.groups, 'folder')} in {args.source}, {how}.",
         f"Accounted for: {sound}.",
     ]
+    if found.older:
+        lines.append(_older_line(found.older))
     if not found.findings:
         return [*lines, "Nothing is missing, damaged, stale or orphaned."]
     kinds = Counter(finding.kind for finding in found.findings)
@@ -124,6 +133,8 @@ def _status_lines(status: SinkStatus, sink: str) -> list[str]:
             f"{count(status.groups_other, 'folder')} done with other options; the next run does "
             "them again."
         )
+    if status.older:
+        lines.append(_older_line(status.older))
     differing = {
         name: value
         for name, value in status.config.items()
@@ -136,6 +147,12 @@ def _status_lines(status: SinkStatus, sink: str) -> list[str]:
         + ".",
     ]
     return lines
+
+
+def _older_line(older: OlderScans) -> str:
+    if older.newer:
+        return f"{older}: by a newer fastlung than this one."
+    return f"{older}: `fastlung process --redo older` does these again, --keep-older leaves them."
 
 
 def _counts(series: Mapping[str, int], failures: Mapping[str, int]) -> str:

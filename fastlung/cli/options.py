@@ -31,6 +31,7 @@ __all__ = [
     "add_shown",
     "describe_configuration",
     "describe_policies",
+    "describe_reruns",
     "describe_results",
     "describe_source",
     "describe_storage",
@@ -253,7 +254,7 @@ def describe_policies(group: argparse._ArgumentGroup) -> None:
         type=OneOf("drop-identical", "first", "split", "fail"),
         metavar="NAME",
         help="several slices at one position: drop-identical (default; acquisitions become "
-        "series), first by instance number, split by instance number, fail",
+        "series), and of what nothing tells apart first by instance number, or split by it; fail",
     )
     group.add_argument(
         "--on-tilt",
@@ -272,6 +273,26 @@ def describe_policies(group: argparse._ArgumentGroup) -> None:
         type=OneOf("largest", "split", "fail"),
         metavar="NAME",
         help="several orientations in a series: largest stack (default), split into series, fail",
+    )
+    group.add_argument(
+        "--on-frame-of-reference",
+        type=OneOf("join", "split"),
+        metavar="NAME",
+        help="FrameOfReferenceUID or StudyInstanceUID made anew for every file of one even row: "
+        "join (default) or split",
+    )
+    group.add_argument(
+        "--on-series-uid",
+        type=OneOf("fail", "join"),
+        metavar="NAME",
+        help="SeriesInstanceUID made anew for every file of one even row: fail as one (default) or "
+        "join",
+    )
+    group.add_argument(
+        "--only",
+        type=OneOf("all", "chest"),
+        metavar="NAME",
+        help="chest: skip, by name, what shows no chest or is a reformat (default: all, flagged)",
     )
     group.add_argument(
         "--min-slices",
@@ -323,6 +344,41 @@ def _describe_carrying_out(group: argparse._ArgumentGroup) -> None:
         type=number,
         metavar="SECONDS",
         help="give up a scan after this many seconds (default: 1800)",
+    )
+
+
+def describe_reruns(parser: argparse.ArgumentParser) -> None:
+    """
+    Add the options of what becomes of earlier results.
+
+    Parameters
+    ----------
+    parser : ArgumentParser
+        Of a command that takes a sink which may hold some.
+    """
+    group = parser.add_argument_group("what happens to earlier results")
+    group.add_argument(
+        "--overwrite",
+        action="store_true",
+        help="do everything again, also in a SINK written with other options",
+    )
+    group.add_argument(
+        "--retry-failed",
+        action="store_true",
+        help="try scans again that failed by their own bytes (default: only other failures)",
+    )
+    group.add_argument(
+        "--redo",
+        type=OneOf("older"),
+        metavar="NAME",
+        help="older: do scans again that were made before a change of voxels or verdicts, as their "
+        "revisions tell",
+    )
+    group.add_argument(
+        "--keep-older",
+        action="store_true",
+        help="leave those scans as they are, and go on beside them (default: stop and say how many "
+        "there are)",
     )
 
 

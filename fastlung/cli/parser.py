@@ -26,6 +26,7 @@ from fastlung.cli.options import (
     add_shown,
     describe_configuration,
     describe_policies,
+    describe_reruns,
     describe_source,
     describe_storage,
 )
@@ -82,8 +83,9 @@ On a terminal a bar shows progress. Anywhere else each event is one line of JSON
   event            run_planned, sink_unguarded, kernels_ready, scan_ended, progress, names_settled
                    or run_ended
   elapsed_seconds  since the start
-  run_planned      source_groups, already_done, listed (or are there more), workers, chunk_size,
-                   worker_bytes, memory_budget_bytes, reasons
+  run_planned      source_groups, already_done, listed (or are there more), older (scans that
+                   other revisions have made), workers, chunk_size, worker_bytes,
+                   memory_budget_bytes, reasons
   sink_unguarded   sink, message; only where a store ignores conditional creates
   kernels_ready    seconds; note, where compiled kernels cannot be kept as usual
   scan_ended       scan, group, status (done, failed, skipped), error, message, verdict, flags,
@@ -216,6 +218,7 @@ def build_parser() -> argparse.ArgumentParser:
     describe_questions(described, add_shown, describe_configuration)
     describe_profile(described["profile"], add_shown)
     describe_renting(described["plan"])
+    describe_reruns(described["plan"])
     for name in ("profile", "plan", "verify", "status", "manifest", "doctor"):
         describe_storage(described[name])
     return parser
@@ -227,17 +230,7 @@ def _describe_process(parser: argparse.ArgumentParser) -> None:
         "sink", metavar="SINK", help="folder or s3:// prefix for the results; made if missing"
     )
     describe_configuration(parser)
-    rerun = parser.add_argument_group("what happens to earlier results")
-    rerun.add_argument(
-        "--overwrite",
-        action="store_true",
-        help="do everything again, also in a SINK written with other options",
-    )
-    rerun.add_argument(
-        "--retry-failed",
-        action="store_true",
-        help="try scans again that failed by their own bytes (default: only other failures)",
-    )
+    describe_reruns(parser)
     describe_storage(parser)
     shown = parser.add_argument_group("what is printed")
     shown.add_argument(

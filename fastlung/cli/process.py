@@ -12,7 +12,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from fastlung.cli.output import say
-from fastlung.cli.progress import Bar, JsonLines
+from fastlung.cli.progress import Bar, JsonLines, older_sentence
 from fastlung.cli.settings import resolve
 from fastlung.errors import ConfigError
 from fastlung.report.summary import (
@@ -116,8 +116,10 @@ def _process_dry(args: Namespace, config: Config, options: RunOptions) -> int:
 
     would = dry_run(args.source, args.sink, config, options)
     groups = count(len(would.pending), "folder")
+    redone = options.overwrite or options.redo == "older"
     say(
         f"Dry run, nothing is written: {groups} to process, {would.already_done:,} already done.",
+        *([older_sentence(would.older, redone=redone)] if would.older else []),
         *(
             f"  {group.label}  ({count(len(group.objects), 'file')}, {byte_size(group.size_bytes)})"
             for group in would.pending[:LISTED_GROUPS]

@@ -37,8 +37,9 @@ if TYPE_CHECKING:
     from fastlung.plan.setting import Progress
     from fastlung.run.events import Event, RunSummary
     from fastlung.scan import Outcome
+    from fastlung.sink.older import OlderScans
 
-__all__ = ["Bar", "JsonLines", "compiled_once"]
+__all__ = ["Bar", "JsonLines", "compiled_once", "older_sentence"]
 
 #: Loading compiled kernels takes about a second; longer than this, they were compiled.
 COMPILED_SECONDS = 5.0
@@ -64,6 +65,7 @@ class JsonLines:
                     source_groups=event.groups,
                     already_done=event.already_done,
                     listed=event.listed,
+                    older=event.older.scans,
                     workers=plan.workers,
                     chunk_size=plan.chunk_size,
                     worker_bytes=plan.worker_bytes,
@@ -144,6 +146,11 @@ class JsonLines:
         sys.stdout.write(line + "\n")
         # A log that is followed should not lag behind by a buffer.
         sys.stdout.flush()
+
+
+def older_sentence(older: OlderScans, *, redone: bool) -> str:
+    """Say what becomes of scans of other revisions."""
+    return f"{older} {'are done again' if redone else 'stay as they are'}."
 
 
 def unguarded(event: SinkUnguarded) -> str:
@@ -259,6 +266,8 @@ class Bar:
                 self._find(event.groups, listed=event.listed)
                 self._bar.update(self._task, description="starting")
                 self._below.plain = "preparing the compiled kernels; slow the first time only"
+                if event.older:
+                    self._print(older_sentence(event.older, redone=event.redone))
                 for reason in event.plan.reasons if self._explain else ():
                     self._print(f"auto-tune: {reason}")
             case SinkUnguarded():

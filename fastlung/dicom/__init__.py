@@ -1,8 +1,11 @@
 """
-CT series in DICOM files: grouping, geometry, stored words and technical tags.
+CT series in DICOM files, the only package that knows DICOM.
 
-The only package that knows DICOM. Nothing but an allow-list of technical tags leaves it, in any
-form: no names, dates or descriptions, in results, errors, warnings or logs.
+Nouns: a *slice header* is what one file says; *layout* lets like headers be recognised instead of
+parsed; a *series* is a group of slices that form one volume; its *geometry* and *verdict* follow
+from positions, its *policy* says what is done about irregular ones; *pixels* are stored words,
+decoded by *codecs*. Nothing but an allow-list of technical tags leaves this package, in any form:
+no names, dates or descriptions, in results, errors, warnings or logs.
 """
 
 from fastlung.dicom.folder import list_series, read_series

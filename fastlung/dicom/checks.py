@@ -18,7 +18,7 @@ from fastlung.errors import ConfigError, GeometryError
 from fastlung.scan import Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterable
+    from collections.abc import Callable, Hashable, Iterable, Sequence
 
     import numpy.typing as npt
 
@@ -32,13 +32,14 @@ __all__ = [
     "Places",
     "Policy",
     "Steps",
+    "counted",
     "distinct",
+    "is_even_row",
     "mean_axes",
     "named",
     "shifts",
     "steps_of",
 ]
-
 
 #: Largest distance of a slice from the straight line through all, relative to the step and in
 #: millimetres; both must hold for a regular series.
@@ -182,22 +183,22 @@ def distinct(heights: Floats, positions_mm: Floats, marks: Marks) -> Places:
     return Places(slices, len(heights) - sum(map(len, slices)))
 
 
-def _different(ones: list[int], positions_mm: Floats, marks: Marks) -> list[int]:
+def _different(candidates: list[int], positions_mm: Floats, marks: Marks) -> list[int]:
     """Slices that repeat none before them. Each is asked for its marks once, and no pairs made."""
     place: list[int] = []
     seen: dict[Hashable, int] = {}
-    for one in ones:
+    for candidate in candidates:
         own = []
-        for mark in marks(one):
-            other = seen.get(mark, one)
-            apart = np.abs(positions_mm[one] - positions_mm[other]).max()
-            if other != one and apart <= SAME_POSITION_MM:
+        for mark in marks(candidate):
+            other = seen.get(mark, candidate)
+            apart = np.abs(positions_mm[candidate] - positions_mm[other]).max()
+            if other != candidate and apart <= SAME_POSITION_MM:
                 break
             own.append(mark)
         else:
-            place.append(one)
+            place.append(candidate)
         for mark in own:
-            seen.setdefault(mark, one)
+            seen.setdefault(mark, candidate)
     return place
 
 
@@ -230,6 +231,35 @@ def steps_of(along: Floats, findings: Findings) -> Steps:
         findings.numbers |= {"gaps": float(len(gaps)), "missing_slices": missing}
         return Steps("gap", spacing, gaps)
     return Steps("variable", median)
+
+
+def is_even_row(
+    positions_mm: Floats, orientation: Sequence[float], pixel_spacing_mm: tuple[float, float]
+) -> bool:
+    """
+    Whether slices make one row of even steps, some of them perhaps missing.
+
+    Parameters
+    ----------
+    positions_mm : ndarray of float64, shape (n, 3)
+        Where they lie, one at a position; NaN where that is not known.
+    orientation : sequence of float
+        Row cosines, then column cosines, of all of them.
+    pixel_spacing_mm : tuple of float
+        Distance between rows, and between columns, in millimetres.
+    """
+    if len(positions_mm) < 3 or not np.isfinite(positions_mm).all():  # noqa: PLR2004 -- a row
+        return False
+    findings = Findings()
+    axes = mean_axes(np.array([orientation], np.float64), findings)
+    placed = positions_mm @ axes
+    placed = placed[np.argsort(placed[:, 2])]
+    along = placed[:, 2] - placed[0, 2]
+    if np.diff(along).min() <= SAME_POSITION_MM:
+        return False
+    kind = steps_of(along, findings).kind
+    shifts(along, placed[:, :2], pixel_spacing_mm, findings)
+    return kind != "variable" and "shifted" not in findings.classes
 
 
 def shifts(
@@ -272,6 +302,14 @@ def shifts(
     return np.where(matters, displaced, 0.0) if matters.any() else None
 
 
+def counted(sizes: Sequence[int]) -> str:
+    """Write sizes as a sum; of many the largest ones, so that texts stay short."""
+    if len(sizes) <= NAMED_PLACES:
+        return " + ".join(map(str, sizes))
+    largest = sorted(sizes, reverse=True)[:NAMED_PLACES]
+    return f"{sum(sizes)} ({', '.join(map(str, largest))} and {len(sizes) - NAMED_PLACES} smaller)"
+
+
 def named(places: list[str]) -> str:
     """List places, the first few by name."""
     more = len(places) - NAMED_PLACES
@@ -285,6 +323,8 @@ CHOICES = {
     "on_tilt": ("shear", "keep", "fail"),
     "on_variable_spacing": ("true-positions", "fail"),
     "on_mixed_orientation": ("largest", "split", "fail"),
+    "on_frame_of_reference": ("join", "split"),
+    "on_series_uid": ("fail", "join"),
 }
 
 
@@ -300,10 +340,11 @@ class Policy:
         nearest slice up to the middle of the gap, nothing interpolated across it; ``split`` into
         series without gaps; ``fail``.
     on_duplicate : str
-        Several slices at one position. ``drop-identical``: repeats are left out, different
-        acquisitions become series of their own, anything else is refused; ``first``: the lowest
-        instance number is kept; ``split``: as ``drop-identical``, and what no acquisition tells
-        apart is dealt out by instance number; ``fail``: any repeat is refused.
+        Several slices at one position, or acquisitions whose slices lie between one another.
+        ``drop-identical``: repeats are left out, different acquisitions become series of their
+        own, anything else is refused; ``first``: the same, and of what no acquisition tells apart
+        the lowest instance number is kept; ``split``: that is dealt out by instance number;
+        ``fail``: any repeat is refused.
     on_tilt : str
         Slices displaced in their plane, by a tilted gantry or a moved centre. ``shear``: each slice
         counts where it lies; ``keep``: stacked as if straight above one another; ``fail``.
@@ -312,6 +353,12 @@ class Policy:
     on_mixed_orientation : str
         Slices of several orientations in one series. ``largest``: the most slices are kept, if it
         is clear which; ``split``: each orientation is a series; ``fail``.
+    on_frame_of_reference : str
+        FrameOfReferenceUID or StudyInstanceUID another in each file of one even row. ``join``: an
+        exporter has made them anew, and they are one series; ``split`` as they say.
+    on_series_uid : str
+        SeriesInstanceUID another in each file, where they make one even row. ``fail``: refused as
+        one, with the reason; ``join``: read as one series.
     min_slices : int
         Fewest slices that make a volume. A single slice takes its thickness for its step.
     force : bool
@@ -323,6 +370,8 @@ class Policy:
     on_tilt: str = "shear"
     on_variable_spacing: str = "true-positions"
     on_mixed_orientation: str = "largest"
+    on_frame_of_reference: str = "join"
+    on_series_uid: str = "fail"
     min_slices: int = 3
     force: bool = False
 
@@ -338,4 +387,4 @@ class Policy:
     @classmethod
     def of(cls, config: Config) -> Policy:
         """Take the policy out of a configuration."""
-        return cls(**{one.name: getattr(config, one.name) for one in fields(cls)})
+        return cls(**{field.name: getattr(config, field.name) for field in fields(cls)})

@@ -9,6 +9,7 @@ of files is `pixels`.
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -21,7 +22,14 @@ from fastlung.errors import DecodeError, UnsupportedError
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["CODECS", "Codec", "decode_frame", "is_installed"]
+__all__ = [
+    "CODECS",
+    "MARKED_FRAMES",
+    "Codec",
+    "decode_frame",
+    "ends_with_marker",
+    "is_installed",
+]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -34,9 +42,9 @@ class Codec:
     name : str
         What messages call it.
     family : str
-        ``jpeg``, ``j2k`` or ``rle``: how a frame says its own size.
+        ``jpeg``, ``j2k``, ``jxl``, ``rle`` or ``deflate``: how a frame says its own size.
     decoders : tuple of str
-        Codecs of imagecodecs to try, in this order; empty for RLE.
+        Codecs of imagecodecs to try, in this order; empty for RLE and deflate.
     """
 
     name: str
@@ -77,12 +85,21 @@ CODECS = {
         name="HTJ2K Lossless RPCL", family="j2k", decoders=("jpeg2k",)
     ),
     "1.2.840.10008.1.2.4.203": Codec(name="HTJ2K", family="j2k", decoders=("jpeg2k",)),
+    "1.2.840.10008.1.2.4.110": Codec(name="JPEG XL Lossless", family="jxl", decoders=("jpegxl",)),
+    "1.2.840.10008.1.2.4.112": Codec(name="JPEG XL", family="jxl", decoders=("jpegxl",)),
     "1.2.840.10008.1.2.5": Codec(name="RLE Lossless", family="rle"),
+    "1.2.840.10008.1.2.8.1": Codec(name="Deflated Image Frame", family="deflate"),
 }
 
 
-#: The end marker of a JPEG frame comes last but for padding.
+#: How frames begin that close with an end marker: JPEG, JPEG-LS and JPEG 2000.
+MARKED_FRAMES = {b"\xff\xd8", b"\xff\x4f"}
+_END_MARKER = b"\xff\xd9"
+#: The end marker comes last but for so much, or for padding.
 _END_WITHIN_BYTES = 64
+#: Different byte values in the second half of a compressed image that is all zeros: codes for
+#: nothing, again and again. Of six codecs none has more than 40 there; a slice of tissue has 200.
+_BYTES_OF_ZEROS = 96
 #: A count of segments and where each of at most fifteen begins.
 _RLE_HEADER_BYTES = 64
 
@@ -133,7 +150,10 @@ def decode_frame(
     if codec.family == "rle":
         out[:] = _decode_rle(frame, out.shape, bits_allocated)
         return
-    declared = _declared_j2k(frame) if codec.family == "j2k" else _declared_jpeg(frame)
+    if codec.family == "deflate":
+        out[:] = _inflated(frame, out.shape, bits_allocated)
+        return
+    declared = _DECLARED[codec.family](frame)
     if declared is None:
         raise DecodeError(f"{codec.name}: the frame does not begin as such a frame must")
     found = (declared.rows, declared.columns, declared.components)
@@ -148,16 +168,7 @@ def decode_frame(
             f"{codec.name}: the imagecodecs installed here lacks its decoder, "
             f"{' or '.join(codec.decoders)}; pip install --force-reinstall imagecodecs"
         )
-    # libjpeg fills what is missing with grey and raises nothing; no end marker occurs inside.
-    cut = codec.family == "jpeg" and b"\xff\xd9" not in bytes(frame[-_END_WITHIN_BYTES:])
-    decoded = None if cut else _decode(codec, frame)
-    if decoded is None:
-        raise DecodeError(f"{codec.name}: the frame is damaged and does not decode")
-    if decoded.shape != out.shape or decoded.dtype.kind not in "iu" or decoded.dtype.itemsize > 2:  # noqa: PLR2004 -- 16-bit words
-        raise DecodeError(
-            f"{codec.name}: expected {out.shape} 16-bit words, "
-            f"decoded to {decoded.shape} of {decoded.dtype}"
-        )
+    decoded = _decode(codec, frame, out.shape)
     if decoded.dtype == np.int8:
         decoded = decoded.astype(np.int16)
     out[:] = decoded.view(np.uint16) if decoded.dtype == np.int16 else decoded
@@ -166,6 +177,20 @@ def decode_frame(
         # says: the sign sits at the codestream's top bit, not at BitsStored's.
         spare = 16 - declared.bits
         np.right_shift(np.left_shift(out, spare).view(np.int16), spare, out=out.view(np.int16))
+
+
+def ends_with_marker(frame: bytes | memoryview) -> bool:
+    """Whether the end marker of JPEG and JPEG 2000 comes last, but for padding."""
+    if _END_MARKER in bytes(frame[-_END_WITHIN_BYTES:]):
+        return True
+    data = bytes(frame)
+    behind = data[data.rfind(_END_MARKER) + len(_END_MARKER) :]
+    return len(behind) < len(data) - 1 and not behind.strip(behind[:1])
+
+
+def _is_nothing(decoded: npt.NDArray[Any]) -> bool:
+    """Whether an image is all zeros; the middle row, which nearly always knows, is asked first."""
+    return not decoded[len(decoded) // 2].any() and not decoded.any()
 
 
 def is_installed(decoder: str) -> bool:
@@ -180,10 +205,30 @@ def is_installed(decoder: str) -> bool:
     return bool(getattr(imagecodecs, decoder.upper()).available)
 
 
-def _decode(codec: Codec, frame: bytes | memoryview) -> npt.NDArray[Any] | None:
+def _decode(codec: Codec, frame: bytes | memoryview, shape: tuple[int, ...]) -> npt.NDArray[Any]:
+    """Decode a frame and hold what comes out to what the header promises."""
+    # libjpeg fills what is missing with grey and raises nothing; no end marker occurs inside.
+    cut = codec.family == "jpeg" and not ends_with_marker(frame)
+    decoded = None if cut else _by_first(codec, frame)
+    if decoded is None:
+        raise DecodeError(f"{codec.name}: the frame is damaged and does not decode")
+    if decoded.shape != shape or decoded.dtype.kind not in "iu" or decoded.dtype.itemsize > 2:  # noqa: PLR2004 -- 16-bit words
+        raise DecodeError(
+            f"{codec.name}: expected {shape} 16-bit words, "
+            f"decoded to {decoded.shape} of {decoded.dtype}"
+        )
+    if _is_nothing(decoded) and len(set(bytes(frame[len(frame) // 2 :]))) > _BYTES_OF_ZEROS:
+        raise DecodeError(
+            f"{codec.name}: decoded to zeros only, and the frame holds more than that"
+        )
+    return decoded
+
+
+def _by_first(codec: Codec, frame: bytes | memoryview) -> npt.NDArray[Any] | None:
+    """Image of the first decoder that gives one."""
     for name in codec.decoders:
         # One thread: the plan hands out cores, and a decoder must not take more.
-        options = {"numthreads": 1} if name == "jpeg2k" else {}
+        options = {"numthreads": 1} if name in ("jpeg2k", "jpegxl") else {}
         try:
             decoded = getattr(imagecodecs, f"{name}_decode")(frame, **options)
         except MemoryError:
@@ -218,13 +263,35 @@ def _decode_rle(
             raise
         except BaseException:  # noqa: BLE001 -- Rust panics arrive as BaseException
             raise DecodeError("RLE Lossless: the frame is damaged and does not decode") from None
-        if not pixels <= len(plane) <= pixels + 1:  # an encoder may have padded it to even length
+        # Encoders pad segments, and some write runs beyond the image; a whole row more is an image
+        # of another size.
+        if not pixels <= len(plane) < pixels + max(2, shape[1]):
             raise DecodeError(
                 f"RLE Lossless: expected {pixels:,} bytes a segment, found {len(plane):,}"
             )
         words <<= 8
         words |= plane[:pixels]
     return words.reshape(shape)
+
+
+def _inflated(
+    frame: bytes | memoryview, shape: tuple[int, ...], bits_allocated: int
+) -> npt.NDArray[np.uint16]:
+    """Inflate a frame of Deflated Image Frame Compression: native words as one deflate stream."""
+    count = shape[0] * shape[1] * bits_allocated // 8
+    stream = zlib.decompressobj(-zlib.MAX_WBITS)
+    try:
+        plain = stream.decompress(frame, count + 2)
+    except zlib.error:
+        plain = b""
+    # The stream must end, and with the image: its length is all that tells a damaged one.
+    if not stream.eof or not count <= len(plain) <= count + count % 2:
+        raise DecodeError(
+            f"Deflated Image Frame: expected a deflate stream of {count:,} bytes, found "
+            f"{'more' if len(plain) > count else f'{len(plain):,}'}; the frame is damaged"
+        )
+    words = np.frombuffer(plain, "<u2" if bits_allocated == 16 else "u1", shape[0] * shape[1])  # noqa: PLR2004 -- bits
+    return words.astype(np.uint16).reshape(shape)
 
 
 def _declared_jpeg(frame: bytes | memoryview) -> _Declared | None:
@@ -271,3 +338,46 @@ def _declared_j2k(frame: bytes | memoryview) -> _Declared | None:
         bits=(size[34] & 0x7F) + 1,
         signed=bool(size[34] & 0x80),
     )
+
+
+def _declared_jxl(frame: bytes | memoryview) -> _Declared | None:
+    """Read the size header of JPEG XL (ISO/IEC 18181-1 5.2), bare or in its container."""
+    head = bytes(frame[:512])
+    start = 0 if head.startswith(b"\xff\x0a") else head.find(b"\xff\x0a", 12)
+    in_container = head.startswith(b"\0\0\0\x0cJXL \r\n\x87\n")
+    if start < 0 or (start and not in_container) or len(head) < start + 16:
+        return None
+    bits = _Bits(int.from_bytes(head[start + 2 : start + 16], "little"))
+    small = bits.take(1)
+    rows = 8 * (bits.take(5) + 1) if small else bits.size()
+    ratio = bits.take(3)
+    if ratio:
+        above, below = _JXL_RATIOS[ratio - 1]
+        columns = rows * above // below
+    else:
+        columns = 8 * (bits.take(5) + 1) if small else bits.size()
+    # Channels and depth stand in a header full of conditions; the decoded array is held to them.
+    return _Declared(rows=rows, columns=columns, components=1, bits=0)
+
+
+_JXL_RATIOS = ((1, 1), (12, 10), (4, 3), (3, 2), (16, 9), (5, 4), (2, 1))
+
+
+class _Bits:
+    """Bits of a number, lowest first."""
+
+    def __init__(self, number: int) -> None:
+        self._number = number
+
+    def take(self, count: int) -> int:
+        """Take so many bits as an unsigned number."""
+        value = self._number & ((1 << count) - 1)
+        self._number >>= count
+        return value
+
+    def size(self) -> int:
+        """Take a length of 9, 13, 18 or 30 bits, which two bits before it choose."""
+        return 1 + self.take((9, 13, 18, 30)[self.take(2)])
+
+
+_DECLARED = {"jpeg": _declared_jpeg, "j2k": _declared_j2k, "jxl": _declared_jxl}

@@ -46,6 +46,8 @@ _SEQUENCE_MARKS = re.compile(
 _TAGS = (*KEYWORDS, SHARED_GROUPS, FRAME_GROUPS)
 _PIXEL_TAGS = {0x7FE00008: "FloatPixelData", 0x7FE00009: "DoubleFloatPixelData", 0x7FE00010: ""}
 
+#: What may stand around a text: writers end values with a NUL or a line feed, not spaces alone.
+_AROUND = " \0\t\r\n"
 # Python's own float() also takes "1_0", "nan" and "infinity", which no DS or IS may hold.
 _NUMBER = re.compile(r"[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?")
 
@@ -97,7 +99,7 @@ class Elements:
     Attributes
     ----------
     values : dict of str to bytes
-        Keyword to value as stored; empty for a sequence.
+        Keyword to value as stored; of a sequence only whether it is empty.
     transfer_syntax : str
         Transfer Syntax UID, found out where the file does not say.
     marked : bool
@@ -172,7 +174,7 @@ class Elements:
         text = self.text(keyword)
         if not text:
             return None
-        parts = [part.strip(" ") for part in text.split("\\")]
+        parts = [part.strip(_AROUND) for part in text.split("\\")]
         if len(parts) != count:
             raise MetadataError(f"{keyword} holds {len(parts)} values, expected {count}")
         numbers = tuple(float(p) if _NUMBER.fullmatch(p) else math.nan for p in parts)
@@ -351,8 +353,8 @@ class _Walk:
         if keyword is None:  # Specific Character Set, which pydicom always adds
             return
         value = element.value
-        if not isinstance(value, bytes):  # a sequence, or an empty element
-            value = b""
+        if not isinstance(value, bytes):  # a sequence of undefined length, or an empty element
+            value = b"items" if value else b""
         elif len(value) != element.length:
             raise TruncatedError(
                 f"{keyword} claims {element.length:,} bytes, {len(value):,} are left"
@@ -388,4 +390,4 @@ def _is_implicit(data: bytes, offset: int) -> bool:
 
 
 def _text(value: bytes) -> str:
-    return value.decode("ascii", "replace").strip(" \0")
+    return value.decode("ascii", "replace").strip(_AROUND)

@@ -11,6 +11,7 @@ import os
 import stat
 from collections import Counter
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from threading import local
 from typing import TYPE_CHECKING
@@ -79,9 +80,9 @@ def read_series(
     """
     files, odd = _regular_files(Path(path))
     index = index_files(files.sizes, files.first, policy)
-    if not index.series and not index.broken:
-        raise NothingFoundError(_nothing({**odd, **index.skipped}))
     index.check()
+    if not index.series:
+        raise NothingFoundError(_nothing({**odd, **index.skipped}))
     if number is None and len(index.series) == 1:
         number = 1
     if number is None or not 1 <= number <= len(index.series):
@@ -112,7 +113,7 @@ def list_series(path: str | os.PathLike[str], policy: Policy = _DEFAULT) -> Seri
     """
     files, odd = _regular_files(Path(path))
     index = index_files(files.sizes, files.first, policy)
-    return SeriesIndex(series=index.series, skipped={**odd, **index.skipped}, broken=index.broken)
+    return replace(index, skipped={**odd, **index.skipped})
 
 
 class _Folder:

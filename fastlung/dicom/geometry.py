@@ -8,19 +8,30 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fastlung.dicom.checks import Findings, Policy, distinct, mean_axes, named, shifts, steps_of
+from fastlung.dicom.acquisitions import Acquisitions, tell_apart
+from fastlung.dicom.checks import (
+    Findings,
+    Policy,
+    counted,
+    distinct,
+    mean_axes,
+    named,
+    shifts,
+    steps_of,
+)
 from fastlung.scan import Grid, Verdict
 
 if TYPE_CHECKING:
-    from collections.abc import Hashable, Mapping, Sequence
+    from collections.abc import Sequence
 
     import numpy.typing as npt
 
+    from fastlung.dicom.acquisitions import Labels, Pictures
     from fastlung.dicom.checks import Marks, Places, Steps
     from fastlung.errors import GeometryError
 
     Floats = npt.NDArray[np.float64]
-    Tells = Mapping[str, Sequence[Hashable]]
+    Ranks = Sequence[tuple[float, str]]
 
 __all__ = ["Stack", "stack_slices"]
 
@@ -73,7 +84,12 @@ class _Slices:
     pixel_spacing_mm: tuple[float, float]
     shape: tuple[int, int]
     thickness_mm: float | None
+    ranks: Ranks | None
     policy: Policy
+
+
+def _no_picture(_index: int) -> None:
+    """Without pixels nothing can be said by them."""
 
 
 def stack_slices(
@@ -83,7 +99,9 @@ def stack_slices(
     pixel_spacing_mm: tuple[float, float],
     shape: tuple[int, int],
     marks: Marks,
-    tells: Tells | None = None,
+    labels: Labels | None = None,
+    pictures: Pictures = _no_picture,
+    ranks: Ranks | None = None,
     thickness_mm: float | None = None,
     policy: Policy = _DEFAULT,
 ) -> tuple[Stack, ...]:
@@ -101,11 +119,15 @@ def stack_slices(
     shape : tuple of int
         Rows and columns.
     marks : callable
-        Gives marks of a slice by index, the cheap ones first; two slices at one position that
-        share a mark are the same image. Asked only of slices that share a position.
-    tells : mapping of str to sequence, or None
-        What may tell different slices at one position apart: name -> a label for each slice. Tried
-        in order.
+        Gives marks of a slice by index; two slices at one position that share a mark are the same
+        image. Asked only of slices that share a position.
+    labels : mapping of str to sequence of str, or None
+        What may tell acquisitions apart, as in `tell_apart`.
+    pictures : callable
+        Hounsfield units of a slice by index, coarse; None where they cannot be had.
+    ranks : sequence of (float, str), or None
+        Instance number and UID of each slice: of two at one position with the same number none is
+        the first. None: the order given says it.
     thickness_mm : float or None
         Slice thickness: the step of a single slice.
     policy : Policy
@@ -130,33 +152,111 @@ def stack_slices(
         pixel_spacing_mm=pixel_spacing_mm,
         shape=shape,
         thickness_mm=thickness_mm,
+        ranks=ranks,
         policy=policy,
     )
-    places = distinct(slices.heights, positions_mm, marks)
-    parts, how = _told_apart(slices, places, tells or {})
-    if parts:
-        sizes = " + ".join(str(len(part)) for part in parts)
-        findings.classes.append("multi_acquisition")
-        findings.actions.append(f"split by {how}: {sizes} slices stand as {len(parts)} series")
-        return tuple(stack for part in parts for stack in _part(slices, part, findings, marks))
-    kept = _one_per_place(slices, places, findings)
-    return _stacks(slices, kept, findings)
+    every = list(range(len(positions_mm)))
+    return _judged(slices, every, findings, _Known(marks, labels or {}, pictures))
 
 
-def _part(
-    slices: _Slices, part: Sequence[int], findings: Findings, marks: Marks
+@dataclass(frozen=True, slots=True, eq=False)
+class _Known:
+    """What is known of slices beside where they lie."""
+
+    marks: Marks
+    labels: Labels
+    pictures: Pictures
+
+
+def _judged(
+    slices: _Slices, part: list[int], findings: Findings, known: _Known
 ) -> tuple[Stack, ...]:
-    """Stacks of one acquisition; within it slices may still repeat."""
+    """Stacks of some of the slices, acquisition by acquisition."""
+    places = _places(slices, part, known.marks)
+    found = tell_apart(slices.heights, places.slices, known.labels, known.pictures)
+    if found is None and slices.policy.on_duplicate == "split":
+        found = _by_number(slices, places)
+    if found is None or len(found.parts) == 1 or slices.policy.on_duplicate == "fail":
+        if found is not None:
+            _note_acquisitions(slices, found, findings)
+        return _stacks(slices, _one_per_place(slices, places, findings), findings)
+    _note_acquisitions(slices, found, findings)
+    # A copy stands with its acquisition: what repeats a slice of another one is not left out.
+    parts = [list(stack) for stack in found.parts]
+    if found.how in known.labels:
+        values = known.labels[found.how]
+        stack_of = {values[index]: stack for stack in parts for index in stack}
+        seen = {index for stack in parts for index in stack}
+        for index in part:
+            if index not in seen and values[index] in stack_of:
+                stack_of[values[index]].append(index)
+    stacks: list[Stack] = []
+    for stack in parts:
+        own = findings.copy()
+        own.numbers["slices"] = float(len(stack))
+        stacks += _judged(slices, sorted(stack), own, known)
+    return tuple(stacks)
+
+
+def _places(slices: _Slices, part: list[int], marks: Marks) -> Places:
+    """Different images at each position, of some of the slices."""
     index = np.array(part)
-    findings = findings.copy()
-    findings.numbers["slices"] = float(len(part))
-    places = distinct(
-        slices.heights[index],
-        slices.positions_mm[index],
-        lambda i: marks(part[i]),
+    places = distinct(slices.heights[index], slices.positions_mm[index], lambda i: marks(part[i]))
+    return places._replace(slices=[[part[i] for i in place] for place in places.slices])
+
+
+def _by_number(slices: _Slices, places: Places) -> Acquisitions | None:
+    """Images that nothing tells apart, dealt out by instance number; None where those tie."""
+    most = max(map(len, places.slices))
+    if most == 1 or _ties(slices, places):
+        return None
+    layers = (
+        tuple(place[layer] for place in places.slices if len(place) > layer)
+        for layer in range(most)
     )
-    own = places._replace(slices=[[int(index[i]) for i in place] for place in places.slices])
-    return _stacks(slices, _one_per_place(slices, own, findings), findings)
+    return Acquisitions("instance number", tuple(layers), interleaved=False)
+
+
+def _ties(slices: _Slices, places: Places) -> int:
+    """Count the positions at which instance numbers do not say which image is the first."""
+    if slices.ranks is None:
+        return 0
+    ranks = slices.ranks
+    return sum(len({ranks[i][0] for i in place}) < len(place) for place in places.slices)
+
+
+def _same_uid(slices: _Slices, places: Places) -> str:
+    """Say where one instance UID stands on different images; empty where it does not."""
+    if slices.ranks is None:
+        return ""
+    ranks = slices.ranks
+    count = 0
+    for place in places.slices:
+        uids = [ranks[i][1] for i in place if ranks[i][1]]
+        count += len(set(uids)) < len(uids)
+    return f", at {count} of them under one SOPInstanceUID" if count else ""
+
+
+def _note_acquisitions(slices: _Slices, found: Acquisitions, findings: Findings) -> None:
+    """What the verdict says of acquisitions that were told apart, or could not be."""
+    if found.interleaved:
+        findings.classes.append("interleaved")
+    if len(found.parts) == 1:
+        findings.actions.append(
+            f"{found.how} comes back to values it had before, and the slices make one even row: "
+            "kept as one series"
+        )
+        return
+    sizes = counted([len(part) for part in found.parts])
+    findings.classes.append("multi_acquisition")
+    findings.actions.append(
+        f"split by {found.how}: {sizes} slices stand as {len(found.parts)} series"
+    )
+    if slices.policy.on_duplicate == "fail":
+        findings.refuse(
+            f"slices of {len(found.parts)} acquisitions ({found.how}) share one stretch, and "
+            "--on-duplicate is fail; drop-identical makes a series of each"
+        )
 
 
 def _unplaced(findings: Findings, placed: npt.NDArray[np.bool_]) -> Stack:
@@ -170,30 +270,6 @@ def _unplaced(findings: Findings, placed: npt.NDArray[np.bool_]) -> Stack:
     return Stack(
         kept=tuple(range(len(placed))), verdict=findings.verdict(), problem=findings.problem
     )
-
-
-def _told_apart(slices: _Slices, places: Places, tells: Tells) -> tuple[list[tuple[int, ...]], str]:
-    """Acquisitions that share positions, and what tells them apart; none where nothing does."""
-    most = max(map(len, places.slices))
-    if most == 1 or slices.policy.on_duplicate not in ("drop-identical", "split"):
-        return [], ""
-    for name, labels in tells.items():
-        parts: dict[Hashable, list[int]] = {}
-        for index, label in enumerate(labels):
-            parts.setdefault(label, []).append(index)
-        # As many as lie at one position, and each at several: what changes from slice to slice, as
-        # times do, tells nothing.
-        apart = all(len({labels[one] for one in place}) == len(place) for place in places.slices)
-        if apart and len(parts) == most and min(map(len, parts.values())) > 1:
-            # By label: what the files are called must not decide which part is the first.
-            return [tuple(parts[label]) for label in sorted(parts, key=str)], name
-    if slices.policy.on_duplicate == "split":
-        layers = [
-            tuple(place[layer] for place in places.slices if len(place) > layer)
-            for layer in range(most)
-        ]
-        return layers, "instance number"
-    return [], ""
 
 
 def _one_per_place(slices: _Slices, places: Places, findings: Findings) -> npt.NDArray[np.intp]:
@@ -218,18 +294,35 @@ def _one_per_place(slices: _Slices, places: Places, findings: Findings) -> npt.N
         findings.classes.append("multi_acquisition")
         findings.numbers["clashing_slices"] = float(clashing)
         findings.numbers["clashing_positions"] = float(len(crowded))
-        if policy == "first":
-            findings.actions.append(
-                f"{clashing} of {count} slices left out: another image with a lower instance "
-                f"number lies at the same position ({where} along the normal)"
-            )
-        else:
-            findings.refuse(
-                f"{len(crowded)} positions hold several different slices ({where} along the "
-                "normal); expected one image at each; --on-duplicate split makes several series "
-                "of them, first keeps the lowest instance number"
-            )
+        _note_clash(slices, places, (clashing, count, where), findings)
     return np.array([place[0] for place in places.slices], dtype=np.intp)
+
+
+def _note_clash(
+    slices: _Slices, places: Places, seen: tuple[int, int, str], findings: Findings
+) -> None:
+    """What is done about different images at one position that no acquisition tells apart."""
+    clashing, count, where = seen
+    crowded = sum(len(place) > 1 for place in places.slices)
+    ties = _ties(slices, places)
+    policy = slices.policy.on_duplicate
+    if policy in ("first", "split") and ties:
+        findings.refuse(
+            f"{ties} positions hold different images with one instance number ({where} along the "
+            f"normal){_same_uid(slices, places)}, so that --on-duplicate {policy} cannot tell "
+            "which is which; remove those that do not belong to the scan"
+        )
+    elif policy == "first":
+        findings.actions.append(
+            f"{clashing} of {count} slices left out: another image with a lower instance "
+            f"number lies at the same position ({where} along the normal)"
+        )
+    else:
+        findings.refuse(
+            f"{crowded} positions hold several different slices ({where} along the normal)"
+            f"{_same_uid(slices, places)}; expected one image at each; --on-duplicate split makes "
+            "several series of them, first keeps the lowest instance number"
+        )
 
 
 def _stacks(slices: _Slices, kept: npt.NDArray[np.intp], findings: Findings) -> tuple[Stack, ...]:
@@ -278,8 +371,7 @@ def _note_gaps(along: Floats, steps: Steps, policy: Policy, findings: Findings) 
     done = {
         "interpolate": "interpolated across the gap at true positions",
         "nearest": "the nearest slice fills the gap",
-        "split": f"split at the gap: {' + '.join(map(str, sizes))} slices stand as {len(sizes)} "
-        "series",
+        "split": f"split at the gap: {counted([*sizes])} slices stand as {len(sizes)} series",
         "fail": "refused",
     }[policy.on_gap]
     findings.classes.append("gap")

@@ -9,6 +9,7 @@ volume and must not vanish in silence. How slices form a series is `series`.
 from __future__ import annotations
 
 import logging
+import re
 import threading
 import warnings
 from contextlib import contextmanager
@@ -17,7 +18,7 @@ from typing import TYPE_CHECKING
 
 from fastlung.dicom.defined_terms import MODALITIES
 from fastlung.dicom.elements import DEFLATED_LITTLE_ENDIAN, Elements, PixelElement, read_elements
-from fastlung.dicom.pixel_format import safe_uid
+from fastlung.dicom.pixel_format import check_excess, safe_uid
 from fastlung.dicom.slice_header import CT_IMAGE, SliceHeader, make_slice_header, sop_class_of
 from fastlung.errors import (
     FormatError,
@@ -28,20 +29,22 @@ from fastlung.errors import (
 from fastlung.limits import beyond, limits_in_force
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Container, Iterator
 
 __all__ = [
     "HEAD_BYTES",
+    "LFS_POINTER",
     "NOT_DICOM",
     "Broken",
+    "Lost",
     "Skipped",
+    "naming_pattern",
     "pydicom_silenced",
     "read_headers",
     "slices_of",
     "split_frames",
     "walk",
 ]
-
 
 #: Where the header of a CT slice nearly always ends; less is read of a file where this suffices.
 HEAD_BYTES = 64 * 1024
@@ -60,12 +63,16 @@ _OTHER_KINDS = {
 }
 
 _EMPTY, _FOREIGN, _NIFTI = "an empty file", "not DICOM", "NIfTI, not DICOM"
-
+_LFS = "a Git LFS pointer"
 #: Reasons to skip a file that say it is no DICOM at all.
-NOT_DICOM = {_EMPTY, _FOREIGN, _NIFTI}
-
-#: Names that only slices have: an empty file of such a name is one that was lost on its way.
+NOT_DICOM = {_EMPTY, _FOREIGN, _NIFTI, _LFS}
+#: Names that only slices have: what else is called so is one that was lost on its way.
 SLICE_SUFFIXES = (".dcm", ".dicom", ".ima")
+#: How the stand-in begins that Git LFS leaves where the file itself was not fetched.
+LFS_POINTER = b"version https://git-lfs.github.com/"
+_PAGE = re.compile(rb"[\s\xef\xbb\xbf]*<(!doctype|html|head|body|\?xml|error)", re.IGNORECASE)
+#: Numbers in a name, and the sixteen hex digits that stand for one where names are hashed.
+_DIGITS = re.compile(r"^[0-9a-f]{16}(?=\.|$)|\d+")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -74,6 +81,37 @@ class Skipped:
 
     key: str
     reason: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Lost:
+    """
+    A file that is no DICOM and may stand where a slice was.
+
+    Attributes
+    ----------
+    key : str
+        Key of the file.
+    reason : str
+        Why it is skipped where its name is not that of a slice.
+    error : ScanError
+        What is wrong with it where it is.
+    """
+
+    key: str
+    reason: str
+    error: ScanError
+
+    def is_slice(self, patterns: Container[str]) -> bool:
+        """Whether it is called as only slices are, or as the slices beside it are."""
+        return self.key.lower().endswith(SLICE_SUFFIXES) or naming_pattern(self.key) in patterns
+
+
+def naming_pattern(key: str) -> str:
+    """How a file is named but for its numbers; empty for a name without any."""
+    name = key.rpartition("/")[2].lower()
+    pattern = _DIGITS.sub("#", name)
+    return pattern if pattern != name else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -89,16 +127,26 @@ class Broken:
         Its series; None where that cannot be read.
     error : ScanError
         What is wrong with it.
+    shape : tuple of int or None
+        Rows and columns, as far as they can be read.
+    placed : bool
+        Whether it says where it lies, or breaks off before it could.
     """
 
     key: str
     series_uid: str | None
     error: ScanError
+    shape: tuple[int, int] | None = None
+    placed: bool = True
+
+    def may_be_slice_of(self, shapes: Container[tuple[int, int]]) -> bool:
+        """Whether it may belong to a stack of slices of one of these shapes."""
+        return self.placed and (self.shape is None or self.shape in shapes)
 
 
 def read_headers(
     key: str, size_bytes: int, read: Callable[[int], bytes], *, force: bool = False
-) -> list[SliceHeader] | Skipped | Broken:
+) -> list[SliceHeader] | Skipped | Broken | Lost:
     """
     Read the headers of the slices in one file: one, or as many as it has frames.
 
@@ -115,7 +163,7 @@ def read_headers(
         Take a file without preamble or file meta, too.
     """
     head = read(min(HEAD_BYTES, size_bytes)) if size_bytes else b""
-    return slices_of(key, size_bytes, walk(head, size_bytes, read), force=force)
+    return slices_of(key, size_bytes, walk(head, size_bytes, read), head, force=force)
 
 
 def walk(head: bytes, size_bytes: int, read: Callable[[int], bytes]) -> Elements | None:
@@ -140,14 +188,11 @@ def walk(head: bytes, size_bytes: int, read: Callable[[int], bytes]) -> Elements
 
 
 def slices_of(
-    key: str, size_bytes: int, elements: Elements | None, *, force: bool
-) -> list[SliceHeader] | Skipped | Broken:
+    key: str, size_bytes: int, elements: Elements | None, head: bytes = b"", *, force: bool
+) -> list[SliceHeader] | Skipped | Broken | Lost:
     """Make the headers of the slices in one file of its elements; parameters as `read_headers`."""
-    if not size_bytes:
-        return _empty(key)
     if elements is None:
-        nifti = key.lower().endswith((".nii", ".nii.gz"))
-        return Skipped(key=key, reason=_NIFTI if nifti else _FOREIGN)
+        return foreign(key, head)
     if reason := _why_no_slice(elements):
         return Skipped(key=key, reason=reason)
     # A header that broke off before its UID leaves the series unknown; a CT without one does not.
@@ -163,14 +208,38 @@ def slices_of(
             for number, frame in enumerate(split_frames(elements, pixels), start=1)
         ]
     except ScanError as error:
-        return Broken(key=key, series_uid=series_uid, error=error)
+        shape = None
+        if all(len(elements.values.get(name, b"")) == 2 for name in ("Rows", "Columns")):  # noqa: PLR2004 -- US is two bytes
+            shape = elements.unsigned("Rows"), elements.unsigned("Columns")
+        # Elements ascend: a header that got as far as the matrix has passed the position.
+        placed = shape is None or "ImagePositionPatient" in elements.values or bool(elements.frames)
+        return Broken(key=key, series_uid=series_uid, error=error, shape=shape, placed=placed)
 
 
-def _empty(key: str) -> Skipped | Broken:
-    if key.lower().endswith(SLICE_SUFFIXES):
-        error = TruncatedError("the file is empty, as a download that broke off leaves it")
-        return Broken(key=key, series_uid=None, error=error)
-    return Skipped(key=key, reason=_EMPTY)
+def foreign(key: str, head: bytes) -> Skipped | Lost:
+    """
+    Say what a file that is no DICOM holds; it may stand in place of a slice that was lost.
+
+    Parameters
+    ----------
+    key : str
+        What the file is called.
+    head : bytes
+        Its first part.
+    """
+    if not head:
+        what, reason = "empty, as a download that broke off leaves it", _EMPTY
+    elif not head.strip(b"\0"):
+        what, reason = "zeros only, as a transfer that broke off leaves it", _FOREIGN
+    elif head.startswith(LFS_POINTER):
+        what, reason = "a Git LFS pointer, not the file itself: `git lfs pull` fetches it", _LFS
+    elif _PAGE.match(head[:256]):
+        what, reason = "a web page or an error message, saved in place of the file", _FOREIGN
+    elif key.lower().endswith((".nii", ".nii.gz")):
+        return Skipped(key=key, reason=_NIFTI)
+    else:
+        what, reason = "not DICOM, whatever its name says", _FOREIGN
+    return Lost(key=key, reason=reason, error=TruncatedError(f"the file is {what}"))
 
 
 def _pixels_of(elements: Elements, size_bytes: int, *, force: bool) -> PixelElement:
@@ -261,10 +330,7 @@ def _frame_pixels(elements: Elements, pixels: PixelElement, count: int) -> list[
             f"{count:,} frames take {total:,} bytes; Pixel Data claims {pixels.length:,} and the "
             f"file holds {pixels.available:,}"
         )
-    if pixels.length > total + total % 2:
-        raise FormatError(
-            f"Pixel Data claims {pixels.length:,} bytes; {count:,} frames take only {total:,}"
-        )
+    check_excess(pixels, total, size)
     return [
         replace(pixels, offset=pixels.offset + number * size, length=size, available=size)
         for number in range(count)
@@ -285,7 +351,7 @@ def pydicom_silenced() -> Iterator[None]:
 
     Warnings are silenced for the whole process, and headers are read in several threads. So the
     first thread that enters silences and the last one that leaves restores: with
-    `warnings.catch_warnings` in each, whoever left first let the warnings of the others out.
+    `warnings.catch_warnings` in each, the first to leave let the warnings of the others out.
     """
     _enter()
     try:

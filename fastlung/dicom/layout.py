@@ -23,14 +23,14 @@ from fastlung.dicom.elements import (
     Elements,
     PixelElement,
 )
-from fastlung.dicom.headers import HEAD_BYTES, Broken, Skipped, slices_of, walk
+from fastlung.dicom.headers import HEAD_BYTES, Broken, Lost, Skipped, slices_of, walk
 from fastlung.dicom.slice_header import SliceHeader, next_slice
 from fastlung.dicom.tags import FRAME_GROUPS, KEYWORDS, SHARED_GROUPS
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    Answer = list[SliceHeader] | Skipped | Broken
+    Answer = list[SliceHeader] | Skipped | Broken | Lost
 
 __all__ = ["HeaderReader", "Layout", "Recognised", "has_layout"]
 
@@ -111,14 +111,14 @@ class Layout:
         if len(others) != len(self._places):
             return False
         differing = set()
-        for number, (one, other) in enumerate(zip(self._places, others, strict=True)):
-            if head[other.begin : other.end] == self._head[one.begin : one.end]:
+        for number, (place, other) in enumerate(zip(self._places, others, strict=True)):
+            if head[other.begin : other.end] == self._head[place.begin : place.end]:
                 continue
-            if head[other.begin : other.length_at] != self._head[one.begin : one.length_at]:
+            if head[other.begin : other.length_at] != self._head[place.begin : place.length_at]:
                 return False
             if number == len(others) - 1:  # where the pixels lie is read anyway
                 break
-            if not one.may_differ() or not other.may_differ():
+            if not place.may_differ() or not other.may_differ():
                 return False
             differing.add(number)
         self._differing |= differing
@@ -267,7 +267,7 @@ class HeaderReader:
                     self._kinds.insert(0, self._kinds.pop(number))
                 return self._recognised(kind, key, size_bytes, found)
         elements = walk(head, size_bytes, read)
-        answer = slices_of(key, size_bytes, elements, force=self._force)
+        answer = slices_of(key, size_bytes, elements, head, force=self._force)
         if elements is not None and has_layout(elements) and len(head) >= elements.outline[-1][2]:
             self._learn(head, elements, answer)
         return answer

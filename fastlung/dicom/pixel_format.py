@@ -10,6 +10,9 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
 
 from fastlung.dicom.codecs import CODECS
 from fastlung.dicom.defined_terms import (
@@ -34,7 +37,19 @@ from fastlung.errors import (
 )
 from fastlung.limits import beyond, limits_in_force
 
-__all__ = ["CODED_TEXT", "UID", "PixelFormat", "check_pixels", "read_pixel_format", "safe_uid"]
+if TYPE_CHECKING:
+    import numpy.typing as npt
+
+__all__ = [
+    "CODED_TEXT",
+    "UID",
+    "PixelFormat",
+    "check_excess",
+    "check_pixels",
+    "read_pixel_format",
+    "safe_uid",
+    "settled_shift",
+]
 
 #: Bounds of Rescale Slope (magnitude) and Rescale Intercept (magnitude, HU), far outside any use.
 RESCALE_SLOPE = (1e-6, 1e4)
@@ -58,9 +73,7 @@ NOT_READ = {
     "1.2.840.10008.1.2.4.100": "MPEG-2 video",
     "1.2.840.10008.1.2.4.102": "MPEG-4 video",
     "1.2.840.10008.1.2.4.107": "HEVC video",
-    "1.2.840.10008.1.2.4.110": "JPEG XL Lossless",
     "1.2.840.10008.1.2.4.111": "JPEG XL made of JPEG",
-    "1.2.840.10008.1.2.4.112": "JPEG XL",
     "1.2.840.113619.5.2": "GE private, implicit VR with big-endian pixels",
 }
 #: What a UID, and a short technical text, may consist of to be shown.
@@ -78,7 +91,8 @@ class PixelFormat:
     pixels : PixelElement
         Where they lie.
     bits_allocated, bits_stored, high_bit : int
-        As in DICOM; 8 or 16 bits allocated.
+        As in DICOM; 8 or 16 bits allocated. A high bit other than `bits_stored` - 1 is a claim that
+        `settled_shift` holds against the words.
     signed : bool
         Pixel Representation.
     slope, intercept : float
@@ -121,7 +135,7 @@ def read_pixel_format(elements: Elements, pixels: PixelElement, pixel_count: int
     frames = elements.numbers("NumberOfFrames", 1)
     if frames is not None and frames[0] > limits_in_force().frames:
         raise beyond("frames", f"NumberOfFrames is {frames[0]:,.0f}")
-    if frames is not None and frames[0] != 1:
+    if frames is not None and frames[0] not in (0, 1):  # 0 is written for "not a multi-frame file"
         raise FormatError(f"NumberOfFrames is {frames[0]:,.0f}; a CT Image holds one frame")
     photometric = elements.text("PhotometricInterpretation")
     if not photometric:
@@ -129,7 +143,7 @@ def read_pixel_format(elements: Elements, pixels: PixelElement, pixel_count: int
     if photometric != "MONOCHROME2":
         named = shown(photometric, PHOTOMETRIC_INTERPRETATIONS)
         raise UnsupportedError(f"PhotometricInterpretation is {named}; expected MONOCHROME2")
-    if "ModalityLUTSequence" in elements.values:
+    if elements.values.get("ModalityLUTSequence"):  # an empty one says nothing
         raise UnsupportedError("ModalityLUTSequence is not read; expected a slope and an intercept")
     bits_allocated, bits_stored, high_bit, signed = _bits(elements)
     check_pixels(elements.transfer_syntax, pixels, pixel_count * bits_allocated // 8)
@@ -156,8 +170,8 @@ def _bits(elements: Elements) -> tuple[int, int, int, bool]:
     if not 1 <= stored <= allocated:
         raise MetadataError(f"BitsStored is {stored}; expected 1 to BitsAllocated, {allocated}")
     high = elements.unsigned("HighBit") if "HighBit" in elements.values else stored - 1
-    if not stored - 1 <= high < allocated:
-        raise MetadataError(f"HighBit is {high}; expected {stored - 1} to {allocated - 1}")
+    if high >= allocated:
+        raise MetadataError(f"HighBit is {high}; expected {stored - 1}, BitsStored - 1")
     representation = elements.unsigned("PixelRepresentation")
     if representation not in (0, 1):
         raise MetadataError(f"PixelRepresentation is {representation}; expected 0 or 1")
@@ -202,10 +216,91 @@ def check_pixels(syntax: str, pixels: PixelElement, expected_bytes: int) -> None
         raise TruncatedError(
             f"Pixel Data takes {expected_bytes:,} bytes; the file holds {pixels.available:,}"
         )
-    if pixels.length > expected_bytes + expected_bytes % 2:
-        raise FormatError(
-            f"Pixel Data claims {pixels.length:,} bytes; the image takes only {expected_bytes:,}"
+    check_excess(pixels, expected_bytes, expected_bytes)
+
+
+def check_excess(pixels: PixelElement, expected_bytes: int, frame_bytes: int) -> None:
+    """
+    Take padding behind native pixels, as PS3.5 8.1.1 asks, and refuse what is none.
+
+    Parameters
+    ----------
+    pixels : PixelElement
+        Where they lie; at least `expected_bytes` of them.
+    expected_bytes, frame_bytes : int
+        What all frames take, and one of them.
+
+    Raises
+    ------
+    FormatError
+        For whole frames more than the header knows of; `TruncatedError` where the padding is
+        claimed and not there.
+    """
+    length = pixels.length or 0
+    excess = length - expected_bytes
+    if excess <= expected_bytes % 2:
+        return
+    if length > pixels.available:
+        raise TruncatedError(
+            f"Pixel Data claims {length:,} bytes; the file holds {pixels.available:,} of them"
         )
+    if excess >= frame_bytes and excess % frame_bytes <= 1:
+        raise FormatError(
+            f"Pixel Data holds {length:,} bytes, {length // frame_bytes:,} images, and the header "
+            f"says {expected_bytes // frame_bytes:,}; whose slices the others are, nobody knows"
+        )
+
+
+def settled_shift(pixel_format: PixelFormat, words: npt.NDArray[np.uint16]) -> int | None:
+    """
+    By how many bits the words of a slice stand above where they belong.
+
+    HighBit must be BitsStored - 1 (PS3.5 8.1.1), and some writers put 15 whatever they store. The
+    words know better: the low bits are empty only where they really stand higher.
+
+    Parameters
+    ----------
+    pixel_format : PixelFormat
+        What the header says.
+    words : ndarray of uint16
+        The words of the slice.
+
+    Returns
+    -------
+    int or None
+        0 or HighBit + 1 - BitsStored; None for a slice that fits both.
+
+    Raises
+    ------
+    MetadataError
+        Where the words fit neither.
+    """
+    shift = pixel_format.high_bit + 1 - pixel_format.bits_stored
+    used = int(np.bitwise_or.reduce(words, axis=None))
+    low_bits = (1 << max(shift, 0)) - 1
+    fits = used < 1 << pixel_format.bits_stored or (
+        pixel_format.signed and _is_extended(pixel_format, words)
+    )
+    if shift < 0:
+        # Fewer bits than are stored, by HighBit: of no matter unless a sign would stand there.
+        doubtful = pixel_format.signed and used >> pixel_format.high_bit == 1
+        if not doubtful:
+            return 0
+    elif not used & low_bits:
+        return None if fits else shift
+    elif fits:
+        return 0
+    raise MetadataError(
+        f"HighBit is {pixel_format.high_bit} and BitsStored {pixel_format.bits_stored}, which do "
+        "not belong together, and the stored words fit neither; convert the files again"
+    )
+
+
+def _is_extended(pixel_format: PixelFormat, words: npt.NDArray[np.uint16]) -> bool:
+    """Whether signed words repeat their sign in the bits above the stored ones."""
+    values = words.view(np.int16)
+    limit = 1 << (pixel_format.bits_stored - 1)
+    return -limit <= int(values.min()) and int(values.max()) < limit
 
 
 def _rescale(elements: Elements) -> tuple[float, float]:

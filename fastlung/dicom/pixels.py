@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 
-from fastlung.dicom.codecs import CODECS, decode_frame
+from fastlung.dicom.codecs import CODECS, MARKED_FRAMES, decode_frame, ends_with_marker
 from fastlung.dicom.elements import EXPLICIT_BIG_ENDIAN, inflate
-from fastlung.errors import FormatError, ScanError, TruncatedError
+from fastlung.dicom.pixel_format import settled_shift
+from fastlung.errors import FormatError, MetadataError, ScanError, TruncatedError
 from fastlung.scan import RawScan, SliceScale
 
 if TYPE_CHECKING:
@@ -30,10 +31,21 @@ if TYPE_CHECKING:
     from fastlung.dicom.series import SeriesHeaders
     from fastlung.dicom.slice_header import SliceHeader
 
-__all__ = ["Files", "Frames", "load_from", "load_series", "pixel_bytes", "read_words"]
+__all__ = [
+    "Files",
+    "Frames",
+    "decode_words",
+    "load_from",
+    "load_series",
+    "pixel_bytes",
+    "read_words",
+]
 
 _ITEM = b"\xfe\xff\x00\xe0"
 _SEQUENCE_END = b"\xfe\xff\xdd\xe0"
+#: What stands where the end of the sequence should, in files of some scanners: the end of an item,
+#: zeros, or the data set's trailing padding.
+_OTHER_ENDS = (b"\xfe\xff\x0d\xe0", b"\0\0\0\0", b"\xfc\xff\xfc\xff")
 
 
 class Files(Protocol):
@@ -110,23 +122,20 @@ def load_from(series: SeriesHeaders, files: Files, *, threads: int = 1) -> RawSc
             ]
             for load in loads:
                 load.result()
-    pixel_formats = [header.pixel_format for header in series.headers]
+    pixel_formats = [
+        h.pixel_format for h in series.headers if not isinstance(h.pixel_format, ScanError)
+    ]
     return RawScan(
         series_uid=series.series_uid,
         stored=stored,
-        scale=_scale(
-            [
-                pixel_format
-                for pixel_format in pixel_formats
-                if not isinstance(pixel_format, ScanError)
-            ]
-        ),
+        scale=_scale(pixel_formats, _shifts(pixel_formats, stored)),
         grid=series.grid,
         slice_positions_mm=series.slice_positions_mm,
         verdict=series.verdict,
         acquisition=series.acquisition,
         slice_shifts_mm=series.slice_shifts_mm,
         slice_breaks=series.slice_breaks,
+        flags=series.flags,
     )
 
 
@@ -147,7 +156,7 @@ def _load(
             if header.key != opened or not opened:
                 opened, frames = header.key, Frames(files.whole(header.key))
             data = frames.of(header.pixel_format.pixels)
-            _decode(header.pixel_format, header.transfer_syntax, data, stored[number])
+            decode_words(header.pixel_format, header.transfer_syntax, data, stored[number])
         except ScanError as error:
             raise type(error)(f"slice {number + 1} of {len(series.headers)}: {error}") from None
 
@@ -199,15 +208,16 @@ def read_words(
     ScanError
         Where the file holds fewer bytes than its header promised, or a frame does not decode.
     """
-    _decode(pixel_format, transfer_syntax, pixel_bytes(pixel_format, blob), out)
+    decode_words(pixel_format, transfer_syntax, pixel_bytes(pixel_format, blob), out)
 
 
-def _decode(
+def decode_words(
     pixel_format: PixelFormat,
     transfer_syntax: str,
     data: bytes | memoryview,
     out: npt.NDArray[np.uint16],
 ) -> None:
+    """Fill one slice with the words of one frame; as `read_words`."""
     codec = CODECS.get(transfer_syntax)
     if codec is not None:
         decode_frame(
@@ -288,6 +298,8 @@ class Frames:
 def _by_frame(view: memoryview, count: int) -> list[list[memoryview]]:
     """Deal fragments out to frames: all to a single one, one to each, or by the offset table."""
     table, *fragments = _fragments(view)
+    while fragments and not fragments[-1]:  # writers that end with an empty item
+        fragments.pop()
     if not fragments:
         raise FormatError("Pixel Data holds no fragment")
     if count == 1:
@@ -324,20 +336,56 @@ def _fragments(view: memoryview) -> list[memoryview]:
         at += 8 + length
     end = bytes(view[at : at + 4])
     if end != _SEQUENCE_END:
-        if len(end) < len(_SEQUENCE_END):
-            raise TruncatedError("the file ends within the fragments of its frame")
-        raise FormatError("Pixel Data is not a sequence of fragments")
+        _check_end(end, fragments)
     if not fragments:
         raise FormatError("Pixel Data holds no fragment")
     return fragments
 
 
-def _scale(pixel_formats: list[PixelFormat]) -> SliceScale:
+def _check_end(end: bytes, fragments: list[memoryview]) -> None:
+    """
+    Check fragments that no sequence delimiter closes: each is whole by its own length.
+
+    Some scanners leave the delimiter out. That the last frame is whole, too, must then show in its
+    own end marker, for those pixel_formats that have one; the others are decoded to the last byte.
+    """
+    if end.strip(b"\0") and end not in _OTHER_ENDS:
+        if len(end) < len(_SEQUENCE_END):
+            raise TruncatedError("the file ends within the fragments of its frame")
+        raise FormatError("Pixel Data is not a sequence of fragments")
+    frames = [fragment for fragment in fragments[1:] if fragment]
+    marked = bool(frames) and bytes(frames[0][:2]) in MARKED_FRAMES
+    if marked and not ends_with_marker(frames[-1]):
+        raise TruncatedError("the file ends within the fragments of its frame")
+
+
+def _shifts(pixel_formats: list[PixelFormat], stored: npt.NDArray[np.uint16]) -> list[int]:
+    """By how many bits the words of each slice stand too high; slices of one pixel_format agree."""
+    found: dict[tuple[int, int, bool], set[int]] = {}
+    kinds = [(c.high_bit, c.bits_stored, c.signed) for c in pixel_formats]
+    for kind, pixel_format, words in zip(kinds, pixel_formats, stored, strict=True):
+        if pixel_format.high_bit != pixel_format.bits_stored - 1:
+            shift = settled_shift(pixel_format, words)
+            found.setdefault(kind, set()).update(() if shift is None else (shift,))
+    for high_bit, bits_stored, _ in (kind for kind, shifts in found.items() if len(shifts) > 1):
+        raise MetadataError(
+            f"HighBit is {high_bit} and BitsStored {bits_stored}, which do not belong together; by "
+            "their words some slices follow the one and some the other"
+        )
+    return [
+        next(
+            iter(found.get(kind, ())), max(0, pixel_format.high_bit + 1 - pixel_format.bits_stored)
+        )
+        for kind, pixel_format in zip(kinds, pixel_formats, strict=True)
+    ]
+
+
+def _scale(pixel_formats: list[PixelFormat], shifts: list[int]) -> SliceScale:
     def column(name: str) -> list[float]:
         return [getattr(pixel_format, name) for pixel_format in pixel_formats]
 
     return SliceScale(
-        shift=np.array([c.high_bit + 1 - c.bits_stored for c in pixel_formats], np.uint8),
+        shift=np.array(shifts, np.uint8),
         bits_stored=np.array(column("bits_stored"), np.uint8),
         signed=np.array(column("signed"), np.bool_),
         slope=np.array(column("slope"), np.float32),

@@ -12,33 +12,32 @@ import hashlib
 import statistics
 from collections import Counter
 from dataclasses import dataclass, replace
-from functools import lru_cache, partial
+from functools import partial
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlung.dicom.acquisitions import PRESENCE_OF
 from fastlung.dicom.checks import Policy
 from fastlung.dicom.elements import PixelElement
 from fastlung.dicom.geometry import Stack, stack_slices
-from fastlung.dicom.grouping import Group, divide, group_slices
-from fastlung.dicom.headers import Broken, Skipped, pydicom_silenced
+from fastlung.dicom.grouping import Group, divide, group_slices, same_but_for_uid
+from fastlung.dicom.headers import Broken, Lost, Skipped, naming_pattern, pydicom_silenced
 from fastlung.dicom.layout import HeaderReader
-from fastlung.dicom.pixels import Frames, load_series
+from fastlung.dicom.pixels import Frames, decode_words, load_series
 from fastlung.dicom.slice_header import TELLS, SliceHeader
-from fastlung.errors import FormatError, ScanError
+from fastlung.errors import FormatError, GeometryError, ScanError
 from fastlung.limits import beyond, limits_in_force
-from fastlung.scan import Grid, Verdict
+from fastlung.scan import Flag, Grid, Verdict
 from fastlung.text import printable
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Hashable, Iterator, Mapping, Sequence
+    from collections.abc import Callable, Hashable, Mapping, Sequence
 
     import numpy.typing as npt
 
     from fastlung.errors import LimitError
     from fastlung.scan import RawScan
-
-    Opened = Callable[[str, int], Frames]
 
 __all__ = ["SeriesHeaders", "SeriesIndex", "index_files", "index_series"]
 
@@ -46,6 +45,11 @@ __all__ = ["SeriesHeaders", "SeriesIndex", "index_files", "index_series"]
 SLICE_THICKNESS_MM = (0.05, 50.0)
 
 _DEFAULT = Policy()
+#: Broken files of a series that cost themselves only, as a part of its slices; where there are
+#: more, it is the series that is broken.
+FEW_BROKEN = 0.1
+#: Pixels averaged along each axis where slices are compared.
+BLOCK = 8
 #: Where pixels lie does not matter when two pixel_formats are compared.
 _NO_PIXELS = PixelElement(offset=0, length=0, available=0)
 
@@ -83,6 +87,8 @@ class SeriesHeaders:
         What is wrong with single files.
     problem : ScanError or None
         What `load` will raise; None where, by the headers, it will succeed.
+    flags : tuple of Flag
+        Reasons to look twice that are known before any pixel is.
     loader : callable
         Reads the pixels: `load_series` for slices, another for a volume that is one array.
     """
@@ -101,6 +107,7 @@ class SeriesHeaders:
     problem: ScanError | None = None
     slice_shifts_mm: npt.NDArray[np.float64] | None = None
     slice_breaks: tuple[int, ...] = ()
+    flags: tuple[Flag, ...] = ()
     loader: Callable[..., RawScan] = load_series
 
     @property
@@ -140,30 +147,28 @@ class SeriesIndex:
     skipped : mapping of str to str
         Key of every file that is in no series, and why.
     broken : tuple of str
-        Those keys of `skipped` that may be CT slices of a series that cannot be told.
+        Those keys of `skipped` that may be CT slices of a series that cannot be told, or hold a
+        volume that cannot be read.
+    loss : ScanError or None
+        What is to be said of `broken`; None where there are none.
     """
 
     series: tuple[SeriesHeaders, ...]
     skipped: Mapping[str, str]
     broken: tuple[str, ...] = ()
+    loss: ScanError | None = None
 
     def check(self) -> None:
         """
-        Refuse files of which some cannot be read: each may be a slice of any series.
+        Refuse files that cannot be read where there is no series beside them.
 
         Raises
         ------
-        FormatError
-            If any is `broken`.
+        ScanError
+            `loss`.
         """
-        if not self.broken:
-            return
-        first = self.broken[0]
-        files = {key for series in self.series for key in series.keys} | self.skipped.keys()
-        raise FormatError(
-            f"{len(self.broken)} of {len(files)} files may be slices and cannot be read; fetch "
-            f"them again or move them away; the first: {_named(first)}: {self.skipped[first]}"
-        )
+        if self.loss is not None and not self.series:
+            raise self.loss
 
 
 def index_series(blobs: Mapping[str, bytes | memoryview], policy: Policy = _DEFAULT) -> SeriesIndex:
@@ -204,52 +209,152 @@ def index_files(
     policy : Policy
         What to do about irregular series.
     """
-    slices: list[SliceHeader] = []
-    broken: list[Broken] = []
-    skipped: dict[str, str] = {}
+    found = _Found()
     reader = HeaderReader(force=policy.force)
     with pydicom_silenced():
         for key in sorted(sizes):
-            found = reader.read(key, sizes[key], partial(read, key))
-            if isinstance(found, Skipped):
-                skipped[key] = found.reason
-            elif isinstance(found, Broken):
-                broken.append(found)
-            else:
-                slices += found
+            found.add(reader.read(key, sizes[key], partial(read, key)))
+    lost = found.sort_out()
+    rows = same_but_for_uid(found.slices) if policy.min_slices > 1 else []
+    slices = _under_one_uid(found.slices, rows)
     by_uid: dict[str, list[Group]] = {}
-    for group in group_slices(slices):
+    for group in group_slices(slices, policy):
         by_uid.setdefault(group.first.series_uid, []).append(group)
-    lost: list[str] = []
-    defects: dict[str, list[Broken]] = {}
-    for entry in broken:
-        if entry.series_uid is None:
-            lost.append(entry.key)
-            skipped[entry.key] = str(entry.error)
-        else:
-            defects.setdefault(entry.series_uid, []).append(entry)
-
-    @lru_cache(maxsize=1)  # the frames of one file follow one another
-    def opened(key: str, size_bytes: int) -> Frames:
-        return Frames(read(key, size_bytes))
-
+    opened = _Opened(read)
     series: list[SeriesHeaders] = []
-    for uid in sorted({*by_uid, *defects}):
-        series += _series_under(
-            uid, by_uid.get(uid, []), defects.get(uid, []), opened, policy, skipped
-        )
-    return SeriesIndex(series=tuple(series), skipped=skipped, broken=tuple(lost))
+    for uid in sorted({*by_uid, *found.defects}):
+        broken = found.defects.get(uid, [])
+        series += _series_under(uid, by_uid.get(uid, []), broken, opened, policy, found.skipped)
+    refused = {} if policy.on_series_uid == "join" else {_lowest_uid(row): len(row) for row in rows}
+    flags = _flags_of_lost(lost, len(sizes))
+    return SeriesIndex(
+        series=tuple(
+            replace(
+                one,
+                problem=one.problem or _uid_each(refused.get(one.series_uid)),
+                flags=(*one.flags, *flags),
+            )
+            for one in series
+        ),
+        skipped=found.skipped,
+        broken=tuple(sorted(lost)),
+        loss=_loss(lost, len(sizes)),
+    )
+
+
+class _Found:
+    """What the files of one place turned out to be."""
+
+    def __init__(self) -> None:
+        self.slices: list[SliceHeader] = []
+        self.skipped: dict[str, str] = {}
+        self.defects: dict[str, list[Broken]] = {}
+        self._lost: list[Lost] = []
+        self._unknown: list[Broken] = []
+
+    def add(self, answer: list[SliceHeader] | Skipped | Broken | Lost) -> None:
+        """Take what one file is."""
+        if isinstance(answer, Skipped):
+            self.skipped[answer.key] = answer.reason
+        elif isinstance(answer, Lost):
+            self._lost.append(answer)
+        elif not isinstance(answer, Broken):
+            self.slices += answer
+        elif answer.series_uid is None:
+            self._unknown.append(answer)
+        else:
+            self.defects.setdefault(answer.series_uid, []).append(answer)
+
+    def sort_out(self) -> dict[str, ScanError]:
+        """Files that may be slices of a series nobody knows, once all files were seen."""
+        patterns = {naming_pattern(header.key) for header in self.slices} - {""}
+        lost = {entry.key: entry.error for entry in self._unknown}
+        for entry in self._lost:
+            if entry.is_slice(patterns):
+                lost[entry.key] = entry.error
+            else:
+                self.skipped[entry.key] = entry.reason
+        self.skipped |= {key: str(error) for key, error in lost.items()}
+        return lost
+
+
+class _Opened:
+    """Frames of the file that was asked for last: those of one file follow one another."""
+
+    def __init__(self, read: Callable[[str, int], bytes]) -> None:
+        self._read = read
+        self._key, self._frames = "", Frames(b"")
+
+    def frames(self, header: SliceHeader) -> Frames:
+        """Frames of the file a slice is in."""
+        if header.key != self._key or not self._key:
+            self._key, self._frames = header.key, Frames(self._read(header.key, header.size_bytes))
+        return self._frames
+
+    def words(self, header: SliceHeader) -> npt.NDArray[np.uint16] | None:
+        """Stored words of a slice; None where they cannot be had, which loading will say."""
+        if isinstance(header.pixel_format, ScanError):
+            return None
+        words = np.empty((header.rows, header.columns), np.uint16)
+        try:
+            data = self.frames(header).of(header.pixel_format.pixels)
+            decode_words(header.pixel_format, header.transfer_syntax, data, words)
+        except ScanError:
+            return None
+        return words
+
+
+def _lowest_uid(row: list[SliceHeader]) -> str:
+    return min(header.series_uid for header in row)
+
+
+def _under_one_uid(slices: list[SliceHeader], rows: list[list[SliceHeader]]) -> list[SliceHeader]:
+    """Slices that make a row though each has a series of its own, under the lowest UID of it."""
+    uid_of = {id(header): _lowest_uid(row) for row in rows for header in row}
+    return [
+        replace(header, series_uid=uid_of[id(header)]) if id(header) in uid_of else header
+        for header in slices
+    ]
+
+
+def _uid_each(count: int | None) -> GeometryError | None:
+    """Say why slices that agree in all but their series are not read as one."""
+    if count is None:
+        return None
+    return GeometryError(
+        f"{count} files, each with a SeriesInstanceUID of its own, would form an even row: an "
+        "exporter or anonymiser has made the UID anew for every file; --on-series-uid join reads "
+        "them as one series"
+    )
+
+
+def _loss(lost: Mapping[str, ScanError], count: int) -> ScanError | None:
+    """Make one error of all files that may be slices of nobody knows what."""
+    if not lost:
+        return None
+    first = min(lost)
+    return FormatError(
+        f"{len(lost)} of {count} files may be slices and cannot be read; fetch them again or move "
+        f"them away; the first: {_named(first)}: {lost[first]}"
+    )
+
+
+def _flags_of_lost(lost: Mapping[str, ScanError], count: int) -> tuple[Flag, ...]:
+    if not lost:
+        return ()
+    text = f"{len(lost)} of {count} files may be slices of it and cannot be read; fetch them again"
+    return (Flag(name="files_not_read", value=float(len(lost)), text=text),)
 
 
 def _series_under(
     uid: str,
     groups: list[Group],
     broken: list[Broken],
-    opened: Opened,
+    opened: _Opened,
     policy: Policy,
     skipped: dict[str, str],
 ) -> list[SeriesHeaders]:
-    """Everything under one UID. A broken file fails all of it: whose slice it was, nobody knows."""
+    """Everything under one UID; files that are broken cost themselves, as long as they are few."""
     if not groups:
         return [_unreadable(uid, broken)]
     divided = divide(groups, policy)
@@ -257,17 +362,31 @@ def _series_under(
         header.key: "another orientation than the most slices of its series"
         for header in divided.left_out
     }
+    shapes = {(header.rows, header.columns) for group in groups for header in group.slices}
+    doubtful = [entry for entry in broken if entry.may_be_slice_of(shapes)]
+    total = sum(len(group.slices) for group in groups)
+    few = len(doubtful) <= max(1, FEW_BROKEN * total)
     described = [
-        one for group in divided.groups for one in _describe(group.slices, broken, opened, policy)
+        one
+        for group in divided.groups
+        for one in _describe(group, [] if few else doubtful, opened, policy)
     ]
-    return [
+    # What can be processed has the plain name; a page or a stray slice must not take it.
+    described.sort(key=lambda one: one.problem is not None)
+    flags = _flags_of_lost({e.key: e.error for e in doubtful}, total + len(broken)) if few else ()
+    described = [
         replace(
             one,
-            part=number,
-            parts=len(described),
             verdict=_with(one.verdict, divided.classes, divided.actions),
             problem=one.problem or divided.problem,
+            flags=flags,
         )
+        for one in described
+    ]
+    alone = broken if few else [entry for entry in broken if entry not in doubtful]
+    described += [_unreadable(uid, alone)] if alone else []
+    return [
+        replace(one, part=number, parts=len(described))
         for number, one in enumerate(described, start=1)
     ]
 
@@ -301,17 +420,16 @@ def _unreadable(uid: str, broken: list[Broken]) -> SeriesHeaders:
 
 
 def _describe(
-    slices: list[SliceHeader],
-    broken: list[Broken],
-    opened: Opened,
-    policy: Policy,
+    group: Group, broken: list[Broken], opened: _Opened, policy: Policy
 ) -> list[SeriesHeaders]:
+    slices = group.slices
     stacks = _stacks(slices, opened, policy)
     used = {index for stack in stacks for index in stack.kept}
     left_out = [slices[i] for i in range(len(slices)) if i not in used]
     described = []
     for stack in stacks:
-        described.append(_series(stack, slices, left_out, broken))
+        own = _series(stack, slices, left_out, broken)
+        described.append(replace(own, verdict=_with(own.verdict, (), group.actions)))
         left_out = []  # what repeats a slice is counted once
     return described
 
@@ -349,23 +467,25 @@ def _series(
     )
 
 
-def _stacks(slices: list[SliceHeader], opened: Opened, policy: Policy) -> tuple[Stack, ...]:
-    # One UID on two files is one instance sent twice, unless somebody wrote it on every file.
-    uids_tell = len({header.instance_uid for header in slices}) > 1
+def _stacks(slices: list[SliceHeader], opened: _Opened, policy: Policy) -> tuple[Stack, ...]:
+    known: dict[int, tuple[Hashable, ...]] = {}
 
-    def marks(index: int) -> Iterator[Hashable]:
-        header = slices[index]
-        if isinstance(header.pixel_format, ScanError):
-            return
-        if uids_tell and header.instance_uid:
-            yield header.instance_uid
-        try:
-            frame = opened(header.key, header.size_bytes).of(header.pixel_format.pixels)
-        except ScanError:  # a frame cut short: loading says so
-            return
-        pixel_format = replace(header.pixel_format, pixels=_NO_PIXELS)
-        yield header.transfer_syntax, pixel_format, hashlib.sha256(frame).digest()
+    def marks(index: int) -> tuple[Hashable, ...]:
+        # A repeat is one by its pixels: UIDs are made of slice numbers, or copied, by some writers.
+        if index not in known:
+            known[index] = _marks(slices[index], opened)
+        return known[index]
 
+    labels = {name: [header.tells[name] for header in slices] for name in TELLS}
+    for name, values in (
+        ("kernel", [header.acquisition.get("ConvolutionKernel") for header in slices]),
+        ("tube voltage", [header.acquisition.get("KVP") for header in slices]),
+        ("frame of reference", [header.frame_uid for header in slices]),
+        ("image type", [header.image_kind for header in slices]),
+        ("study", [header.study_uid for header in slices]),
+        ("patient", [header.patient for header in slices]),
+    ):
+        labels[f"{PRESENCE_OF}{name}"] = ["1" if value else "0" for value in values]
     missing = (np.nan,) * 6
     return stack_slices(
         np.array([header.position_mm or missing[:3] for header in slices], dtype=np.float64),
@@ -373,10 +493,39 @@ def _stacks(slices: list[SliceHeader], opened: Opened, policy: Policy) -> tuple[
         pixel_spacing_mm=slices[0].pixel_spacing_mm,
         shape=(slices[0].rows, slices[0].columns),
         marks=marks,
-        tells={name: [header.tells[name] for header in slices] for name in TELLS},
+        labels=labels,
+        pictures=lambda index: _picture(slices[index], opened),
+        ranks=[(header.instance_number, header.instance_uid) for header in slices],
         thickness_mm=_thickness(slices[0]),
         policy=policy,
     )
+
+
+def _marks(header: SliceHeader, opened: _Opened) -> tuple[Hashable, ...]:
+    """What two files of the same image have in common: words, and what makes HU of them."""
+    words = opened.words(header)
+    if words is None or isinstance(header.pixel_format, ScanError):  # loading says so
+        return ()
+    pixel_format = replace(header.pixel_format, pixels=_NO_PIXELS)
+    return ((pixel_format, hashlib.sha256(words.data).digest()),)
+
+
+def _picture(header: SliceHeader, opened: _Opened) -> npt.NDArray[np.float64] | None:
+    """Hounsfield units of a slice, averaged over blocks so that noise does not count."""
+    words = opened.words(header)
+    if words is None or isinstance(header.pixel_format, ScanError):
+        return None
+    pixel_format = header.pixel_format
+    if pixel_format.high_bit != pixel_format.bits_stored - 1:
+        return None
+    spare = 16 - pixel_format.bits_stored
+    value = np.left_shift(words, spare)
+    value = np.right_shift(value.view(np.int16) if pixel_format.signed else value, spare)
+    hu = np.clip(value * np.float64(pixel_format.slope) + pixel_format.intercept, -1024.0, 1024.0)
+    rows, columns = (length // BLOCK * BLOCK for length in hu.shape)
+    blocks = hu[:rows, :columns].reshape(rows // BLOCK, BLOCK, columns // BLOCK, BLOCK)
+    mean: npt.NDArray[np.float64] = blocks.mean(axis=(1, 3))
+    return mean if mean.size else None
 
 
 def _thickness(header: SliceHeader) -> float | None:
@@ -410,14 +559,17 @@ def _named(key: str) -> str:
 
 
 def _shared_acquisition(headers: tuple[SliceHeader, ...]) -> dict[str, str | float]:
-    """Texts that all slices share, medians of numbers that all slices hold."""
+    """Texts that all slices share, medians of numbers; what some of them lack, the others say."""
     shared: dict[str, str | float] = {}
-    for keyword, value in headers[0].acquisition.items():
-        values = [header.acquisition.get(keyword) for header in headers]
-        if all(other == value for other in values):
-            shared[keyword] = value
+    keywords = headers[0].acquisition.keys()
+    if any(header.acquisition.keys() != keywords for header in headers):
+        keywords = dict.fromkeys(key for header in headers for key in header.acquisition).keys()
+    for keyword in keywords:
+        values = [v for h in headers if (v := h.acquisition.get(keyword)) is not None]
+        if all(value == values[0] for value in values):
+            shared[keyword] = values[0]
         else:
-            numbers = [other for other in values if isinstance(other, float)]
+            numbers = [value for value in values if isinstance(value, float)]
             if len(numbers) == len(values):
                 shared[keyword] = statistics.median(numbers)
     return shared

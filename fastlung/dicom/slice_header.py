@@ -49,22 +49,35 @@ MAX_COORDINATE_MM = 1e5
 COSINE_TOLERANCE = 1e-2
 
 CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-
-#: What tells acquisitions apart that share positions: a name, and where it may stand. In the order
-#: in which they are tried.
+#: What tells acquisitions apart that share a stretch: a name, and where it may stand. In the order
+#: in which they are tried; how much each can be trusted is `acquisitions`'.
 TELLS = {
     "series number": ("SeriesNumber",),
     "acquisition number": ("AcquisitionNumber", "FrameAcquisitionNumber"),
     "temporal position": ("TemporalPositionIdentifier", "TemporalPositionIndex"),
+    "cardiac phase": ("NominalPercentageOfCardiacPhase", "NominalCardiacTriggerDelayTime"),
     "image type": ("ImageType",),
+    "slice thickness": ("SliceThickness",),
+    "contrast agent": ("ContrastBolusAgent",),
+    "irradiation event": ("IrradiationEventUID",),
+    "acquisition time": (
+        "AcquisitionDateTime", "FrameAcquisitionDateTime", "AcquisitionDate", "AcquisitionTime",
+    ),
+    "series time": ("SeriesTime",),
+    "study time": ("StudyTime",),
+    "series description": ("SeriesDescription",),
     "content time": ("ContentTime",),
     "trigger time": ("TriggerTime",),
-}
-
+}  # fmt: skip
+#: Those whose values are numbers, and equal as such however they are spelt.
+_NUMBERS = {
+    "series number", "acquisition number", "temporal position", "cardiac phase", "slice thickness",
+    "trigger time",
+}  # fmt: skip
 #: What normally is another in each slice of a series.
 DIFFERING = frozenset({
     "SOPInstanceUID", "InstanceNumber", "ImagePositionPatient", "AcquisitionNumber", "ContentTime",
-    "TriggerTime", "ExposureTime", "XRayTubeCurrent",
+    "TriggerTime", "ExposureTime", "XRayTubeCurrent", "AcquisitionTime", "AcquisitionDateTime",
 })  # fmt: skip
 
 _MAX_ACQUISITION_NUMBER = 1e6
@@ -89,10 +102,11 @@ class SliceHeader:
         The frames of one file are instances of their own, with a number after ``#``.
     instance_number : float
         InstanceNumber, or the frame's number; infinite where absent.
-    image_kind, stack_id : str
-        Digests of the third value of ImageType, and of StackID; empty where absent.
+    image_kind, stack_id, patient : str
+        Digests of the third value of ImageType, of StackID and of PatientID; empty where absent.
     tells : mapping of str to str
-        Digests of what may tell acquisitions apart, by the names of `TELLS`.
+        What may tell acquisitions apart, by the names of `TELLS`: numbers as texts that sort as
+        they do, dates and times as seconds, digests of the others; empty where absent.
     rows, columns : int
         In-plane shape.
     pixel_spacing_mm : tuple of float
@@ -119,6 +133,7 @@ class SliceHeader:
     instance_number: float
     image_kind: str
     stack_id: str
+    patient: str
     tells: Mapping[str, str]
     rows: int
     columns: int
@@ -175,6 +190,7 @@ def make_slice_header(
         instance_number=float(frame) if frame else _instance_number(elements),
         image_kind=_digest(image_type[2].strip()) if len(image_type) > 2 else "",  # noqa: PLR2004
         stack_id=_digest(elements.text("StackID")),
+        patient=_digest(elements.text("PatientID")),
         tells=_tells(elements, TELLS),
         sop_class_uid=sop_class,
         frame_uid=safe_uid(elements.text("FrameOfReferenceUID")),
@@ -261,10 +277,46 @@ def _instance_number(elements: Elements) -> float:
 
 
 def _tells(elements: Elements, names: Mapping[str, tuple[str, ...]]) -> dict[str, str]:
-    return {
-        name: _digest("".join(elements.values.get(keyword, b"").hex() for keyword in keywords))
-        for name, keywords in names.items()
-    }
+    return {name: _tell(elements, name, keywords) for name, keywords in names.items()}
+
+
+def _tell(elements: Elements, name: str, keywords: tuple[str, ...]) -> str:
+    texts = [elements.text(keyword) for keyword in keywords if keyword in elements.values]
+    if not any(texts):
+        return ""
+    if name.endswith(" time") and name != "trigger time":
+        return _seconds(texts)
+    if name in _NUMBERS:
+        try:
+            return _sortable(sum(float(text) for text in texts if text))
+        except ValueError:  # it only tells slices apart: what it says does not matter
+            pass
+    return _digest("\\".join(texts))
+
+
+def _seconds(texts: list[str]) -> str:
+    """Date and time of day as seconds, for they may pass midnight; the first that has a time."""
+    day = 0
+    for text in texts:
+        digits = text.replace(":", "").replace(".", "", 1)
+        if not digits.isdigit():
+            continue
+        if len(digits) == 8 and "." not in text:  # noqa: PLR2004 -- a date alone
+            day = int(digits)
+            continue
+        if len(digits) >= 14:  # noqa: PLR2004 -- date and time in one
+            day, digits = int(digits[:8]), digits[8:]
+        clock = digits.ljust(6, "0")
+        fraction = float(f"0.{clock[6:] or 0}")
+        of_day = int(clock[:2]) * 3600 + int(clock[2:4]) * 60 + int(clock[4:6]) + fraction
+        # Days as their eight digits: longer apart than they are from month to month, never nearer.
+        return _sortable(day * 86400 + of_day)
+    return _sortable(day * 86400.0) if day else ""
+
+
+def _sortable(number: float) -> str:
+    """Write a number so that the texts sort as the numbers do."""
+    return f"{number + 1e8:024.4f}" if math.isfinite(number) else ""
 
 
 def _digest(text: str) -> str:

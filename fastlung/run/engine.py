@@ -54,6 +54,7 @@ if TYPE_CHECKING:
     from fastlung.run.events import Event
     from fastlung.run.listing import Places, Prepared
     from fastlung.scan import Outcome
+    from fastlung.sink.older import OlderScans
     from fastlung.source.groups import SourceGroup
     from fastlung.storage.base import Store
 
@@ -81,12 +82,15 @@ class DryRun:
         What it would work on.
     already_done : int
         Source groups it would leave alone.
+    older : OlderScans
+        What the sink holds of other revisions than today's.
     """
 
     machine: Machine
     plan: Plan
     pending: tuple[SourceGroup, ...]
     already_done: int
+    older: OlderScans
 
 
 def run(
@@ -118,7 +122,8 @@ def run(
     Raises
     ------
     ConfigError
-        If the options cannot be used, `SinkConflictError` if the sink has other ones.
+        If the options cannot be used; `SinkConflictError` if the sink has other ones, or holds
+        scans of other revisions and nothing was said of these.
     NothingFoundError
         If the source holds no CT series.
     StoreError
@@ -153,6 +158,8 @@ def _run(
             groups=prepared.groups,
             already_done=contents.already_done,
             listed=listing.listed,
+            older=contents.older,
+            redone=options.overwrite or options.redo == "older",
         )
     )
     prepared.sink.sweep()
@@ -198,6 +205,8 @@ def process(
     remember: bool = True,
     overwrite: bool = False,
     retry_failed: bool = False,
+    redo: str | None = None,
+    keep_older: bool = False,
     storage: StoreOptions | None = None,
     limits: Limits | Mapping[str, int] | None = None,
     on_event: Callable[[Event], None] | None = None,
@@ -228,6 +237,10 @@ def process(
         Redo everything, and take over a sink written with another configuration.
     retry_failed : bool
         Try scans again whose own bytes made them fail before.
+    redo : str, optional
+        ``"older"``: do scans again that other revisions of fastlung's own work have made.
+    keep_older : bool
+        Leave those scans as they are and go on beside them; with neither, such a sink is refused.
     storage : StoreOptions, optional
         How s3:// is reached.
     limits : Limits or mapping, optional
@@ -263,6 +276,8 @@ def process(
         remember=remember,
         overwrite=overwrite,
         retry_failed=retry_failed,
+        redo=redo,
+        keep_older=keep_older,
         storage=storage,
         limits=limits,
     )
@@ -296,6 +311,7 @@ def dry_run(source: str, sink: str, config: Config, options: RunOptions) -> DryR
         plan=prepared.plan,
         pending=tuple(task.group for task in prepared.listing.first),
         already_done=prepared.contents.already_done,
+        older=prepared.contents.older,
     )
 
 

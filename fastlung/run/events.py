@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
+
+from fastlung.sink.older import OlderScans
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,6 +84,10 @@ class RunPlanned:
         Source groups that it leaves alone, as far as they are known.
     listed : bool
         Whether these are all.
+    older : OlderScans
+        What the sink holds of other revisions than today's.
+    redone : bool
+        Whether these are done again; otherwise they stay as they are.
     """
 
     machine: Machine
@@ -89,6 +95,8 @@ class RunPlanned:
     groups: int
     already_done: int
     listed: bool = True
+    older: OlderScans = field(default_factory=OlderScans)
+    redone: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -31,6 +31,7 @@ from fastlung.scan import Outcome
 from fastlung.segmenter import segmenter_of
 from fastlung.sink.names import pseudonym, recorded_uid, scan_names
 from fastlung.sink.writer import PREVIEW_NAME, encode
+from fastlung.source.archives import member_key
 from fastlung.source.read import index_blobs, unpacked
 from fastlung.text import byte_size, printable
 
@@ -39,9 +40,11 @@ if TYPE_CHECKING:
 
     from typing_extensions import Buffer
 
+    from fastlung.config import Config
     from fastlung.dicom import SeriesHeaders, SeriesIndex
     from fastlung.run.schedule import Lease
     from fastlung.run.worker import Stopwatch
+    from fastlung.scan import ScanResult
     from fastlung.sink.commit import Job, Storer, Task
     from fastlung.source.groups import SourceGroup
 
@@ -179,6 +182,7 @@ class GroupRun:
             self._give_back_if_short(error)
             return self.storer.commit(task, [_failure(no_series, error, clock)], {})
         skipped = Counter(index.skipped.values())
+        lost = [] if index.loss is None else [_failure(no_series, index.loss, clock)]
         if not index.series:
             nothing = replace(no_series, message=_why_nothing(skipped))
             return self.storer.commit(task, [nothing], skipped)
@@ -189,7 +193,7 @@ class GroupRun:
             # It will be begun anew, elsewhere; two must not write it at a time.
             wait([outcome for outcome in outcomes if isinstance(outcome, Future)])
             raise
-        return self.storer.commit(task, outcomes, skipped)
+        return self.storer.commit(task, [*outcomes, *lost], skipped)
 
     def _readable(self, clock: Stopwatch, fetched: Callable[[], Blobs]) -> Blobs:
         """Bytes of the files, under keys that may be recorded."""
@@ -202,7 +206,9 @@ class GroupRun:
                     raise type(error)(_hidden(str(error), job, group)) from None
                 raise
         if job.config.names == "hash":
-            blobs = {pseudonym(job.names_key, key): blob for key, blob in blobs.items()}
+            blobs = {
+                member_key(pseudonym(job.names_key, key), key): blob for key, blob in blobs.items()
+            }
         with clock("read"):
             room = self.lease.allowed_bytes - sum(map(len, blobs.values()))
             return unpacked(group, blobs, memory_bytes=max(0, room))
@@ -251,6 +257,8 @@ class GroupRun:
             blobs.clear()
             segment = segmenter_of(job.config)
             result = process_scan(raw, job.config, clock, segment=segment, threads=job.threads)
+            if reason := _not_asked_for(result, job.config):
+                return replace(outcome, status="skipped", message=reason, flags=result.flags), {}
             with clock("encode"):
                 files = encode(
                     result,
@@ -300,6 +308,14 @@ class GroupRun:
         if need > self.lease.allowed_bytes:
             raise MoreMemoryError(need)
         self.report_need(need)
+
+
+def _not_asked_for(result: ScanResult, config: Config) -> str:
+    """Why a result is left out by what was asked for; empty where it is not."""
+    if config.only != "chest":
+        return ""
+    texts = [flag.text for flag in result.flags if flag.name in ("not_chest", "reformat")]
+    return f"left out by --only chest: {'; '.join(texts)}" if texts else ""
 
 
 def _hidden(message: str, job: Job, group: SourceGroup) -> str:

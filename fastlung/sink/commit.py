@@ -297,8 +297,8 @@ class Storer:
             outputs = {key: _facts(buffers) for key, buffers in payloads.items()}
         finally:
             wait(going)
-        for one in going:
-            one.result()
+        for future in going:
+            future.result()
         self.stored_bytes += sum(size_bytes for size_bytes, _ in outputs.values())
         return outputs
 
@@ -405,7 +405,7 @@ def committed_outcomes(sink: Store, job: Job, group: SourceGroup) -> tuple[Outco
     """
     Outcomes of a source group that this run has committed already; empty if it has not.
 
-    A worker may die after a commit and before it could tell.
+    A worker may end after a commit and before its message.
     """
     record = read_record(sink, record_key(group.id))
     if record is None:

@@ -14,6 +14,7 @@ from dataclasses import dataclass, replace
 from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
+from fastlung.config import Config
 from fastlung.errors import (
     ConfigError,
     NothingFoundError,
@@ -25,6 +26,7 @@ from fastlung.sink import decode
 from fastlung.sink.commit import Task
 from fastlung.sink.identity import RUN_FILE, RUN_FILE_BYTES, check_identity, sink_id_of
 from fastlung.sink.names import holder_of, pseudonym
+from fastlung.sink.older import OlderScans, refuse_mixture
 from fastlung.sink.records import RECORDS, is_done, read_record, record_key, to_json
 from fastlung.sink.shared_names import legacy_wish
 from fastlung.source.open import store_of
@@ -34,7 +36,7 @@ from fastlung.storage.prefetch import map_ahead
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from fastlung.config import Config, RunOptions, StoreOptions
+    from fastlung.config import RunOptions, StoreOptions
     from fastlung.plan.machine import Machine
     from fastlung.plan.plan import Plan
     from fastlung.scan import Outcome
@@ -103,17 +105,19 @@ def check_sink(sink: Store, config: Config, names_key: bytes, options: RunOption
         return
     fields = found.config
     now = config.model_dump(mode="json")
-    differing = [
-        f"{name} {repr(fields.get(name))[:80]} -> {now[name]!r}"
+    # What the version that wrote it did not know yet was done as the default does it.
+    fields = {**Config().model_dump(mode="json"), **fields}
+    changed = [
+        f"{name} {repr(fields[name])[:80]} -> {now[name]!r}"
         for name in sorted(now)
-        if name != "preset" and fields.get(name) != now[name]
+        if name != "preset" and fields[name] != now[name]
     ]
     before = f"--config {sink.url}/{RUN_FILE}"
     if any(fields.get(name) for name in ("mask_command", "mask_function")):
         before += ", and --allow-commands if you know what it would run"
     raise SinkConflictError(
         f"{sink.url}: the sink was written with another configuration "
-        f"({'; '.join(differing) or 'another key of hashed names'}); give another sink, the "
+        f"({'; '.join(changed) or 'another key of hashed names'}); give another sink, the "
         f"options of before ({before}), or --overwrite to replace what is there"
     )
 
@@ -276,7 +280,7 @@ def source_groups(
 
     groups = source.groups(sink=sink, pseudonym=shown)
     if group_by == "series":
-        groups = join_series(groups, lambda one: store_of(one, source.store, storage), shown)
+        groups = join_series(groups, lambda group: store_of(group, source.store, storage), shown)
     nothing = True
     for group in groups:
         nothing = False
@@ -307,11 +311,15 @@ class SinkContents:
         Outcomes of the groups that were found to be done, without what only their records tell.
     already_done : int
         How many these are.
+    older : OlderScans
+        What other revisions have made, in groups of this source and any other.
     wishes : tuple of Wish
         Names that scans of early versions would have, were they not another group's.
 
     Raises
     ------
+    SinkConflictError
+        If there is such and nothing was said of it: two revisions are not mixed in silence.
     StoreError
         If the sink cannot be listed.
     """
@@ -323,7 +331,7 @@ class SinkContents:
         listed = [info.key for info in sink.list(RECORDS)]
         self._committed = set(listed)  # damaged ones included
         found = map_ahead(lambda key: read_record(sink, key), listed)
-        self._records = {one.group: _slim(one) for one in found if one is not None}
+        self._records = {record.group: _slim(record) for record in found if record is not None}
         self.wishes = tuple(
             wish
             for record in self._records.values()
@@ -331,6 +339,15 @@ class SinkContents:
             if (wish := legacy_wish(outcome)) is not None
         )
         self._disown(sink)
+        self.older = OlderScans()
+        fields, digest = config.model_dump(), config.digest
+        self._older = {
+            record.group
+            for record in self._records.values()
+            if self.older.add(record, fields, digest)
+        }
+        if self.older and not options.overwrite:
+            refuse_mixture(sink.url, self.older, options)
         self._under: dict[str, list[str]] = defaultdict(list)
         for key in self._sizes:
             self._under[key.split("/")[1]].append(key)
@@ -348,7 +365,8 @@ class SinkContents:
             None if nothing is left to do.
         """
         record = self._records.pop(group.id, None)
-        if record is not None and not self._options.overwrite:
+        redo = self._options.redo == "older" and group.id in self._older
+        if record is not None and not redo and not self._options.overwrite:
             retry = self._options.retry_failed
             digest = self._config.digest
             if is_done(record, group, digest, self._sizes, retry_failed=retry):
@@ -402,8 +420,8 @@ def _owned(record: Record) -> tuple[str, ...]:
 
 
 def _slim(record: Record) -> Record:
-    """Record without what nobody asks for before the end of a run: a tenth of the memory."""
-    outcomes = tuple(one.in_short() for one in record.outcomes)
+    """Record without what only the end of a run reads: a tenth of the memory."""
+    outcomes = tuple(outcome.in_short() for outcome in record.outcomes)
     return replace(record, outcomes=outcomes, skipped_files={})
 
 

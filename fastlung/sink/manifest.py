@@ -20,10 +20,11 @@ from fastlung.sink.identity import check_identity
 from fastlung.sink.records import read_records
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator, Mapping
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from fastlung.report.summary import Cell
     from fastlung.scan import Grid, Outcome
+    from fastlung.sink.records import Record
     from fastlung.storage.base import Store
 
 __all__ = [
@@ -164,6 +165,13 @@ STAGE_COLUMNS = {
     }.items()
 }
 
+#: Revisions by their name in the record.
+REVISION_COLUMNS = {
+    "grouping": _integer("revision_grouping", "", "of grouping and geometry; none in 0.1.0"),
+    "pixels": _integer("revision_pixels", "", "of decoding and resampling; none in 0.1.0"),
+    "mask": _integer("revision_mask", "", "of the default mask, where it had a say; none in 0.1.0"),
+}
+
 #: All columns, in order.
 COLUMNS: tuple[Column, ...] = (
     _text("scan", "name of the scan: its folder below `scans/`"),
@@ -190,7 +198,8 @@ COLUMNS: tuple[Column, ...] = (
     _integer("peak_rss_bytes", "bytes", "highest resident memory of the worker so far"),
     _integer("skipped_files", "", "files of the source folder that belong to no series"),
     _text("group", "id of the source folder: its record is `records/<group>.json`"),
-    _text("config_digest", "configuration in force; equal digests mean equal bytes"),
+    _text("config_digest", "configuration in force; with equal revisions it means equal bytes"),
+    *REVISION_COLUMNS.values(),
     _text("fastlung", "version that wrote the scan"),
     _text("written_at", "when its record was written, UTC"),
 )
@@ -205,8 +214,8 @@ def manifest_row(outcome: Outcome, group: Mapping[str, Cell]) -> Row:
     outcome : Outcome
         Record of one series, or of a folder that could not be read or holds none.
     group : mapping
-        What it shares with its source group: `source`, `skipped_files`, `config_digest`,
-        `fastlung` and `written_at`.
+        What it shares with its source group: `source`, `skipped_files`, `config_digest`, the
+        revisions, `fastlung` and `written_at`.
 
     Returns
     -------
@@ -357,7 +366,7 @@ MANIFEST_CSV = "manifest.csv"
 MANIFEST_PARQUET = "manifest.parquet"
 
 
-def write_manifest(sink: Store) -> int:
+def write_manifest(sink: Store, look: Callable[[Record], object] | None = None) -> int:
     """
     Bring the manifest of a sink up to date.
 
@@ -365,6 +374,8 @@ def write_manifest(sink: Store) -> int:
     ----------
     sink : Store
         A sink that holds records.
+    look : callable, optional
+        Shown each record on the way.
 
     Returns
     -------
@@ -376,21 +387,7 @@ def write_manifest(sink: Store) -> int:
     StoreError
         If the sink cannot be read or written.
     """
-    rows = (
-        manifest_row(
-            outcome,
-            {
-                "source": record.label,
-                "skipped_files": sum(record.skipped_files.values()),
-                "config_digest": record.config_digest,
-                "fastlung": record.fastlung,
-                "written_at": record.written_at,
-            },
-        )
-        for record in read_records(sink)
-        for outcome in record.outcomes
-    )
-    table = manifest_csv(rows)
+    table = manifest_csv(_rows(read_records(sink), look))
     _put_if_new(sink, MANIFEST_CSV, table)
     if writes_parquet():
         _put_if_new(sink, MANIFEST_PARQUET, manifest_parquet(table))
@@ -398,6 +395,22 @@ def write_manifest(sink: Store) -> int:
         # A machine with pyarrow wrote it; from now on it would be out of date.
         sink.delete(MANIFEST_PARQUET)
     return table.count(b"\n") - 1  # no field holds a line feed
+
+
+def _rows(records: Iterable[Record], look: Callable[[Record], object] | None) -> Iterator[Row]:
+    for record in records:
+        if look is not None:
+            look(record)
+        shared: Row = {
+            "source": record.label,
+            "skipped_files": sum(record.skipped_files.values()),
+            "config_digest": record.config_digest,
+            **_chosen(REVISION_COLUMNS, record.revisions),
+            "fastlung": record.fastlung,
+            "written_at": record.written_at,
+        }
+        for outcome in record.outcomes:
+            yield manifest_row(outcome, shared)
 
 
 @contextmanager

@@ -110,7 +110,7 @@ def _read_key_file(path: Path) -> str:
 
 
 def _make_key_file(path: Path) -> None:
-    """Make a key file that only its owner can read; whoever is first wins."""
+    """Make a key file that only its owner can read; of several processes one wins."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor, temporary = tempfile.mkstemp(dir=path.parent)  # mode 0600
     try:

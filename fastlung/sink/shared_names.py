@@ -226,7 +226,7 @@ def _say(sink: Store, name: str, group: str, also_in: tuple[str, ...]) -> Outcom
 
 
 def _replaced(sink: Store, record: Record, name: str, outcome: Outcome) -> Record:
-    outcomes = tuple(outcome if one.name == name else one for one in record.outcomes)
+    outcomes = tuple(outcome if recorded.name == name else recorded for recorded in record.outcomes)
     changed = replace(record, outcomes=outcomes)
     sink.put(record_key(record.group), [to_json(changed)])
     return changed

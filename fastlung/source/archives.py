@@ -26,9 +26,16 @@ from fastlung.errors import (
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-__all__ = ["ARCHIVE_SUFFIXES", "MAX_INFLATED_BYTES", "unpack"]
+__all__ = ["ARCHIVE_SUFFIXES", "MAX_INFLATED_BYTES", "member_key", "unpack"]
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz")
+
+#: Suffixes of files as they lie among slices, which say nothing of anybody.
+TOLD_SUFFIXES = frozenset({
+    ".dcm", ".dicom", ".ima", ".txt", ".xml", ".json", ".csv", ".html", ".htm", ".pdf", ".jpg",
+    ".jpeg", ".png", ".gif", ".bmp", ".exe", ".inf", ".ini", ".db", ".dll", ".md", ".log", ".nii",
+    ".raw", ".mhd", ".mha", ".zip", ".gz",
+})  # fmt: skip
 
 #: An archive is one source group and must fit into memory as a whole: twice the largest series.
 MAX_INFLATED_BYTES = 16 * 2**30
@@ -36,7 +43,7 @@ MAX_INFLATED_BYTES = 16 * 2**30
 MAX_MEMBERS = 20_000
 GZIP_MAGIC = b"\x1f\x8b"
 ENCRYPTED = 0x1
-#: What bz2 and LZMA would ask for in memory stands in the archive; nobody packs DICOM with them.
+#: The memory that bz2 and LZMA take stands in the archive; DICOM is not packed with them.
 ZIP_METHODS = {zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED}
 #: Raised by the readers of the standard library over damaged archives.
 DAMAGED = (
@@ -65,8 +72,8 @@ def unpack(archive: bytes, *, memory_bytes: int = MAX_INFLATED_BYTES) -> dict[st
     Returns
     -------
     dict of str to bytes
-        Number of the member, as six digits, to its bytes. Folders, links, devices and hidden
-        files are left out.
+        Key of the member, six digits and what `member_key` keeps of its name, to its bytes.
+        Folders, links, devices and hidden files are left out.
 
     Raises
     ------
@@ -82,7 +89,10 @@ def unpack(archive: bytes, *, memory_bytes: int = MAX_INFLATED_BYTES) -> dict[st
     budget = _Budget(memory_bytes)
     members = _zip_members if zipfile.is_zipfile(io.BytesIO(archive)) else _tar_members
     try:
-        return {f"{number:06d}": data for number, data in members(archive, budget)}
+        return {
+            member_key(f"{number:06d}", name): data
+            for number, name, data in members(archive, budget)
+        }
     except (ScanError, InsufficientMemoryError):
         raise
     except DAMAGED as error:
@@ -90,6 +100,30 @@ def unpack(archive: bytes, *, memory_bytes: int = MAX_INFLATED_BYTES) -> dict[st
             f"the archive is damaged, or none ({type(error).__name__}); expected zip, tar or "
             "tar.gz; fetch it again"
         ) from None
+
+
+def member_key(stand_in: str, name: str) -> str:
+    """
+    Key of a file whose name may not be told: what stands for it, and what kind of name it was.
+
+    Parameters
+    ----------
+    stand_in : str
+        A number or a pseudonym.
+    name : str
+        What the file is called.
+
+    Returns
+    -------
+    str
+        With the suffix where that is a known one; ``.other`` for a name without any number, which
+        no slice has. So that a slice that was lost on its way is known by its name all the same.
+    """
+    plain = name.rpartition("/")[2].lower()
+    suffix = plain[plain.rfind(".") :] if "." in plain else ""
+    if suffix in TOLD_SUFFIXES:
+        return stand_in + suffix
+    return stand_in if any(letter.isdigit() for letter in plain) else f"{stand_in}.other"
 
 
 class _Budget:
@@ -122,7 +156,7 @@ class _Budget:
             )
 
 
-def _zip_members(archive: bytes, budget: _Budget) -> Iterator[tuple[int, bytes]]:
+def _zip_members(archive: bytes, budget: _Budget) -> Iterator[tuple[int, str, bytes]]:
     with zipfile.ZipFile(io.BytesIO(archive)) as opened:
         for number, member in enumerate(opened.infolist(), start=1):
             budget.count_member()
@@ -136,10 +170,10 @@ def _zip_members(archive: bytes, budget: _Budget) -> Iterator[tuple[int, bytes]]
                     "unpack it and give the folder"
                 )
             with opened.open(member) as file:
-                yield number, _read(file, budget)
+                yield number, member.filename, _read(file, budget)
 
 
-def _tar_members(archive: bytes, budget: _Budget) -> Iterator[tuple[int, bytes]]:
+def _tar_members(archive: bytes, budget: _Budget) -> Iterator[tuple[int, str, bytes]]:
     plain: io.BytesIO | gzip.GzipFile = io.BytesIO(archive)
     if archive.startswith(GZIP_MAGIC):
         plain = gzip.GzipFile(fileobj=io.BytesIO(archive))
@@ -150,7 +184,7 @@ def _tar_members(archive: bytes, budget: _Budget) -> Iterator[tuple[int, bytes]]
             file = opened.extractfile(member) if member.isreg() else None
             if file is None or member.issparse() or _hidden(member.name):
                 continue
-            yield number, file.read()
+            yield number, member.name, file.read()
 
 
 class _Counted:

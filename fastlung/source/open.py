@@ -292,7 +292,9 @@ def _unreadable(
     name = place.only[0] if len(place.only) == 1 else ""
     label = pseudonym("/".join(filter(None, (place.label, name))))
     # The store's words, but for the name of the place, which may have to be hidden.
-    problem = str(error).replace(place.store.url, label) if error and name not in str(error) else ""
+    problem = "" if error is None else str(error).replace(place.store.url, label)
+    if name and name in problem:
+        problem = ""
     return SourceGroup(
         id=stable_id(label),
         label=printable(label),

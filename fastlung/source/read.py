@@ -213,7 +213,7 @@ def join_series(
             try:
                 index = _index_together(group, store_of(group), pool)
             except StoreError:
-                yield group  # whoever reads it next says what is wrong
+                yield group  # its reader reports what is wrong
                 continue
             objects = {info.key: info for info in group.objects}
             alone = set(index.broken)

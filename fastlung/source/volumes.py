@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
+from fastlung.dicom.headers import LFS_POINTER
 from fastlung.dicom.series import SeriesHeaders, SeriesIndex
 from fastlung.errors import FormatError, MetadataError, ScanError
 from fastlung.limits import beyond, limits_in_force
@@ -20,6 +21,7 @@ from fastlung.scan import RawScan, SliceScale, Verdict
 from fastlung.source.metaimage import is_metaimage, read_metaimage_header
 from fastlung.source.nifti import is_nifti, read_nifti_header
 from fastlung.source.voxels import voxels_of
+from fastlung.text import printable
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -59,7 +61,8 @@ def index_volume(blobs: Mapping[str, bytes]) -> SeriesIndex:
     try:
         header = _header(blobs[key])
     except ScanError as error:
-        return SeriesIndex(series=(), skipped={key: str(error)}, broken=(key,))
+        loss = type(error)(f"{printable(key.rpartition('/')[2])} cannot be read: {error}")
+        return SeriesIndex(series=(), skipped={key: str(error)}, broken=(key,), loss=loss)
     if header.dtype.itemsize == 1 and not header.scaled:
         reason = "a volume of 8-bit voxels: a mask or a picture, not Hounsfield units"
         return SeriesIndex(series=(), skipped=dict.fromkeys(blobs, reason))
@@ -155,7 +158,14 @@ def _header(blob: bytes) -> VolumeHeader:
         return read_metaimage_header(blob)
     if is_nifti(blob):
         return read_nifti_header(blob)
-    raise FormatError("neither MetaImage nor NIfTI, whatever its name says")
+    if blob.startswith(LFS_POINTER):
+        raise FormatError("a Git LFS pointer, not the volume itself; `git lfs pull` fetches it")
+    if not blob.strip(b"\0"):
+        what = "zeros only" if blob else "an empty file"
+        raise FormatError(f"{what}, as a transfer that broke off leaves it; fetch it again")
+    raise FormatError(
+        "neither MetaImage nor NIfTI in one file, whatever its name says; fetch or convert it again"
+    )
 
 
 def _hounsfield(voxels: npt.NDArray[np.generic]) -> npt.NDArray[np.int16]:

@@ -22,10 +22,12 @@ from fastlung.scan import Grid
 if TYPE_CHECKING:
     import numpy.typing as npt
 
-__all__ = ["DAMAGED_STREAM", "GZIP_MAGIC", "VolumeHeader", "grid_of", "voxels_of"]
+__all__ = ["DAMAGED_STREAM", "FROM_THE_END", "GZIP_MAGIC", "VolumeHeader", "grid_of", "voxels_of"]
 
 
 GZIP_MAGIC = b"\x1f\x8b"
+#: As HeaderSize in MetaImage.
+FROM_THE_END = -1
 
 #: As for DICOM: finer or coarser is a header in other units; nothing scanned has more voxels.
 SPACING_MM = (0.05, 20.0)
@@ -53,7 +55,8 @@ class VolumeHeader:
     deflated : bool
         Whether they are compressed.
     starts_at : int
-        Bytes of the file before the voxels, or before the compressed stream that holds them.
+        Bytes of the file before the voxels, or before the compressed stream that holds them;
+        `FROM_THE_END` where the voxels are the last bytes of it.
     offset : int
         Bytes of the inflated stream before the voxels.
     beside : bool
@@ -150,6 +153,8 @@ def voxels_of(header: VolumeHeader, data: bytes) -> npt.NDArray[np.generic]:
         If a compressed file does not inflate.
     """
     start, wanted = header.starts_at, header.offset + header.voxel_bytes
+    if start == FROM_THE_END:
+        start = max(0, len(data) - wanted)
     plain = memoryview(data)[start:]
     if header.deflated:
         plain = memoryview(_inflated(plain, wanted))

@@ -46,12 +46,12 @@ class Store(Protocol):
 
     @property
     def requests_at_once(self) -> int:
-        """How many objects to ask for at once where nothing is known of the run yet."""
+        """How many objects to request at once where nothing is known of the run yet."""
         ...
 
     @property
     def throttled(self) -> int:
-        """How often this process was told to ask this store less often."""
+        """How often the store throttled this process."""
         ...
 
     @property
@@ -203,7 +203,7 @@ class Store(Protocol):
         ...
 
     def sweep(self) -> int:
-        """Remove what writers that died have left half-written; return how many there were."""
+        """Remove what killed writers have left half-written; return how many there were."""
         ...
 
 

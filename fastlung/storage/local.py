@@ -58,25 +58,16 @@ class LocalStore:
 
     @property
     def throttled(self) -> int:
-        """Never: a folder refuses nobody."""
+        """Never: a folder does not throttle."""
         return 0
 
     @property
     def url(self) -> str:
-        """What `open_store` reopens this store from, in another process too."""
+        # docstring inherited
         return str(self.root.absolute())
 
     def check_source(self) -> None:
-        """
-        Refuse a root that is no folder.
-
-        Raises
-        ------
-        ConfigError
-            If it is a file.
-        ObjectNotFoundError
-            If there is nothing.
-        """
+        """Refuse a root that is no folder."""
         if not self.root.exists():
             raise ObjectNotFoundError(
                 f"source {self.root}: no such folder; is it spelt right, and mounted here?"
@@ -88,14 +79,7 @@ class LocalStore:
             )
 
     def check_sink(self) -> None:
-        """
-        Refuse a root that is a file.
-
-        Raises
-        ------
-        ConfigError
-            If it is.
-        """
+        """Refuse a root that is a file."""
         if self.root.exists() and not self.root.is_dir():
             raise ConfigError(
                 f"sink {self.root}: expected a folder, or nothing yet, and found a file; name "
@@ -103,7 +87,7 @@ class LocalStore:
             )
 
     def key_of(self, other: Store) -> str | None:
-        """Key of the other store's root below this one, empty for the same; None for elsewhere."""
+        # docstring inherited
         if not isinstance(other, LocalStore):
             return None
         here, there = self.root.resolve(), other.root.resolve()
@@ -114,26 +98,7 @@ class LocalStore:
     def list(
         self, prefix: str = "", *, on_unreadable: Callable[[str], None] | None = None
     ) -> Iterator[ObjectInfo]:
-        """
-        Objects below a folder, one folder at a time, in the same order every time.
-
-        Parameters
-        ----------
-        prefix : str
-            Key of a folder; empty for the root. A folder that does not exist holds nothing.
-        on_unreadable : callable, optional
-            Called with the key of a folder that cannot be read, and the walk goes on.
-
-        Yields
-        ------
-        ObjectInfo
-            All objects of a folder together, before those of its subfolders.
-
-        Raises
-        ------
-        StoreError
-            For a folder that cannot be read, where `on_unreadable` is not given.
-        """
+        """Objects of a folder together, before those of its subfolders."""
         pending = [prefix.strip("/")]
         while pending:
             folder = pending.pop()
@@ -151,21 +116,7 @@ class LocalStore:
             pending.extend(reversed(folders))
 
     def stat(self, key: str) -> ObjectInfo:
-        """
-        What a listing says of one object.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such object.
-        StoreError
-            If it is no regular file, or cannot be looked at.
-        """
+        # docstring inherited
         try:
             status = self._path(key).stat()
         except (FileNotFoundError, NotADirectoryError):
@@ -177,27 +128,9 @@ class LocalStore:
         return _info(key, status)
 
     def get(self, key: str, *, etag: str | None = None, first_bytes: int = -1) -> bytes:
-        """
-        Read an object.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        etag : str, optional
-            As listed; anything else there now is an error.
-        first_bytes : int
-            Read at most so many bytes; all of them if negative.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such object.
-        StoreError
-            If it is no regular file, has changed since it was listed, or cannot be read.
-        """
+        # docstring inherited
         try:
-            # Without O_NONBLOCK, opening a pipe that nobody writes to would hang for ever.
+            # Without O_NONBLOCK, opening a pipe without a writer would hang for ever.
             descriptor = os.open(self._path(key), os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
             try:
                 status = os.fstat(descriptor)
@@ -219,41 +152,11 @@ class LocalStore:
         return data
 
     def read(self, key: str, *, etag: str) -> memoryview:
-        """
-        Read a whole object as `get` does.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        etag : str
-            As listed; anything else there now is an error.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such object.
-        StoreError
-            If it is no regular file, has changed since it was listed, or cannot be read.
-        """
+        # docstring inherited
         return memoryview(self.get(key, etag=etag))
 
     def put(self, key: str, buffers: Iterable[Buffer]) -> None:
-        """
-        Write an object, replacing what was there, atomically and durably.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        buffers : iterable of bytes-like
-            Contents, in pieces.
-
-        Raises
-        ------
-        StoreError
-            If it cannot be written; then nothing has changed under `key`.
-        """
+        # docstring inherited
         path = self._writable(key)
         try:
             with self._temporary(path, buffers) as temporary:
@@ -263,26 +166,7 @@ class LocalStore:
             raise _store_error("object", key, "written", error) from error
 
     def create(self, key: str, data: bytes) -> bool:
-        """
-        Write a small object only where there is none yet.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        data : bytes
-            Its contents.
-
-        Returns
-        -------
-        bool
-            True for the one caller whose object it is, False for everyone else.
-
-        Raises
-        ------
-        StoreError
-            If it cannot be written.
-        """
+        # docstring inherited
         path = self._writable(key)
         try:
             with self._temporary(path, [data]) as temporary:
@@ -297,14 +181,9 @@ class LocalStore:
 
     def delete(self, key: str) -> None:
         """
-        Remove an object, and folders that are empty then; a missing object is no error.
+        Remove an object, and folders that are empty then.
 
         The folders right below the root stay: other writers may be about to use them.
-
-        Raises
-        ------
-        StoreError
-            If it is there and cannot be removed.
         """
         path = self._writable(key)
         try:
@@ -322,14 +201,7 @@ class LocalStore:
         return True
 
     def sweep(self) -> int:
-        """
-        Remove temporary files whose writers died, and return how many there were.
-
-        Raises
-        ------
-        StoreError
-            If one cannot be removed.
-        """
+        """Remove temporary files whose writers were killed, and return how many there were."""
         oldest = time.time() - STALE_AFTER_SECONDS
         swept = 0
         for path in self.root.rglob(f".*{TEMPORARY}"):

@@ -96,7 +96,7 @@ class _Group:
 
     @property
     def is_over(self) -> bool:
-        """Whether nothing of it needs to be asked for any more."""
+        """Whether all its objects have been requested."""
         return self.begun == len(self.objects) or self.ended or self.future.cancelled()
 
 
@@ -156,7 +156,7 @@ class Fetcher:
 
     def fetch(self, store: Store, objects: Sequence[ObjectInfo]) -> Future[Blobs]:
         """
-        Ask for all objects of a group, after those of groups that were asked for before.
+        Request all objects of a group, after those of earlier groups.
 
         Parameters
         ----------
@@ -198,14 +198,14 @@ class Fetcher:
             self._hire()
 
     def _hire(self) -> None:
-        """Start threads for what nobody has begun, as far as idle ones do not suffice."""
+        """Start threads for requests in the queue, as far as idle ones do not suffice."""
         wanted = sum(len(group.objects) - group.begun for group in self._groups)
         missing = min(wanted - self._waiting, self._most - len(self._threads))
         with _starting:
             before = threading.stack_size(STACK_BYTES)
             try:
                 for _ in range(missing):
-                    # Daemons: a worker that is told to drop everything must not wait for S3.
+                    # Daemons: a worker that drops everything must not wait for S3.
                     thread = threading.Thread(target=self._work, daemon=True, name="fastlung-fetch")
                     self._threads.add(thread)
                     thread.start()
@@ -249,7 +249,7 @@ class Fetcher:
         started = time.perf_counter()
         try:
             blob = group.store.read(info.key, etag=info.etag)
-        except BaseException as error:  # noqa: BLE001 - whoever waits for the group gets it
+        except BaseException as error:  # noqa: BLE001 - raised where the group is waited for
             self._settle(group, info, error, time.perf_counter() - started)
         else:
             self._settle(group, info, blob, time.perf_counter() - started)
@@ -272,7 +272,7 @@ class Fetcher:
             # After this a cancel comes too late; before, it has dropped the group.
             if not group.future.set_running_or_notify_cancel():
                 return
-        # Outside the lock: callbacks of the future may ask for the next group.
+        # Outside the lock: callbacks of the future may request the next group.
         if isinstance(found, BaseException):
             group.future.set_exception(found)
         else:
@@ -331,5 +331,5 @@ def map_ahead(
             while going:
                 yield going.popleft().result()
         finally:
-            for one in going:
-                one.cancel()
+            for future in going:
+                future.cancel()

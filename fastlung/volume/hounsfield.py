@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 __all__ = [
     "DARKEST_HU",
     "PADDING_HU",
+    "hu_histogram",
     "hu_percentiles",
     "read_as",
     "recentred",
@@ -172,9 +173,9 @@ def recentred(
 PERCENTILES = (0.5, 50.0, 99.5)
 
 
-def hu_percentiles(volume: npt.NDArray[np.int16]) -> dict[str, float]:
+def hu_histogram(volume: npt.NDArray[np.int16]) -> npt.NDArray[np.int64]:
     """
-    Hounsfield units below which some of the voxels lie.
+    Count the voxels of each value.
 
     Parameters
     ----------
@@ -183,14 +184,31 @@ def hu_percentiles(volume: npt.NDArray[np.int16]) -> dict[str, float]:
 
     Returns
     -------
+    ndarray of int64, shape (65536,)
+        Voxels of -32768, -32767, ... HU.
+    """
+    counts: npt.NDArray[np.int64] = np.empty(65536, np.int64)
+    histogram(volume, counts)
+    return counts
+
+
+def hu_percentiles(counts: npt.NDArray[np.int64]) -> dict[str, float]:
+    """
+    Hounsfield units below which some of the voxels lie.
+
+    Parameters
+    ----------
+    counts : ndarray of int64, shape (65536,)
+        As `hu_histogram` gives.
+
+    Returns
+    -------
     dict of str to float
         ``hu_p0_5``, ``hu_p50``, ``hu_p99_5``: the smallest value that at least that percentage of
         the voxels does not exceed.
     """
-    counts: npt.NDArray[Any] = np.empty(65536, np.int64)
-    histogram(volume, counts)
     below = np.cumsum(counts)
-    wanted = np.ceil(np.array(PERCENTILES) / 100 * volume.size).astype(np.int64)
+    wanted = np.ceil(np.array(PERCENTILES) / 100 * below[-1]).astype(np.int64)
     values = np.searchsorted(below, np.maximum(wanted, 1)) - 32768
     names = (f"hu_p{p:g}".replace(".", "_") for p in PERCENTILES)
     return {name: float(value) for name, value in zip(names, values, strict=True)}

@@ -14,7 +14,8 @@ import numpy as np
 
 from fastlung.recipe.steps import Hu
 from fastlung.scan import Crop
-from fastlung.volume.hounsfield import hu_percentiles, to_hu, tutorial_hu
+from fastlung.volume.content import chest_flags, hu_flags, reformat_flags
+from fastlung.volume.hounsfield import hu_histogram, hu_percentiles, to_hu, tutorial_hu
 from fastlung.volume.orientation import canonical_grid, cut_array, cut_grid, orientation_of, turned
 
 if TYPE_CHECKING:
@@ -61,6 +62,8 @@ class ScanUnderWay:
         Canonical axes that run against those of the recipe.
     values_of : callable
         What has made the image's values of Hounsfield units.
+    seen : tuple of ndarray and Grid, or None
+        Voxels of each HU, and where they lie, before anything was cut; None where that was clipped.
     figures, flags, crop
         As in `fastlung.scan.ScanResult`.
     """
@@ -76,6 +79,7 @@ class ScanUnderWay:
     mask: npt.NDArray[np.uint8] | None = None
     reversed_axes: tuple[bool, bool, bool] = (False, False, False)
     values_of: Callable[[npt.NDArray[np.int16]], npt.NDArray[Any]] = np.asarray
+    seen: tuple[npt.NDArray[np.int64], Grid] | None = None
     figures: dict[str, float] = field(default_factory=dict)
     flags: tuple[Flag, ...] = ()
     crop: Crop | None = None
@@ -99,14 +103,30 @@ class ScanUnderWay:
                 return tutorial_hu(self.raw)
             return to_hu(self.raw, replace_padding=self.read.padding == "air")[0], 0
 
-    def found(self, acquired: npt.NDArray[np.int16], grid: Grid, padding: int) -> None:
+    def found(
+        self, acquired: npt.NDArray[np.int16], grid: Grid, padding: int, *, clipped: bool = False
+    ) -> None:
         """Take Hounsfield units in the acquired order for the image, turned upright."""
         orientation = orientation_of(grid)
         self.image = np.ascontiguousarray(turned(acquired, orientation))
         self.grid = canonical_grid(grid, orientation)
         if self.read.padding == "air":
             self.figures["padding_fraction"] = padding / self.raw.stored.size
-        self.figures |= hu_percentiles(self.image)
+        counts = hu_histogram(self.image)
+        self.figures |= hu_percentiles(counts)
+        if not clipped:
+            self.seen = counts, self.grid
+
+    def content_flags(self) -> tuple[Flag, ...]:
+        """What is to be said beside the mask: of files, of values, and of what is shown."""
+        flags = (*self.raw.flags, *reformat_flags(self.raw))
+        if self.seen is None:
+            return flags
+        counts, grid = self.seen
+        names = ("litres_right", "litres_left", "litres")
+        litres = [self.figures[name] for name in names if name in self.figures]
+        shown = chest_flags(counts, grid, sum(litres) if litres else None)
+        return (*flags, *hu_flags(counts), *shown)
 
     def cut(self, box: Box) -> None:
         """Keep a part."""

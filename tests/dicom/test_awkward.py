@@ -69,11 +69,11 @@ def test_order_and_names_of_files_never_matter(name, data):
     renamed = {f"{place:04d}": fixture.files[names[i]] for place, i in enumerate(order)}
     expected, found = index_series(fixture.files), index_series(renamed)
     assert len(found.series) == len(expected.series)
-    for one, other in zip(expected.series, found.series, strict=True):
-        assert other.verdict == one.verdict
-        assert other.grid == one.grid
-        assert type(other.problem) is type(one.problem)
-        if one.problem is None:
+    for wanted, other in zip(expected.series, found.series, strict=True):
+        assert other.verdict == wanted.verdict
+        assert other.grid == wanted.grid
+        assert type(other.problem) is type(wanted.problem)
+        if wanted.problem is None:
             np.testing.assert_array_equal(
-                load_series(other, renamed).stored, load_series(one, fixture.files).stored
+                load_series(other, renamed).stored, load_series(wanted, fixture.files).stored
             )

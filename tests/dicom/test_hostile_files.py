@@ -27,11 +27,11 @@ ALLOWED = {"result", "skipped", "broken"} | {
 
 
 def check(ended):
-    wrong = [f"{one.case}: {one.wrong}" for one in ended if one.wrong]
+    wrong = [f"{end.case}: {end.wrong}" for end in ended if end.wrong]
     assert not wrong, "\n".join(wrong)
-    assert max(one.cpu_seconds for one in ended) < CPU_SECONDS
-    assert max(one.mib for one in ended) < MIB
-    counts = Counter(word for one in ended for word in set(one.ended))
+    assert max(end.cpu_seconds for end in ended) < CPU_SECONDS
+    assert max(end.mib for end in ended) < MIB
+    counts = Counter(word for end in ended for word in set(end.ended))
     assert counts.keys() <= ALLOWED
     return counts
 
@@ -67,8 +67,8 @@ def test_harm_is_noticed_and_the_next_case_goes_on():
     limits = {"cpu_seconds": 1, "mib": MIB}
     cases = [{"python": text, "limits": limits} for text in (*harm, "['result']")]
     *bad, good = endings(cases, children=1)
-    for one, seen in zip(bad, harm.values(), strict=True):
-        assert seen in one.wrong
+    for end, seen in zip(bad, harm.values(), strict=True):
+        assert seen in end.wrong
     assert not good.wrong
 
 

@@ -7,7 +7,7 @@ from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 
 from fastlung.dicom import layout
-from fastlung.dicom.headers import Broken, pydicom_silenced, read_headers
+from fastlung.dicom.headers import Broken, Lost, pydicom_silenced, read_headers
 from fastlung.dicom.layout import MAX_LAYOUTS, HeaderReader
 from fastlung.errors import ScanError
 
@@ -16,8 +16,9 @@ WORDS = random_words((12, 6, 5))
 
 def comparable(answer):
     """Errors are equal by class and words."""
-    if isinstance(answer, Broken):
-        return answer.key, answer.series_uid, type(answer.error), str(answer.error)
+    if isinstance(answer, Broken | Lost):
+        fields = {name: getattr(answer, name) for name in answer.__dataclass_fields__}
+        return {**fields, "error": (type(answer.error), str(answer.error))}
     if not isinstance(answer, list):
         return answer
     plain = []
@@ -107,7 +108,7 @@ def test_series_that_alternate_are_recognised_each(walks):
     ]
     mixed = {
         f"{key}-{number}": blob
-        for files in zip(*(one.items() for one in several), strict=True)
+        for files in zip(*(series.items() for series in several), strict=True)
         for number, (key, blob) in enumerate(files)
     }
 

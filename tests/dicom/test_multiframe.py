@@ -104,7 +104,7 @@ def cut_groups(ds):
         (cut_groups, FormatError, "describe 4"),
         (put(NumberOfFrames=None), MetadataError, "NumberOfFrames"),
         (put(PixelData=bytes(1598)), TruncatedError, "5 frames take 3,200 bytes"),
-        (put(PixelData=bytes(3300)), FormatError, "take only 3,200"),
+        (put(PixelData=bytes(3840)), FormatError, "6 images, and the header says 5"),
         (put(SharedFunctionalGroupsSequence=[]), MetadataError, "PixelSpacing is absent"),
     ],
 )

@@ -143,7 +143,7 @@ def test_slices_at_one_position_are_refused_or_dealt_out(data_dir: Path):
     with pytest.raises(GeometryError, match="--on-duplicate split"):
         read_series(folder)
     dealt = list_series(folder, Policy(on_duplicate="split")).series
-    assert [len(one.headers) for one in dealt] == [1] * 4
+    assert [len(series.headers) for series in dealt] == [1] * 4
 
 
 def test_a_missing_slice_is_a_gap_and_read(data_dir: Path):
@@ -153,7 +153,7 @@ def test_a_missing_slice_is_a_gap_and_read(data_dir: Path):
     np.testing.assert_allclose(raw.slice_positions_mm, [0, 5, 10, 20], atol=1e-5)
     assert read_series(folder, Policy(on_gap="nearest")).slice_breaks == (3,)
     parts = list_series(folder, Policy(on_gap="split")).series
-    assert [len(one.headers) for one in parts] == [3, 1]
+    assert [len(part.headers) for part in parts] == [3, 1]
     with pytest.raises(GeometryError, match="--on-gap is fail"):
         read_series(folder, Policy(on_gap="fail"))
 
@@ -172,19 +172,19 @@ LOSSY |= {"1.2.840.10008.1.2.4.55", "1.2.840.10008.1.2.4.81", "1.2.840.10008.1.2
 
 @pytest.mark.compiled
 def test_each_transfer_syntax_alone_gives_the_original_image(data_dir: Path):
-    one = Policy(min_slices=1)
+    short = Policy(min_slices=1)
     original = pydicom.dcmread(data_dir / SYNTAXES / "CTImage.dcm").pixel_array
     progressive = []
     seen = set()
     for file in sorted((data_dir / SYNTAXES).glob("CTImage*")):
-        raw = read_series(file, one)
+        raw = read_series(file, short)
         syntax = raw.acquisition["TransferSyntaxUID"]
         seen.add(syntax)
         assert raw.grid.shape == (1, 512, 512)
         assert raw.grid.spacing_mm == (5.0, 0.675781, 0.675781)
         if syntax in LOSSY:
             hu, _ = to_hu(raw)
-            expected, _ = to_hu(read_series(data_dir / SYNTAXES / "CTImage.dcm", one))
+            expected, _ = to_hu(read_series(data_dir / SYNTAXES / "CTImage.dcm", short))
             assert np.median(np.abs(hu.astype(int) - expected)) <= 20
             progressive.append(raw.stored.tobytes()) if syntax[-2:] in ("51", "53", "55") else None
         else:

@@ -21,6 +21,7 @@ from dicom_writer import (
 )
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pydicom import Dataset
 
 from fastlung.dicom import index_series, load_series
 from fastlung.dicom.checks import Policy
@@ -139,7 +140,7 @@ def test_slopes_signs_and_bits_may_change_from_slice_to_slice():
     edits = {
         1: put(RescaleSlope="0.5", RescaleIntercept="-2"),
         2: put(PixelRepresentation=1),
-        3: put(BitsStored=12, HighBit=13),
+        3: put(BitsStored=12, HighBit=13, PixelData=(WORDS[3].astype("<u2") << 2).tobytes()),
     }
     scale = load(ct_series(WORDS, edits=edits)).scale
     np.testing.assert_array_equal(scale.slope, np.float32([1, 0.5, 1, 1, 1, 1]))
@@ -420,26 +421,17 @@ def test_what_is_not_dicom_is_skipped():
         (put(RescaleSlope="1e300"), MetadataError, "RescaleSlope"),
         (delete("RescaleSlope"), MetadataError, "RescaleSlope is absent"),
         (put(RescaleIntercept="-1e9"), MetadataError, "RescaleIntercept"),
-        (put(PixelSpacing=["1e-12", "0.7"]), MetadataError, "PixelSpacing"),
-        (put(PixelSpacing=["0.7", "40"]), MetadataError, "PixelSpacing"),
-        (delete("PixelSpacing"), MetadataError, "PixelSpacing is absent"),
-        (put(ImagePositionPatient=["0", "0", "1e9"]), MetadataError, "ImagePositionPatient"),
-        (put(ImageOrientationPatient=["1", "0", "0", "1", "0", "0"]), MetadataError, "angles"),
         (put(BitsStored=17), MetadataError, "BitsStored is 17"),
-        (put(HighBit=3), MetadataError, "HighBit is 3"),
+        (put(HighBit=16), MetadataError, "HighBit is 16"),
         (put(PixelRepresentation=2), MetadataError, "PixelRepresentation is 2"),
         (delete("PhotometricInterpretation"), MetadataError, "absent"),
         (put(PhotometricInterpretation="MONOCHROME1"), UnsupportedError, "MONOCHROME1"),
         (put(RescaleType="OD"), UnsupportedError, "RescaleType is OD"),
-        (put(ModalityLUTSequence=[]), UnsupportedError, "ModalityLUTSequence"),
+        (put(ModalityLUTSequence=[Dataset()]), UnsupportedError, "ModalityLUTSequence"),
         (put(BitsAllocated=32, PixelData=bytes(320)), UnsupportedError, "BitsAllocated is 32"),
         (put(NumberOfFrames=1_000_000), LimitError, "NumberOfFrames is 1,000,000"),
-        (put(Rows=5000, Columns=5000), LimitError, "5000 x 5000"),
-        (put(Rows=0), MetadataError, "0 x 10"),
         (put(PixelData=bytes(158)), TruncatedError, "158 bytes"),
-        (put(PixelData=bytes(170)), FormatError, "170 bytes"),
-        (delete("PixelData"), TruncatedError, "ends before its Pixel Data"),
-        (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1"), MetadataError, "NumberOfFrames"),
+        (put(PixelData=bytes(320)), FormatError, "2 images"),
     ],
 )
 def test_one_bad_slice_fails_its_series_with_its_own_error(edit, error, text):
@@ -453,6 +445,38 @@ def test_one_bad_slice_fails_its_series_with_its_own_error(edit, error, text):
     with pytest.raises(error, match=text) as caught:
         load_series(series, files)
     assert "1 of 6 files" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("edit", "error", "text"),
+    [
+        (put(PixelSpacing=["1e-12", "0.7"]), MetadataError, "PixelSpacing"),
+        (put(PixelSpacing=["0.7", "40"]), MetadataError, "PixelSpacing"),
+        (delete("PixelSpacing"), MetadataError, "PixelSpacing is absent"),
+        (put(ImagePositionPatient=["0", "0", "1e9"]), MetadataError, "ImagePositionPatient"),
+        (put(ImageOrientationPatient=["1", "0", "0", "1", "0", "0"]), MetadataError, "angles"),
+        (put(Rows=5000, Columns=5000), LimitError, "5000 x 5000"),
+        (put(Rows=0), MetadataError, "0 x 10"),
+        (delete("PixelData"), TruncatedError, "ends before its Pixel Data"),
+        (put(SOPClassUID="1.2.840.10008.5.1.4.1.1.2.1"), MetadataError, "NumberOfFrames"),
+    ],
+)
+def test_a_file_that_is_no_slice_fails_alone_and_flags_its_series(edit, error, text):
+    files = ct_series(WORDS, edits={2: edit})
+    good, broken = index_series(files).series
+    assert len(load_series(good, files).stored) == 5
+    assert type(broken.problem) is error
+    assert text in str(broken.problem)
+    assert (good.part, broken.part) == (1, 2)
+    another_matrix = "5000" in text
+    assert [flag.name for flag in good.flags] == [] if another_matrix else ["files_not_read"]
+
+
+def test_many_broken_files_fail_the_series():
+    files = ct_series(WORDS, edits=dict.fromkeys((1, 3), delete("PixelSpacing")))
+    (series,) = index_series(files).series
+    with pytest.raises(MetadataError, match="2 of 6 files"):
+        load_series(series, files)
 
 
 @pytest.mark.parametrize("kind", ["HU", "", "US", "hu "])
@@ -484,9 +508,10 @@ def test_a_download_cut_anywhere_never_vanishes():
     whole = files[name]
     for length in range(133, len(whole), 7):
         index = index_series({**files, name: whole[:length]})
-        failed = index.series[0].problem is not None
-        assert failed or name in index.broken, length
-        assert not failed or isinstance(index.series[0].problem, FormatError)
+        told = [one.problem for one in index.series if one.problem] + [index.loss]
+        assert isinstance(told[0], FormatError), length
+        whole_one = index.series[0]
+        assert whole_one.problem or whole_one.flags[0].name == "files_not_read"
 
 
 def test_a_compressed_slice_that_does_not_decode_names_its_place():

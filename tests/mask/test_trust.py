@@ -212,9 +212,9 @@ def test_shapes_must_agree(chest):
 
 def test_figures_can_be_written_as_json_whatever_is_wrong(chest):
     """No infinity for a lung that is not there."""
-    one = np.where(chest.labels == 1, 1, 0).astype(np.uint8)
+    single = np.where(chest.labels == 1, 1, 0).astype(np.uint8)
 
-    json.dumps(dict(assess_mask(chest.hu, chest.grid, one).figures), allow_nan=False)
+    json.dumps(dict(assess_mask(chest.hu, chest.grid, single).figures), allow_nan=False)
 
 
 @pytest.mark.parametrize("sigma_hu", [40.0, 120.0, 250.0])

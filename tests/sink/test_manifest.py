@@ -21,6 +21,7 @@ from fastlung.storage.open import LocalStore
 
 GROUP = {
     "source": "patient-01/ct", "skipped_files": 2, "config_digest": "0" * 16, "fastlung": "0.1.0",
+    "revision_grouping": 1, "revision_pixels": 0, "revision_mask": None,
     "written_at": "2026-01-01T00:00:00+00:00",
 }  # fmt: skip
 DONE = Outcome(

@@ -110,3 +110,21 @@ def test_the_environment_comes_first_and_short_keys_are_refused(tmp_path, monkey
     with pytest.raises(ConfigError, match="at least 16 characters") as caught:
         load_names_key()
     assert "secret" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("what", "mode", "word"),
+    [
+        ("names.key", 0o666, "may read"),
+        ("names.key", 0o640, "may read"),
+        (".", 0o777, "may replace"),
+    ],
+)
+def test_a_key_that_others_may_read_or_replace_is_refused(tmp_path, monkeypatch, what, mode, word):
+    monkeypatch.delenv("FASTLUNG_NAMES_KEY", raising=False)
+    monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path))
+    key = load_names_key()
+    (tmp_path / "fastlung" / what).chmod(mode)
+    with pytest.raises(ConfigError, match=word) as caught:
+        load_names_key()
+    assert key.decode() not in str(caught.value)

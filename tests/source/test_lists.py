@@ -1,9 +1,16 @@
 """Lists name what they name; s5cmd manifests are taken as they are."""
 
-import pytest
+import json
 
+import pytest
+import tiny_series
+from lying_s3 import LyingS3
+
+from fastlung.cli import main
 from fastlung.errors import ConfigError, NothingFoundError
 from fastlung.source.open import read_list
+
+SMALL = ("--names", "hash", "--workers", "0", "--spacing", "6", "--mask", "none")
 
 
 @pytest.mark.parametrize(
@@ -39,3 +46,51 @@ def test_what_cannot_be_understood_is_named_by_its_line(line):
 def test_a_list_of_nothing_says_so(text):
     with pytest.raises(NothingFoundError, match="one path or URL a line"):
         read_list(text)
+
+
+DENIED = b"<Error><Code>AccessDenied</Code></Error>"
+
+
+@pytest.fixture
+def guarded(tmp_path, aws_environment, monkeypatch):  # noqa: ARG001 - pytest fixtures
+    """A list of two prefixes, the first of which may not be listed, and how to process it."""
+    tiny_series.write_group(tmp_path / "scan", 1)
+    files = {f"in/fine/{path.name}": path.read_bytes() for path in (tmp_path / "scan").iterdir()}
+    monkeypatch.setenv("FASTLUNG_NAMES_KEY", "k" * 32)
+    with LyingS3(files) as server:
+
+        def page(query):
+            return DENIED if "SECRET" in query.get("prefix", "") else server.honest_page(query)
+
+        server.page_of = page
+        entries = tmp_path / "entries.txt"
+
+        def run(*lines, sink="sink"):
+            entries.write_text("\n".join(lines))
+            words = ["process", entries, tmp_path / sink, "--endpoint-url", server.url, *SMALL]
+            return main([str(word) for word in words])
+
+        yield run
+
+
+def test_a_prefix_that_may_not_be_listed_is_one_failed_entry(guarded, capsys):
+    code = guarded("s3://bucket/in/SECRET-NAME/", "s3://bucket/in/fine/")
+    said = capsys.readouterr()
+    summary = json.loads(said.out.splitlines()[-1])
+    assert (code, summary["done"], summary["failed"]) == (1, 1, 1)
+    assert "access denied" in said.out
+    assert "SECRET" not in said.out + said.err
+
+
+def test_so_it_is_where_it_is_the_only_entry(guarded, capsys):
+    assert guarded("s3://bucket/in/SECRET-NAME/") == 1
+    said = capsys.readouterr()
+    assert "SECRET" not in said.out + said.err
+
+
+@pytest.mark.parametrize("line", ["s3://AKIA:SECRET@bucket/x", "cp s3://AKIA:SECRET@bucket/x/* ."])
+def test_credentials_in_a_list_are_refused_and_not_shown(guarded, capsys, line):
+    assert guarded(line, "s3://bucket/in/fine/") == 2
+    said = capsys.readouterr()
+    assert "credentials in it" in said.err
+    assert "SECRET" not in said.out + said.err

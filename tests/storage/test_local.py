@@ -4,6 +4,7 @@ import errno
 import os
 import socket
 import threading
+import tracemalloc
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -204,3 +205,33 @@ def test_removing_an_object_of_the_root_leaves_the_root_and_all_above(tmp_path):
     store.delete("alone")
     store.delete("never there")
     assert store.root.is_dir()
+
+
+@pytest.mark.parametrize("longer", [1, 4 * 2**30])
+def test_a_file_that_grew_is_refused_before_it_is_read(tmp_path, longer):
+    store = write(tmp_path, {"a/1": b"x" * 1000})
+    (info,) = store.list()
+    os.truncate(tmp_path / "a" / "1", 1000 + longer)  # sparse
+    tracemalloc.start()
+    try:
+        with pytest.raises(StoreError, match="changed since it was listed"):
+            store.read("a/1", etag=info.etag)
+        assert tracemalloc.get_traced_memory()[1] < 1e6
+    finally:
+        tracemalloc.stop()
+
+
+def test_a_file_that_grows_while_it_is_read_is_read_one_byte_too_far(tmp_path, monkeypatch):
+    store = write(tmp_path, {"a/1": b"x" * 1000})
+    (info,) = store.list()
+    asked = []
+
+    def read(descriptor, count):
+        os.truncate(tmp_path / "a" / "1", 2**32)
+        asked.append(count)
+        return os.pread(descriptor, count, 0)
+
+    monkeypatch.setattr(store_module.os, "read", read)
+    with pytest.raises(StoreError, match="changed since it was listed"):
+        store.get("a/1", etag=info.etag)
+    assert sum(asked) <= 1001

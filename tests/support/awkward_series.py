@@ -258,10 +258,10 @@ def no_preamble() -> Fixture:
 
 def other_matrix() -> Fixture:
     odd = ct_slice(np.ones((10, 20), np.uint16), position_mm=STRAIGHT[3], instance_uid="1.2.3.99")
-    short = Right(classes=("short",), slices=1, step_mm=1.25, error=GeometryError)
+    short = Right(classes=("short", "split"), slices=1, step_mm=1.25, error=GeometryError)
     return Fixture(
         files={**ct_series(WORDS), "odd": odd},
-        series=(Right(hu=HU, points_mm=STRAIGHT), short),
+        series=(Right(classes=("split",), hu=HU, points_mm=STRAIGHT), short),
     )
 
 

@@ -101,9 +101,9 @@ def test_threads_change_no_bit(options):
     raw = raw_scan(chest.hu, chest.grid)
     config = build_config(**options, spacing_mm=3.0)
 
-    one, *more = (process_scan(raw, config, threads=threads) for threads in (1, 2, 3, 64))
+    serial, *more = (process_scan(raw, config, threads=threads) for threads in (1, 2, 3, 64))
 
     for other in more:
-        assert other.image.tobytes() == one.image.tobytes()
-        assert other.mask.tobytes() == one.mask.tobytes()
-        assert other.figures == one.figures
+        assert other.image.tobytes() == serial.image.tobytes()
+        assert other.mask.tobytes() == serial.mask.tobytes()
+        assert other.figures == serial.figures

@@ -164,9 +164,9 @@ def listed(pages: Pages, prefix: str, where: str = "the bucket") -> Iterator[Obj
     with ThreadPoolExecutor(SIDE_BY_SIDE, "fastlung-lister") as pool:
         try:
             while True:
-                for one in islice(ranges, SIDE_BY_SIDE - len(ahead)):
-                    ahead.append(one)
-                    pool.submit(one.read)
+                for part in islice(ranges, SIDE_BY_SIDE - len(ahead)):
+                    ahead.append(part)
+                    pool.submit(part.read)
                 if not ahead:
                     break
                 for info in by_folder(ahead[0]):
@@ -223,29 +223,33 @@ class _Order:
     """
 
     def __init__(self, last: str = "") -> None:
-        self._last = {by: by(last) for by in (_by_letters, _by_parts)}
+        self._last = {by: by([last])[0] for by in (_by_letters, _by_parts)}
 
     def fault(self, keys: Sequence[str]) -> str:
         """What is wrong with the next keys; empty where nothing is."""
+        if not keys:
+            return ""
+        twice = False
         for by, last in tuple(self._last.items()):
-            row = [last, *map(by, keys)] if last else list(map(by, keys))
-            # 20 us for a page, where a loop in Python takes 60.
-            if not all(map(operator.lt, row, row[1:])):
-                del self._last[by]
-                twice = any(map(operator.eq, row, row[1:]))
-            elif row:
+            row = by(keys)
+            # In C, 60 us for a page; a loop in Python takes four times as long.
+            if (not last or last < row[0]) and all(map(operator.lt, row, islice(row, 1, None))):
                 self._last[by] = row[-1]
+                continue
+            del self._last[by]
+            twice = last == row[0] or any(map(operator.eq, row, islice(row, 1, None)))
         if self._last:
             return ""
         return "lists a key twice" if twice else "does not list its keys in order, as S3 does"
 
 
-def _by_letters(key: str) -> str:
-    return key  # code points sort as their UTF-8 does
+def _by_letters(keys: Sequence[str]) -> Sequence[str]:
+    return keys  # code points sort as their UTF-8 does
 
 
-def _by_parts(key: str) -> str:
-    return key.replace("/", "\0")
+def _by_parts(keys: Sequence[str]) -> Sequence[str]:
+    row = "\n".join(keys).replace("/", "\0").split("\n")
+    return row if len(row) == len(keys) else [key.replace("/", "\0") for key in keys]
 
 
 def by_folder(infos: Iterable[ObjectInfo]) -> Iterator[ObjectInfo]:
@@ -320,14 +324,14 @@ class _Range:
                         return
                     self._ready.append(objects)
                     self._changed.notify_all()
-        except BaseException as error:  # noqa: BLE001 - whoever iterates gets it
+        except BaseException as error:  # noqa: BLE001 - raised where it is iterated
             self._error = error
         with self._changed:
             self._ended = True
             self._changed.notify_all()
 
     def close(self) -> None:
-        """Want nothing more."""
+        """Stop reading pages."""
         with self._changed:
             self._closed = True
             self._changed.notify_all()

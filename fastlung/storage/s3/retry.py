@@ -1,4 +1,4 @@
-"""What S3's refusals mean, whether to ask again, when, and how many requests at a time."""
+"""Retries of S3: what a refusal means, the backoff, and how many requests at a time."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ PASSING_STATUSES = {408, 409, 429, 500, 502, 503, 504}
 
 PASSING_CODES = {"RequestTimeout", "SlowDown", "InternalError", "ServiceUnavailable"}
 
-#: Answers of a store that wants to be asked less often.
+#: Answers of a store that throttles.
 OVERLOAD_STATUSES = {429, 503}
 
 REDIRECTS = {"PermanentRedirect", "IllegalLocationConstraintException",
@@ -69,7 +69,7 @@ REFUSED_CREDENTIALS = {"InvalidAccessKeyId", "SignatureDoesNotMatch", *EXPIRED}
 
 NO_CREDENTIALS = (NoCredentialsError, PartialCredentialsError, CredentialRetrievalError, SSOError)
 
-#: What is asked for -> what did not happen then, and the permission that it takes.
+#: Request -> what did not happen then, and the permission that it takes.
 ACTIONS = {
     "connect": ("cannot be reached", "s3:ListBucket"),
     "list": ("cannot be listed", "s3:ListBucket"),
@@ -150,13 +150,13 @@ def may_pass(error: Exception) -> bool:
 
 
 def is_overload(error: Exception) -> bool:
-    """Whether the store wants to be asked less often."""
+    """Whether the store throttles."""
     status, code = refusal_of(error)
     return status in OVERLOAD_STATUSES or code == "SlowDown"
 
 
 def retry_after_seconds(error: Exception) -> float:
-    """How long a refusal asks to be left alone, in seconds; 0 where it does not say."""
+    """Retry-After of a refusal, in seconds; 0 where it does not say."""
     if not isinstance(error, ClientError):
         return 0.0  # obstore keeps no headers of a refusal
     headers = error.response.get("ResponseMetadata", {}).get("HTTPHeaders", {})
@@ -244,7 +244,7 @@ FIRST_WAIT_SECONDS = 0.2
 
 LONGEST_WAIT_SECONDS = 10.0
 
-#: Requests to one bucket that a process may have under way when nobody has complained.
+#: Requests to one bucket that a process may have under way while it is not throttled.
 MOST_REQUESTS = 256
 
 
@@ -265,7 +265,7 @@ class RetryPolicy:
     deadline_seconds: float
 
 
-#: Where a typing error in an endpoint should be told at once.
+#: Where a typing error in an endpoint should be reported at once.
 AT_START = RetryPolicy(tries=4, deadline_seconds=20.0)
 
 #: Twenty tries wait 70 s on average: a store that is away for half a minute costs no scan.

@@ -79,27 +79,16 @@ class S3Store:
 
     @property
     def url(self) -> str:
-        """What `open_store` reopens this store from, in another process too."""
+        # docstring inherited
         return f"s3://{self.bucket}/{self.prefix}".removesuffix("/")
 
     @property
     def throttled(self) -> int:
-        """How often this process was told to ask this bucket less often."""
+        """How often the bucket throttled this process."""
         return limiter_of(self.bucket, endpoint_of(self._options)).throttled
 
     def check_source(self) -> None:
-        """
-        List one object, which tells every way of being refused from the others.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such bucket.
-        AccessError
-            Without credentials, without permission, or where whoever downloads must pay.
-        StoreError
-            For a wrong region, or an endpoint that does not answer.
-        """
+        """List one object, which distinguishes every way of being refused."""
         try:
             self._page(keys=1, policy=AT_START)
         except AccessError:
@@ -129,7 +118,7 @@ class S3Store:
         return True
 
     def key_of(self, other: Store) -> str | None:
-        """Key of the other store's root below this one, empty for the same; None for elsewhere."""
+        # docstring inherited
         if not isinstance(other, S3Store) or other.bucket != self.bucket:
             return None
         if other.prefix == self.prefix:
@@ -143,21 +132,7 @@ class S3Store:
         *,
         on_unreadable: Callable[[str], None] | None = None,  # noqa: ARG002 - a prefix has no rights
     ) -> Iterator[ObjectInfo]:
-        """
-        Objects below a folder, all objects of one folder together, after those of its subfolders.
-
-        Parameters
-        ----------
-        prefix : str
-            Key of a folder; empty for the root. A folder that does not exist holds nothing.
-        on_unreadable : callable, optional
-            Never called: a bucket is listed whole or not at all.
-
-        Raises
-        ------
-        StoreError
-            If the bucket cannot be listed.
-        """
+        """Objects of a folder together, after those of its subfolders; whole or not at all."""
         folder = prefix.strip("/")
         return listed(self._pages, f"{folder}/" if folder else "", self.url)
 
@@ -220,66 +195,18 @@ class S3Store:
         return {"RequestPayer": "requester"} if self._options.request_payer else {}
 
     def stat(self, key: str) -> ObjectInfo:
-        """
-        What a listing says of one object.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such object.
-        StoreError
-            If it cannot be asked for.
-        """
+        # docstring inherited
         full = f"{self.prefix}/{key}" if self.prefix else key
         arguments = {"Bucket": self.bucket, "Key": full, **self._payer()}
         answer = self._asked("read", key, lambda at: at.client.head_object(**arguments))
         return _info(key, answer["ContentLength"], answer["ETag"])
 
     def get(self, key: str, *, etag: str | None = None, first_bytes: int = -1) -> bytes:
-        """
-        Read an object, and hold its length and ETag against what was listed.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        etag : str, optional
-            As listed; anything else there now is an error.
-        first_bytes : int
-            Read at most so many bytes; all of them if negative.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such object.
-        StoreError
-            If it has changed since it was listed, or cannot be read.
-        """
+        """Read an object, and hold its length and ETag against what was listed."""
         return bytes(self._read(key, etag, first_bytes)) if first_bytes else b""
 
     def read(self, key: str, *, etag: str) -> memoryview:
-        """
-        Read a whole object as `get` does, without a copy of what has arrived.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        etag : str
-            As listed; anything else there now is an error.
-
-        Raises
-        ------
-        ObjectNotFoundError
-            If there is no such object.
-        StoreError
-            If it has changed since it was listed, or cannot be read.
-        """
+        """Read a whole object as `get` does, without a copy of what has arrived."""
         return self._read(key, etag, -1)
 
     def _read(self, key: str, etag: str | None, first_bytes: int) -> memoryview:
@@ -298,21 +225,7 @@ class S3Store:
         return found
 
     def put(self, key: str, buffers: Iterable[Buffer]) -> None:
-        """
-        Write an object, replacing what was there, atomically and durably.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        buffers : iterable of bytes-like
-            Contents, in pieces.
-
-        Raises
-        ------
-        StoreError
-            If it cannot be written; then nothing has changed under `key`.
-        """
+        # docstring inherited
         pieces = [memoryview(buffer).cast("B") for buffer in buffers]
         size_bytes = sum(piece.nbytes for piece in pieces)
         full = self._writable(key)
@@ -330,26 +243,7 @@ class S3Store:
         self._asked("write", key, send)
 
     def create(self, key: str, data: bytes) -> bool:
-        """
-        Write a small object only where there is none yet.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-        data : bytes
-            Its contents.
-
-        Returns
-        -------
-        bool
-            True for the one caller whose object it is, False for everyone else.
-
-        Raises
-        ------
-        StoreError
-            If it cannot be written.
-        """
+        # docstring inherited
         full = self._writable(key)
         tries = 0
 
@@ -372,19 +266,7 @@ class S3Store:
         return self._asked("write", key, once)
 
     def delete(self, key: str) -> None:
-        """
-        Remove an object; a missing object is no error.
-
-        Parameters
-        ----------
-        key : str
-            Key of the object.
-
-        Raises
-        ------
-        StoreError
-            If it is there and cannot be removed.
-        """
+        # docstring inherited
         full = self._writable(key)
         try:
             self._asked("remove", key, lambda at: obstore.delete(at.mover(0), full))
@@ -401,11 +283,6 @@ class S3Store:
 
         Writes a hidden object of a few bytes, tries to create it again, and removes it; once, and
         later says the same.
-
-        Raises
-        ------
-        StoreError
-            If it cannot be written.
         """
         if self._enforces_create is None:
             key = f".fastlung-probe-{secrets.token_hex(8)}"
