@@ -39,8 +39,8 @@ CENTRAL_MM = 25.0
 BELOW = 0.2
 #: A means' rim and the edge of the gas, in steps of that grid.
 EDGE_STEPS = 3
-#: Smaller cores are noise, in voxels of the grid of gas.
-FEWEST = 4
+#: Smaller cores are noise, or emphysema at a sloping base, in litres.
+SMALLEST_LITRES = 0.0015
 #: A branch of an airway has this cross-section at least, in square millimetres.
 BRANCH_MM2 = 30.0
 #: Two branches are seen side by side over at least this, in millimetres, where the trachea forks.
@@ -83,7 +83,7 @@ def gas_litres(
     left_mm = box[2].start * x * grid.spacing_mm[2]
     found = 0
     for number, place in enumerate(ndimage.find_objects(labels), start=1):
-        if voxels[number] < FEWEST:
+        if voxels[number] * z * y * x * grid.voxel_litres < SMALLEST_LITRES:
             continue
         part = labels[place] == number
         columns = np.asarray(part.any(axis=0))
