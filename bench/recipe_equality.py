@@ -92,7 +92,7 @@ def table(found):
         said = {who: ", ".join(f"{s:.2f}" for s in seconds) for who, seconds in taken.items()}
         lines.append(
             f"| `{model}` | {worst:.1e} | {said['authors']} | {said['fastlung']} | "
-            f"{', '.join(f'{t:.0f}' for t in times)} |"
+            f"{', '.join(f'{t:.1f}' for t in times)} |"
         )
     chests = ", ".join(next(iter(found["recipes"].values())))
     return "\n".join([*lines, "", f"Chests: {chests}."])

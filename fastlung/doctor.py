@@ -23,11 +23,11 @@ from botocore.config import Config as ClientConfig
 from fastlung.config import Config, StoreOptions
 from fastlung.dicom.codecs import CODECS, is_installed
 from fastlung.errors import FastlungError
-from fastlung.kernels.place import kernel_place
+from fastlung.kernels.jit import kernel_place
 from fastlung.plan.machine import probe, probe_disk
 from fastlung.plan.sizes import ScanSize, output_voxels, scan_bytes
 from fastlung.sink.contents import RECORDED_PACKAGES
-from fastlung.storage.open import LocalStore, open_store
+from fastlung.storage import LocalStore, open_store
 from fastlung.text import byte_size
 
 if TYPE_CHECKING:

@@ -21,7 +21,7 @@ from fastlung.recipe.order import checked_steps
 from fastlung.recipe.steps import Channels, Crop, LungsOnly, Mask, Orient, Patches
 from fastlung.scan import RawScan
 from fastlung.volume.hounsfield import windowed
-from fastlung.volume.orientation import in_order
+from fastlung.volume.orientation import in_order, packed
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence
@@ -82,11 +82,11 @@ def load_for(
     channels = next((s for s in recipe.tensor_steps if isinstance(s, Channels)), None)
     array = in_order(image, axes)[np.newaxis]
     if channels is not None:
-        array = np.concatenate([in_order(c, axes)[np.newaxis] for c in _windows(image, channels)])
+        array = np.stack([in_order(channel, axes) for channel in _windows(image, channels)])
     for step in recipe.tensor_steps:
         if isinstance(step, Patches):
-            array = _patches(array, _in_axes_order(step.size, axes))
-    return np.ascontiguousarray(array)
+            return _patches(array, _in_axes_order(step.size, axes))
+    return packed(array)
 
 
 def _recipe_of(model: Any) -> Recipe:
@@ -131,4 +131,5 @@ def _patches(array: npt.NDArray[Any], size: Sequence[int]) -> npt.NDArray[Any]:
         )
     a, b, c = counts
     split = array.reshape(array.shape[0], a, size[0], b, size[1], c, size[2])
-    return split.transpose(1, 3, 5, 0, 2, 4, 6).reshape(a * b * c, array.shape[0], *size)
+    apart = packed(split.transpose(1, 3, 5, 0, 2, 4, 6))
+    return apart.reshape(a * b * c, array.shape[0], *size)

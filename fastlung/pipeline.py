@@ -102,8 +102,11 @@ def process_scan(
     scan = ScanUnderWay(raw, stage, find_lungs, threads, raw.grid)
     for step in config.steps:
         DONE_BY[type(step)](scan, step)
+    image = scan.voxels()
+    with stage("normalise"):  # as every record of 0.1.0 has it, also where nothing is to be done
+        image = np.ascontiguousarray(image)
     return ScanResult(
-        image=np.ascontiguousarray(scan.voxels()),
+        image=image,
         mask=scan.mask,
         grid=scan.grid,
         window_hu=config.window_hu,
@@ -132,8 +135,7 @@ def _clip(scan: ScanUnderWay, step: known.Clip) -> None:
 def _resample(scan: ScanUnderWay, step: known.Resample) -> None:
     """Interpolate once, from true positions where the slices are still as they were acquired."""
     orientation = orientation_of(scan.grid)
-    # The tutorial's grid knows no positions: its slices count as equally far apart and in line.
-    true_positions = scan.image is None and step.align != "corners"
+    true_positions = scan.image is None and step.positions == "true"
     samples = samples_of(scan.grid, scan.raw if true_positions else None)
     wanted = step.spacing_mm or step.shape
     spacing_mm = wanted_spacing_mm(

@@ -24,7 +24,7 @@ from fastlung.sink.older import OlderScans
 from fastlung.sink.reader import stored_scan
 from fastlung.sink.records import RECORDS, load_outcome, outcome_key, read_records, record_key
 from fastlung.source.open import open_source
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping, Sequence

@@ -110,7 +110,7 @@ def test_stages_are_entered_in_order(raw):
 
     process_scan(raw, build_config(spacing_mm=5.0), stage)
 
-    assert entered == ["resample", "mask"]
+    assert entered == ["resample", "mask", "normalise"]
 
 
 def test_window_and_zero_centre(raw):

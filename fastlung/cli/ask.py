@@ -21,7 +21,7 @@ from fastlung.limits import limited
 from fastlung.sink.contents import read_run_file
 from fastlung.sink.manifest import MANIFEST_CSV, write_manifest
 from fastlung.sink.older import OlderScans
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 from fastlung.text import byte_size, count
 from fastlung.verification import forget, sink_status, verify
 

@@ -16,10 +16,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastlung.dicom.defined_terms import MODALITIES
 from fastlung.dicom.elements import DEFLATED_LITTLE_ENDIAN, Elements, PixelElement, read_elements
 from fastlung.dicom.pixel_format import check_excess, safe_uid
 from fastlung.dicom.slice_header import CT_IMAGE, SliceHeader, make_slice_header, sop_class_of
+from fastlung.dicom.tags import MODALITIES
 from fastlung.errors import (
     FormatError,
     MetadataError,

@@ -15,12 +15,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from fastlung.dicom.codecs import CODECS
-from fastlung.dicom.defined_terms import (
-    PHOTOMETRIC_INTERPRETATIONS,
-    RESCALE_TYPES,
-    shown,
-    shown_syntax,
-)
 from fastlung.dicom.elements import (
     DEFLATED_LITTLE_ENDIAN,
     EXPLICIT_BIG_ENDIAN,
@@ -28,6 +22,12 @@ from fastlung.dicom.elements import (
     IMPLICIT_LITTLE_ENDIAN,
     Elements,
     PixelElement,
+)
+from fastlung.dicom.tags import (
+    PHOTOMETRIC_INTERPRETATIONS,
+    RESCALE_TYPES,
+    shown,
+    shown_syntax,
 )
 from fastlung.errors import (
     FormatError,

@@ -12,7 +12,6 @@ import math
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
-from fastlung.dicom.defined_terms import DEFINED_TERMS, shown_syntax
 from fastlung.dicom.pixel_format import (
     CODED_TEXT,
     UID,
@@ -24,6 +23,8 @@ from fastlung.dicom.pixel_format import (
 from fastlung.dicom.tags import (
     ACQUISITION_NUMBERS,
     ACQUISITION_TEXTS,
+    DEFINED_TERMS,
+    shown_syntax,
 )
 from fastlung.errors import FormatError, MetadataError, ScanError
 from fastlung.limits import beyond, limits_in_force

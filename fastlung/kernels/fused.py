@@ -48,7 +48,7 @@ def _load_rows(stored, z, first, last, scale, lowest_hu, clip_hu, extents, lines
             begin = width
             _borrow_row(stored, z, y, rule, lowest_hu, extents, line)
         extents[z, y, 0], extents[z, y, 1], extents[z, y, 2] = unmeasured, begin, stop
-        if low > np.float32(MARK) or high < np.float32(-MARK):
+        if low > np.float32(MARK) or high < np.float32(-MARK - 1):
             for x in range(width):
                 line[x] = min(max(line[x], low), high)
 

@@ -22,7 +22,7 @@ from fastlung.plan.sizes import ScanSize, estimate_sizes, output_voxels
 from fastlung.sink.contents import SinkContents, check_sink, source_groups
 from fastlung.sink.names import load_names_key
 from fastlung.source.open import open_source, store_of
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Mapping, Sequence

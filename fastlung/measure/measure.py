@@ -44,7 +44,7 @@ from fastlung.measure.profile import (
 )
 from fastlung.plan.machine import probe
 from fastlung.run.warmup import ready_kernels
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 from fastlung.text import byte_size, count
 
 if TYPE_CHECKING:

@@ -48,6 +48,7 @@ def _standard(config: Any) -> tuple[Step, ...]:
             spacing_mm=config.spacing_mm,
             order=config.order,
             align="first" if config.align == "ras" else config.align,
+            positions="true" if config.align == "centred" else "even",
             antialias=config.antialias,
         )
     )

@@ -109,7 +109,7 @@ class Clip(_Step):
 
 class Resample(_Step):
     """
-    Interpolate once, at the slices' true positions.
+    Interpolate once.
 
     Attributes
     ----------
@@ -127,6 +127,9 @@ class Resample(_Step):
     count : str
         How the number of voxels becomes whole: ``round``, ``floor`` (TorchIO, CT-CLIP), or
         ``monai``: ``first`` with ``round(steps + 1)``, which differs from ``round`` on ties.
+    positions : str
+        ``true``: where the slices are. ``even``: equally far apart and in line, as loaders that
+        know one spacing take them; 0.1.0's ``tutorial`` and ``luna16-monai``.
     antialias : bool
         Smooth first along each axis on which voxels become fewer.
     """
@@ -137,6 +140,7 @@ class Resample(_Step):
     order: Literal[0, 1, 3] = 3
     align: Literal["centred", "corners", "first", "extent"] = "centred"
     count: Literal["round", "floor", "monai"] = "round"
+    positions: Literal["true", "even"] = "true"
     antialias: bool = False
 
     @model_validator(mode="after")

@@ -18,7 +18,7 @@ from fastlung.run.pool import WorkerPool, died, record_failure, recover
 from fastlung.run.protocol import Began, Broke, Ended, GaveBack
 from fastlung.run.schedule import Dispatcher
 from fastlung.run.signals import Interruptions, Wakeup
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable

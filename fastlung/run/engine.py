@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 from fastlung.config import build_config, build_run_options
 from fastlung.errors import NothingFoundError, SinkLostError, StoreError
-from fastlung.kernels.place import kernel_place
+from fastlung.kernels.jit import kernel_place
 from fastlung.plan.costs import remember as keep
 from fastlung.report.summary import nothing_found
 from fastlung.run.driver import Driver

@@ -27,7 +27,7 @@ from fastlung.segmenter import segmenter_of
 from fastlung.sink.contents import SinkContents, check_sink, source_groups
 from fastlung.sink.names import load_names_key
 from fastlung.source.open import open_source, store_of
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator

@@ -21,7 +21,7 @@ from fastlung.run.group import GroupRun, MoreMemoryError, check_group
 from fastlung.run.protocol import Began, Broke, Ended, GaveBack, Tally, unpacked
 from fastlung.sink.commit import Storer
 from fastlung.source.open import store_of
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 from fastlung.storage.prefetch import Fetcher
 
 if TYPE_CHECKING:

@@ -204,6 +204,12 @@ def _status(value: Any) -> str:
     return str(value)
 
 
+def _severity(value: Any) -> str:
+    if value not in ("look", "note"):
+        raise ValueError("expected look or note")
+    return str(value)
+
+
 def _facts(value: Any) -> tuple[int, int]:
     size_bytes, crc = tuple_of(count(), 2)(value)
     return size_bytes, count(MOST_CRC)(crc)
@@ -220,7 +226,7 @@ VERDICT = {
     "numbers": mapping_of(_number),
     "actions": tuple_of(text),
 }
-FLAG = {"name": text, "value": _number, "text": text}
+FLAG = {"name": text, "value": _number, "text": text, "severity": _severity}
 OUTCOME: dict[str, Decoder] = {
     "name": text,
     "group": text,

@@ -21,7 +21,7 @@ from fastlung.recipe.steps import Window
 from fastlung.sink.formats import FORMATS
 from fastlung.sink.records import grid_from_json
 from fastlung.sink.writer import METADATA_NAME, PREVIEW_NAME, array_names
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 
 if TYPE_CHECKING:
     import os

@@ -30,7 +30,7 @@ from fastlung.source.groups import (
     discover,
     group_objects,
 )
-from fastlung.storage.open import Store, open_store
+from fastlung.storage import Store, open_store
 from fastlung.text import byte_size, printable, stable_id
 
 if TYPE_CHECKING:

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from fastlung.kernels import place as places
-from fastlung.kernels.place import kernel_place
+from fastlung.kernels import jit as places
+from fastlung.kernels.jit import kernel_place
 
 #: What loads no Numba; `process` and others that compute do.
 LIGHT = ("status", "config", "inspect", "verify", "manifest", "doctor", "plan", "completion")

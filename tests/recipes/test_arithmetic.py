@@ -86,6 +86,19 @@ def test_torch_interpolate_goes_from_edge_to_edge(shape):
     np.testing.assert_allclose(extent, np.multiply(grid.spacing_mm, hu.shape))
 
 
+@pytest.mark.parametrize(("positions", "slices"), [("true", 14), ("even", 10)])
+def test_a_gap_is_kept_unless_positions_are_said_to_be_even(positions, slices):
+    hu, grid = noise(shape=(10, 12, 12), spacing_mm=(3.0, 1.0, 1.0))
+    z_mm = np.r_[0.0:24.0:3.0, 36.0, 39.0]  # 12 mm without a slice
+    step = {"do": "resample", "spacing_mm": [3.0, 1.0, 1.0], "order": 1, "align": "first"}
+
+    raw = raw_scan(hu, grid, slice_positions_mm=z_mm)
+    result = process_scan(raw, build_config(recipe=[{**step, "positions": positions}]))
+
+    assert result.image.shape[0] == slices
+    np.testing.assert_array_equal(result.image[-2:], hu[-2:])
+
+
 def test_clipping_before_interpolation_is_not_clipping_after():
     hu, grid = noise()
     clip = {"do": "clip", "low_hu": -300.0, "high_hu": 200.0}

@@ -28,7 +28,7 @@ from fastlung.inspection import inspect
 from fastlung.plan.plan import ScanSize, output_voxels, scan_bytes
 from fastlung.run import engine
 from fastlung.run.events import KernelsReady, RunEnded, RunPlanned, RunProgressed, ScanEnded
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 
 pytestmark = pytest.mark.compiled
 

@@ -24,7 +24,7 @@ import fastlung
 from fastlung.config import StoreOptions
 from fastlung.errors import AccessError, CredentialsError, StoreError
 from fastlung.run.events import ScanEnded, SinkUnguarded
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 from fastlung.storage.prefetch import Fetcher
 from fastlung.storage.s3 import access, retry
 from fastlung.storage.s3.access import limiter_of

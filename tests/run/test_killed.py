@@ -22,7 +22,7 @@ from tiny_series import payloads, write_source
 import fastlung
 from fastlung.errors import ConfigError
 from fastlung.sink.manifest import write_manifest
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 from fastlung.verification import verify
 
 pytestmark = pytest.mark.compiled

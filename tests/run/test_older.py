@@ -14,7 +14,7 @@ import fastlung
 from fastlung import revisions
 from fastlung.cli import main
 from fastlung.errors import ConfigError, SinkConflictError
-from fastlung.storage.open import LocalStore, open_store
+from fastlung.storage import LocalStore, open_store
 from fastlung.verification import sink_status, verify
 
 pytestmark = pytest.mark.compiled

@@ -22,7 +22,7 @@ from fastlung.run.warmup import ready_kernels
 from fastlung.sink.commit import Job, Task
 from fastlung.sink.records import load_record, record_key
 from fastlung.source.groups import discover
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 
 pytestmark = pytest.mark.compiled
 

@@ -7,7 +7,7 @@ from tiny_series import CANARY, payloads, write_source
 
 import fastlung
 from fastlung.cli import main
-from fastlung.storage.open import LocalStore, open_store
+from fastlung.storage import LocalStore, open_store
 
 pytestmark = pytest.mark.compiled
 SCANS = 3

@@ -24,7 +24,7 @@ from fastlung.sink.commit import Job, Task, committed_outcomes
 from fastlung.sink.names import pseudonym
 from fastlung.sink.records import load_outcome, load_record, record_key, to_json
 from fastlung.source.groups import discover
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 
 pytestmark = pytest.mark.compiled
 

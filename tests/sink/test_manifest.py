@@ -17,7 +17,7 @@ from fastlung.scan import Grid, Outcome, Verdict
 from fastlung.sink import manifest
 from fastlung.sink.manifest import write_manifest
 from fastlung.sink.records import read_records
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 
 GROUP = {
     "source": "patient-01/ct", "skipped_files": 2, "config_digest": "0" * 16, "fastlung": "0.1.0",

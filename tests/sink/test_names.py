@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from fastlung.errors import ConfigError, StoreError
 from fastlung.sink.names import claim_name, load_names_key, pseudonym, scan_names
 from fastlung.source.groups import SourceGroup
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 from fastlung.text import stable_id
 
 KEY = b"0123456789abcdef"

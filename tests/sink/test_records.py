@@ -2,6 +2,7 @@
 
 import json
 import math
+from dataclasses import fields
 
 import numpy as np
 import pytest
@@ -9,6 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fastlung.scan import Flag, Grid, Outcome, Verdict
+from fastlung.sink import decode, records
 from fastlung.sink.records import (
     Record,
     is_done,
@@ -19,7 +21,7 @@ from fastlung.sink.records import (
     to_json,
 )
 from fastlung.source.groups import SourceGroup
-from fastlung.storage.open import LocalStore, ObjectInfo
+from fastlung.storage import LocalStore, ObjectInfo
 
 GROUP = SourceGroup(
     id="0123456789abcdef",
@@ -73,6 +75,21 @@ def test_json_holds_no_word_that_json_does_not_know():
     plain = json.loads(data, parse_constant=pytest.fail)
     assert plain["figures"] == {"a": None, "b": None, "c": 0.5, "d": 3}
     assert math.isnan(load_outcome(data).figures["a"])
+
+
+@pytest.mark.parametrize(
+    ("kind", "decoders"),
+    [
+        (Record, records.FIELDS),
+        (Outcome, decode.OUTCOME),
+        (Verdict, decode.VERDICT),
+        (Flag, decode.FLAG),
+        (Grid, decode.GRID),
+    ],
+)
+def test_every_field_that_is_written_is_one_that_can_be_read(kind, decoders):
+    """Otherwise all records would count as damaged, and every resume would begin anew."""
+    assert decoders.keys() == {field.name for field in fields(kind)}
 
 
 @given(st.data())

@@ -9,7 +9,7 @@ import pytest
 from folders import make
 
 from fastlung.source.groups import discover
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 from fastlung.text import printable
 
 

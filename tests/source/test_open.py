@@ -9,7 +9,7 @@ from fastlung.errors import ConfigError, NothingFoundError, ObjectNotFoundError,
 from fastlung.source.groups import discover
 from fastlung.source.open import open_source, store_of
 from fastlung.source.read import join_series
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 
 OPTIONS = StoreOptions()
 

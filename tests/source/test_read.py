@@ -11,7 +11,7 @@ from fastlung import inspect, preview, process, read_series
 from fastlung.errors import FormatError, InsufficientMemoryError
 from fastlung.source.groups import discover
 from fastlung.source.read import fetch, index_blobs, index_headers, index_sample
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 
 
 @pytest.fixture

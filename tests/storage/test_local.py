@@ -15,8 +15,8 @@ from store_tests import StoreTests
 
 from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, ObjectNotFoundError, StoreError
+from fastlung.storage import LocalStore, open_store
 from fastlung.storage import local as store_module
-from fastlung.storage.open import LocalStore, open_store
 
 
 def write(root: Path, files: dict[str, bytes]) -> LocalStore:

@@ -5,7 +5,7 @@ from lying_s3 import LyingS3, Page, etag_of
 
 from fastlung.config import StoreOptions
 from fastlung.errors import ConfigError, ListingError, StoreError
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 from fastlung.storage.s3 import retry
 
 DICOM = b"\0" * 128 + b"DICM" + bytes(range(256)) * 40

@@ -9,7 +9,7 @@ from store_tests import keys
 
 from fastlung.config import StoreOptions
 from fastlung.errors import ObjectNotFoundError, StoreError
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 from fastlung.storage.prefetch import Fetcher
 
 

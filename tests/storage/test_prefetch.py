@@ -8,8 +8,8 @@ from collections import Counter
 import pytest
 
 from fastlung.errors import StoreError
+from fastlung.storage import LocalStore
 from fastlung.storage.base import ObjectInfo
-from fastlung.storage.open import LocalStore
 from fastlung.storage.prefetch import Fetcher
 
 PATIENCE = 30

@@ -16,8 +16,8 @@ from fastlung.errors import (
     ObjectNotFoundError,
     StoreError,
 )
+from fastlung.storage import open_store
 from fastlung.storage.base import ObjectInfo
-from fastlung.storage.open import open_store
 from fastlung.storage.s3 import retry
 from fastlung.storage.s3.listing import by_folder
 from fastlung.storage.s3.read import PLAIN_KEY, part_bytes, parts_of, turns_of

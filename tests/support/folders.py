@@ -1,6 +1,6 @@
 """Folders of files that hold their own names."""
 
-from fastlung.storage.open import LocalStore
+from fastlung.storage import LocalStore
 
 
 def make(root, *names):

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from fastlung.errors import ObjectNotFoundError, StoreError
-from fastlung.storage.open import open_store
+from fastlung.storage import open_store
 
 
 def fill(store, files):
