@@ -113,7 +113,7 @@ def recipe_file(path: str | os.PathLike[str]) -> Recipe:
         If it cannot be read, or a step of it does not fit; the sentence names the step.
     """
     try:
-        fields = tomllib.loads(Path(path).read_text("utf-8"))
+        fields = tomllib.loads(Path(path).read_text("utf-8-sig"))
     except OSError as error:
         raise ConfigError(f"recipe {path} cannot be read ({error.strerror})") from None
     except UnicodeDecodeError:

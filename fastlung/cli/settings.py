@@ -198,7 +198,7 @@ def _part(given: Mapping[str, Any], model: type, *, without: str = "") -> dict[s
 
 def _from_file(path: Path) -> dict[str, tuple[Any, str]]:
     try:
-        text = path.read_text("utf-8")
+        text = path.read_text("utf-8-sig")  # Windows editors begin it with a byte order mark
     except OSError as error:
         raise ConfigError(
             f"{path}: the configuration file cannot be read ({error.strerror})"

@@ -347,4 +347,4 @@ def safe_uid(text: str) -> str:
     """Give a UID as it is, or a hash of what stands in its place: that may be anything."""
     if not text or UID.fullmatch(text):
         return text
-    return "invalid-" + hashlib.sha256(text.encode()).hexdigest()[:16]
+    return "uid-" + hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -50,7 +50,7 @@ CLAIM_BYTES = 128
 SHARED_NAMES = "shared-names"
 LONGEST_NAME = 128
 # For fullmatch: `$` would let a trailing line break through. A leading dot would be a hidden name.
-_PLAIN_UID = re.compile(r"[0-9][0-9.]{0,63}")
+_PLAIN_UID = re.compile(r"[0-9][0-9.]{0,63}|uid-[0-9a-f]{16}")
 
 
 def load_names_key() -> bytes:
@@ -181,13 +181,20 @@ def recorded_uid(uid: str, key: bytes) -> str:
         return ""
     if key:
         return pseudonym(key, uid)
-    return uid if _PLAIN_UID.fullmatch(uid) else stable_id(uid)
+    return _told(uid)
+
+
+def _told(uid: str) -> str:
+    """
+    Give a UID as it may be told: itself, or a hash of what stands in its place, such as a GUID.
+
+    The same wherever it is told, in names, records and `inspect`, and wherever the source begins.
+    """
+    return uid if _PLAIN_UID.fullmatch(uid) else f"uid-{stable_id(uid)}"
 
 
 def _series_name(uid: str, group_id: str) -> str:
-    if _PLAIN_UID.fullmatch(uid):
-        return uid
-    return stable_id(f"{group_id}\0{uid}")
+    return _told(uid) if uid else stable_id(f"{group_id}\0")
 
 
 def _folder_name(label: str) -> str:

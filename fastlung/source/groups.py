@@ -8,12 +8,13 @@ folders is several groups; `read.join_series` makes one of them. No object is op
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass
 from itertools import groupby
 from typing import TYPE_CHECKING, Literal
 
 from fastlung.source.archives import ARCHIVE_SUFFIXES
-from fastlung.text import printable, stable_id
+from fastlung.text import count, printable, stable_id
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
@@ -32,6 +33,15 @@ __all__ = [
     "group_objects",
 ]
 
+
+logger = logging.getLogger(__name__)
+
+#: What is said of links to folders, by what became of them; and how many are named.
+_LINKS = {
+    "followed": "%s to a folder outside the source followed: %s",
+    "seen": "%s to a folder that is part of the source already not followed: %s",
+}
+NAMED_LINKS = 5
 
 #: A folder with both holds what fastlung made of a scan. Taken for a source, the same patient would
 #: turn up twice in the training data.
@@ -123,7 +133,12 @@ def discover(
     """
     hidden = f"{without}/"
     unreadable: list[str] = []
-    listed = store.list(on_unreadable=unreadable.append)
+    links: dict[str, list[str]] = {}
+
+    def note(key: str, became: str) -> None:
+        links.setdefault(became, []).append(printable(pseudonym(_joined(place, key))))
+
+    listed = store.list(on_unreadable=unreadable.append, on_link=note)
     url = store.url if place else ""
     for folder, found in groupby(listed, key=lambda info: info.key.rpartition("/")[0]):
         if without and f"{folder}/".startswith(hidden):
@@ -132,6 +147,8 @@ def discover(
         if {info.key.rpartition("/")[2] for info in objects} >= _RESULT_FILES:
             continue
         yield from group_objects(folder, objects, pseudonym=pseudonym, place=place, store_url=url)
+    for became, keys in links.items():
+        logger.warning(_LINKS[became], count(len(keys), "link"), ", ".join(keys[:NAMED_LINKS]))
     for folder in unreadable:
         label = pseudonym(_joined(place, folder))
         yield SourceGroup(

@@ -34,7 +34,7 @@ SYNONYMS = {
 
 def is_metaimage(blob: bytes) -> bool:
     """Whether a file begins as a MetaImage header does."""
-    return re.match(rb"\s*(ObjectType|NDims|Comment|ObjectSubType)\s*=", blob[:64]) is not None
+    return re.match(rb"\s*(ObjectType|NDims|Comment|ObjectSubType)\s*[=:]", blob[:64]) is not None
 
 
 def read_metaimage_header(blob: bytes) -> VolumeHeader:

@@ -25,6 +25,9 @@ GZIP_WINDOW_BITS = 31
 SCANNER = 1
 #: How far axes may be from right angles, as products of unit vectors, for an sform beside a qform.
 ROTATION_TOLERANCE = 1e-3
+#: Axes of sform and qform whose cosines differ by less are the same, and origins in millimetres.
+SIMILAR = 1e-4
+ORIGIN_TOLERANCE_MM = 0.1
 #: Sizes of voxels that differ by less are one, relative to the largest.
 SIZE_TOLERANCE = 1e-3
 MILLIMETRES = {"meter": 1000.0, "mm": 1.0, "micron": 0.001, "unknown": 1.0}
@@ -95,8 +98,8 @@ def _affine(header: Nifti1Header) -> npt.NDArray[np.float64]:
     """
     From voxel index to RAS millimetres, as ITK 5.4 chooses it: sizes from pixdim, in every case.
 
-    Axes come from the sform where it is a rotation and comes from the scanner, or nothing else is
-    there; else from the qform.
+    Axes come from the sform where it is a rotation, and comes from the scanner, or says nearly what
+    the qform says but for the sense of axes, or nothing else is there; else from the qform.
     """
     sform_code, qform_code = int(header["sform_code"]), int(header["qform_code"])
     sizes = np.array(header["pixdim"][1:4], np.float64)
@@ -111,8 +114,14 @@ def _affine(header: Nifti1Header) -> npt.NDArray[np.float64]:
             "voxel; convert the scan again from its DICOM files"
         )
     sform: npt.NDArray[np.float64] = np.array(header.get_sform(), np.float64)
-    from_sform = sform_code > 0 and (sform_code == SCANNER or qform_code <= 0)
-    if from_sform and (qform_code <= 0 or _is_rotation(sform)):
+    from_sform = sform_code > 0 and (
+        qform_code <= 0
+        or (
+            _is_rotation(sform)
+            and (sform_code == SCANNER or _is_similar(sform, header.get_qform()))
+        )
+    )
+    if from_sform:
         lengths = np.linalg.norm(sform[:3, :3], axis=0)
         if np.abs(lengths - sizes).max() <= SIZE_TOLERANCE * sizes.max():
             return sform
@@ -131,6 +140,14 @@ def _is_rotation(affine: npt.NDArray[np.float64]) -> bool:
         return False
     axes = affine[:3, :3] / lengths
     return bool(np.abs(axes.T @ axes - np.eye(3)).max() < ROTATION_TOLERANCE)
+
+
+def _is_similar(sform: npt.NDArray[np.float64], qform: npt.NDArray[np.float64]) -> bool:
+    """Whether two have one origin, and the same axes whichever way these run."""
+    one, other = (form[:3, :3] / np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform))
+    turned = np.abs(np.abs(one.T @ other) - np.eye(3)).max()
+    apart_mm = np.abs(sform[:3, 3] - qform[:3, 3]).max()
+    return bool(turned < SIMILAR and apart_mm < ORIGIN_TOLERANCE_MM)
 
 
 def _check_sizes(

@@ -191,7 +191,9 @@ def open_source(url: str, options: StoreOptions) -> Source:
         text = open_store(folder, options).get(name, first_bytes=LIST_BYTES + 1)
         if len(text) > LIST_BYTES:
             raise ConfigError(f"{name}: a list of more than {byte_size(LIST_BYTES)}; cut it in two")
-        return Source(places=_places(read_list(text.decode("utf-8", "surrogateescape")), options))
+        return Source(
+            places=_places(read_list(text.decode("utf-8-sig", "surrogateescape")), options)
+        )
     return Source(places=(Place(store=open_store(url, options)),))
 
 

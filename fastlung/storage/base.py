@@ -86,7 +86,11 @@ class Store(Protocol):
         ...
 
     def list(
-        self, prefix: str = "", *, on_unreadable: Callable[[str], None] | None = None
+        self,
+        prefix: str = "",
+        *,
+        on_unreadable: Callable[[str], None] | None = None,
+        on_link: Callable[[str, str], None] | None = None,
     ) -> Iterator[ObjectInfo]:
         """
         Objects below a folder, all objects of one folder together, in the same order every time.
@@ -97,6 +101,9 @@ class Store(Protocol):
             Key of a folder; empty for the root. A folder that does not exist holds nothing.
         on_unreadable : callable, optional
             Called with the key of a folder that cannot be read, and the walk goes on.
+        on_link : callable, optional
+            Follow links to folders, and call with the key of each and what became of it:
+            ``followed`` or ``seen``. None: links to folders hold nothing.
 
         Raises
         ------

@@ -96,15 +96,30 @@ class LocalStore:
         return "" if there == here else there.relative_to(here).as_posix()
 
     def list(
-        self, prefix: str = "", *, on_unreadable: Callable[[str], None] | None = None
+        self,
+        prefix: str = "",
+        *,
+        on_unreadable: Callable[[str], None] | None = None,
+        on_link: Callable[[str, str], None] | None = None,
     ) -> Iterator[ObjectInfo]:
         """Objects of a folder together, before those of its subfolders."""
         pending = [prefix.strip("/")]
-        while pending:
-            folder = pending.pop()
+        links: list[str] = []
+        seen = [os.path.realpath(self.root)]
+        while pending or (on_link is not None and links):
+            if pending:
+                folder = pending.pop()
+            else:
+                folder = links.pop(0)
+                target = os.path.realpath(self._path(folder))
+                known = any(_holds(other, target) or _holds(target, other) for other in seen)
+                on_link(folder, "seen" if known else "followed")  # type: ignore[misc]
+                if known:
+                    continue
+                seen.append(target)
             try:
                 path = self._path(folder) if folder else self.root
-                objects, folders = _read_folder(path, folder)
+                objects, folders, linked = _read_folder(path, folder)
             except (FileNotFoundError, NotADirectoryError):
                 continue  # gone since it was seen, or never there
             except OSError as error:
@@ -114,6 +129,7 @@ class LocalStore:
                 continue
             yield from objects
             pending.extend(reversed(folders))
+            links += linked
 
     def stat(self, key: str) -> ObjectInfo:
         # docstring inherited
@@ -244,9 +260,14 @@ class LocalStore:
             temporary.unlink(missing_ok=True)
 
 
-def _read_folder(path: Path, folder: str) -> tuple[list[ObjectInfo], list[str]]:
-    """Objects directly in a folder, and its subfolders, both as keys in order."""
-    objects, folders = [], []
+def _holds(folder: str, other: str) -> bool:
+    """Whether a real path is, or lies below, another."""
+    return f"{other}/".startswith(f"{folder.rstrip('/')}/")
+
+
+def _read_folder(path: Path, folder: str) -> tuple[list[ObjectInfo], list[str], list[str]]:
+    """Objects directly in a folder, its subfolders, and links to folders, as keys in order."""
+    objects, folders, links = [], [], []
     with os.scandir(path) as entries:
         for entry in sorted(entries, key=lambda entry: entry.name):
             if entry.name.startswith("."):
@@ -264,7 +285,9 @@ def _read_folder(path: Path, folder: str) -> tuple[list[ObjectInfo], list[str]]:
                 continue
             if stat.S_ISREG(status.st_mode):
                 objects.append(_info(key, status))
-    return objects, folders
+            elif stat.S_ISDIR(status.st_mode):
+                links.append(key)
+    return objects, folders, links
 
 
 def _info(key: str, status: os.stat_result) -> ObjectInfo:

@@ -1,5 +1,6 @@
 """No tag and no folder name chooses a path; no two scans share a name."""
 
+import hashlib
 import re
 import stat
 from concurrent.futures import ThreadPoolExecutor
@@ -8,8 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from fastlung.dicom.pixel_format import safe_uid
 from fastlung.errors import ConfigError, StoreError
-from fastlung.sink.names import claim_name, load_names_key, pseudonym, scan_names
+from fastlung.sink.names import claim_name, load_names_key, pseudonym, recorded_uid, scan_names
 from fastlung.source.groups import SourceGroup
 from fastlung.storage import LocalStore
 from fastlung.text import stable_id
@@ -39,7 +41,16 @@ def test_series_names_are_uids_where_these_are_plain():
     found = scan_names(uids, group(), "series", KEY)
     assert found[0] == "1.2.840.1"
     assert found[-1] == "1.2.840.1-2"
-    assert all(re.fullmatch("[0-9a-f]{16}", name) for name in found[1:-1])
+    assert all(re.fullmatch("(uid-)?[0-9a-f]{16}", name) for name in found[1:-1])
+
+
+def test_an_odd_uid_has_one_name_wherever_it_is_told_and_the_source_begins():
+    guid = "{3F2504E0-4F89-11D3-9A0C-0305E82C3301}"
+    names = {scan_names([guid], group(label), "series", b"")[0] for label in (".", "a", "a/b")}
+    read = safe_uid(guid)
+    names |= {recorded_uid(guid, b""), read, recorded_uid(read, b"")}
+    names |= set(scan_names([read], group("c"), "series", b""))
+    assert names == {f"uid-{hashlib.sha256(guid.encode()).hexdigest()[:16]}"}
 
 
 @given(st.lists(st.text("ab/._ü", min_size=1, max_size=8), unique=True, min_size=2, max_size=30))

@@ -69,6 +69,25 @@ def test_list_ends_on_link_loops_and_stays_below_the_root(tmp_path):
     assert keys(store) == ["a/1", "a/b/2"]
 
 
+def test_links_to_folders_are_followed_where_that_is_asked_for_and_each_is_told(tmp_path):
+    store = write(tmp_path / "root", {"a/1": b"", "b/2": b""})
+    write(tmp_path / "elsewhere", {"scan/3": b"s"})
+    (tmp_path / "elsewhere/scan/back").symlink_to(tmp_path / "root")
+    (tmp_path / "root/a/loop").symlink_to(tmp_path / "root/a")
+    (tmp_path / "root/again").symlink_to(tmp_path / "root/b")
+    (tmp_path / "root/out").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "root/twice").symlink_to(tmp_path / "elsewhere/scan")
+    (tmp_path / "root/up").symlink_to(tmp_path)
+    told = []
+    found = [info.key for info in store.list(on_link=lambda *link: told.append(link))]
+    assert found == ["a/1", "b/2", "out/scan/3"]
+    assert dict(told) == {
+        "again": "seen", "out": "followed", "twice": "seen", "up": "seen", "a/loop": "seen",
+        "out/scan/back": "seen",
+    }  # fmt: skip
+    assert store.get("out/scan/3") == b"s"
+
+
 def test_a_link_to_a_file_reads_as_the_file(tmp_path):
     store = write(tmp_path, {"annex/object": b"pixels"})
     (tmp_path / "scan").mkdir()

@@ -9,6 +9,7 @@ go through `edit`, which gets the data set before it is written.
 from __future__ import annotations
 
 import io
+import zlib
 from typing import TYPE_CHECKING, Any
 
 import imagecodecs
@@ -32,6 +33,8 @@ JPEG_LS = "1.2.840.10008.1.2.4.80"
 J2K_LOSSLESS = "1.2.840.10008.1.2.4.90"
 HTJ2K_LOSSLESS = "1.2.840.10008.1.2.4.201"
 RLE = "1.2.840.10008.1.2.5"
+JPEG_XL_LOSSLESS = "1.2.840.10008.1.2.4.110"
+DEFLATED_FRAME = "1.2.840.10008.1.2.8.1"
 NATIVE = (IMPLICIT, EXPLICIT, BIG_ENDIAN, DEFLATED)
 LOSSLESS = (JPEG_LOSSLESS, JPEG_LOSSLESS_SV1, JPEG_LS, J2K_LOSSLESS, HTJ2K_LOSSLESS, RLE)
 
@@ -69,6 +72,8 @@ def encode(words: Any, transfer_syntax: str) -> bytes:
             words, level=0, reversible=True, codecformat="J2K"
         ),
         HTJ2K_LOSSLESS: lambda: imagecodecs.htj2k_encode(words),
+        JPEG_XL_LOSSLESS: lambda: imagecodecs.jpegxl_encode(words, lossless=True),
+        DEFLATED_FRAME: lambda: zlib.compress(words.tobytes(), wbits=-15),
     }
     return bytes(encoders[transfer_syntax]())
 

@@ -131,6 +131,7 @@ class S3Store:
         prefix: str = "",
         *,
         on_unreadable: Callable[[str], None] | None = None,  # noqa: ARG002 - a prefix has no rights
+        on_link: Callable[[str, str], None] | None = None,  # noqa: ARG002 - nor links
     ) -> Iterator[ObjectInfo]:
         """Objects of a folder together, after those of its subfolders; whole or not at all."""
         folder = prefix.strip("/")
