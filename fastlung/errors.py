@@ -103,7 +103,7 @@ class StoreError(FastlungError):
 
 
 class ListingError(StoreError):
-    """A store whose listing has no end or no order, so that nobody knows what it left out."""
+    """A store whose listing has no end or no order, so that objects may be missing from it."""
 
 
 class ObjectNotFoundError(StoreError, FileNotFoundError):
