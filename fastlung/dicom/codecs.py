@@ -98,7 +98,7 @@ _END_MARKER = b"\xff\xd9"
 #: The end marker comes last but for so much, or for padding.
 _END_WITHIN_BYTES = 64
 #: Different byte values in the second half of a compressed image that is all zeros: codes for
-#: nothing, again and again. Of six codecs none has more than 40 there; a slice of tissue has 200.
+#: nothing, again and again. Whole frames of zeros have at most 40, a slice of tissue has 200.
 _BYTES_OF_ZEROS = 96
 #: A count of segments and where each of at most fifteen begins.
 _RLE_HEADER_BYTES = 64

@@ -29,7 +29,7 @@ __all__ = ["chest_flags", "hu_flags", "reformat_flags"]
 #: where tissue would lie if 1000 or 1024 had been added.
 AIR, HALF_AIR, LUNG = (-1024, -700), (-700, -300), (-950, -500)
 TISSUE, RAISED_TISSUE = (-200, 200), (850, 1300)
-#: Of the series at hand (chests, heads, abdomens, phantoms) none has less soft tissue than 0.06.
+#: A share of soft tissue below which nothing looks like a body in HU: reasoned, not calibrated.
 LEAST_TISSUE = 0.01
 #: A volume with less air than this part has none; tissue makes at least so much of any body.
 LEAST_AIR, MUCH = 0.001, 0.1
