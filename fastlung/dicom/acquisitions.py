@@ -112,8 +112,11 @@ def tell_apart(
         return None
     row = _Row(places, heights[[place[0] for place in places]])
     number_of = row.numbers()
+    crowded = row.crowded
     for name, values in labels.items():
-        if len({values[index] for index in number_of}) == 1 or (name in WEAK and not row.crowded):
+        if len(set(values)) == 1 or (name in WEAK and not crowded):
+            continue
+        if len({values[index] for index in number_of}) == 1:
             continue
         # Absent is not another value, but where two images share a place something must part them.
         if not row.crowded and not all(values[index] for index in number_of):
