@@ -42,7 +42,7 @@ Every command takes `--quiet` (only failures and errors are printed, on standard
 | code | meaning |
 |---|---|
 | 0 | all done, nothing wrong |
-| 1 | some scans failed, now or earlier; or `inspect`, `verify` or `doctor` found something |
+| 1 | some scans failed, now or earlier; or `inspect`, `verify`, `compare` or `doctor` found some |
 | 2 | wrong usage or configuration |
 | 3 | the source holds no CT |
 | 4 | source or sink cannot be reached, read or written |

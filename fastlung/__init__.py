@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from fastlung import errors as errors
+    from fastlung.comparison import ScanComparison as ScanComparison
+    from fastlung.comparison import compare as compare
     from fastlung.config import Config as Config
     from fastlung.config import RunOptions as RunOptions
     from fastlung.config import StoreOptions as StoreOptions
@@ -62,6 +64,7 @@ __all__ = [
     "Policy",
     "RawScan",
     "RunOptions",
+    "ScanComparison",
     "ScanResult",
     "StoreOptions",
     "StoredScan",
@@ -70,6 +73,7 @@ __all__ = [
     "assess_mask",
     "build_config",
     "build_run_options",
+    "compare",
     "errors",
     "inspect",
     "limited",
@@ -87,6 +91,7 @@ __all__ = [
 
 #: Module -> public names it defines.
 _EXPORTS = {
+    "comparison": ("ScanComparison", "compare"),
     "config": ("Config", "RunOptions", "StoreOptions", "build_config", "build_run_options"),
     "dicom": ("list_series", "read_series"),
     "dicom.checks": ("Policy",),

@@ -18,8 +18,9 @@ HEAVY = {
 
 PUBLIC = {
     "Config", "Crop", "Flag", "Grid", "Limits", "LungMask", "Outcome", "Picture", "Policy",
-    "RawScan", "RunOptions", "ScanResult", "StoreOptions", "StoredScan", "Verdict", "__version__",
-    "assess_mask", "build_config", "build_run_options", "errors", "inspect", "limited",
+    "RawScan", "RunOptions", "ScanComparison", "ScanResult", "StoreOptions", "StoredScan",
+    "Verdict", "__version__",
+    "assess_mask", "build_config", "build_run_options", "compare", "errors", "inspect", "limited",
     "list_series",
     "load_for", "lung_mask", "open_scan", "preview", "process", "process_scan", "read_series",
     "resample", "to_hu",

@@ -48,6 +48,7 @@ CARRIED_OUT_BY = {
     "verify": ("ask", "answer_verify"),
     "status": ("ask", "answer_status"),
     "manifest": ("ask", "answer_manifest"),
+    "compare": ("compare", "answer_compare"),
     "config": ("settings", "print_config"),
     "doctor": ("ask", "answer_doctor"),
     "completion": ("completion", "print_completion"),

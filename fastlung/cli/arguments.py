@@ -32,6 +32,7 @@ QUESTIONS = {
     "verify": "check that a sink holds one valid result, or a recorded failure, for every series",
     "status": "say how far a sink is, and what failed",
     "manifest": "write the table of all series of a sink anew",
+    "compare": "say which scans of two sinks differ, and by how much",
     "config": "print the configuration that options, environment and files add up to",
     "doctor": "say what fastlung finds on this machine, and where each number comes from",
     "completion": "print a script that completes commands and options in a shell",
@@ -75,6 +76,16 @@ examples:
 
 Every run ends with this; type it after a kill, or when several machines wrote to one sink. Writes
 manifest.csv, and manifest.parquet where pyarrow is installed (pip install 'fastlung[parquet]').
+""",
+    "compare": """\
+examples:
+  fastlung compare volumes-0.1.0/ volumes/
+  fastlung compare s3://bucket/old/ s3://bucket/new/ --csv > differences.csv
+
+Matches scans by source folder and name. Status, verdict, flags, litres and geometry are compared as
+recorded; voxels are read where sizes or checksums differ, two scans at a time. HU are the largest
+and the mean absolute difference over all voxels, litres those of both lungs.
+Exit code: 0 if every scan is the same in both, 1 otherwise.
 """,
     "config": """\
 examples:
@@ -139,6 +150,7 @@ def describe_questions(
     described["doctor"].add_argument(
         "sink", metavar="SINK", nargs="?", help="a place for results, to be tried out"
     )
+    _describe_compare(described["compare"])
     described["completion"].add_argument(
         "shell", metavar="SHELL", choices=("bash", "zsh", "fish"), help="bash, zsh or fish"
     )
@@ -146,6 +158,15 @@ def describe_questions(
     add_results(described["plan"])
     for command in QUESTIONS:
         add_shown(described[command])
+
+
+def _describe_compare(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("first", metavar="SINK", help="where results are, as before")
+    parser.add_argument("second", metavar="SINK", help="where results are, as now")
+    parser.add_argument("--all", action="store_true", help="scans that are the same, too")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--json", action="store_true", help="a JSON list, one object a scan")
+    form.add_argument("--csv", action="store_true", help="CSV, one row a scan")
 
 
 def _describe_plan(parser: argparse.ArgumentParser) -> None:

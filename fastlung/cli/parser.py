@@ -219,7 +219,7 @@ def build_parser() -> argparse.ArgumentParser:
     describe_profile(described["profile"], add_shown)
     describe_renting(described["plan"])
     describe_reruns(described["plan"])
-    for name in ("profile", "plan", "verify", "status", "manifest", "doctor"):
+    for name in ("profile", "plan", "verify", "status", "manifest", "compare", "doctor"):
         describe_storage(described[name])
     return parser
 

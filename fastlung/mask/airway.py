@@ -97,14 +97,22 @@ class _Regions(NamedTuple):
         Slice index, and centre along x in millimetres; entry 0 means nothing.
     area_mm2 : ndarray of float64, shape (regions + 1,)
         Cross-section, with the rim that erosion took given back as if it were round.
-    below : dict of int to list of int
-        Regions of the next slice toward the feet that touch each region.
+    lower : ndarray of int64, shape (pairs,)
+        Regions that touch one of the slice above, sorted by that one.
+    offsets : ndarray of int64, shape (regions + 2,)
+        Those below region n are ``lower[offsets[n]:offsets[n + 1]]``.
     """
 
     z: npt.NDArray[np.float64]
     x_mm: npt.NDArray[np.float64]
     area_mm2: npt.NDArray[np.float64]
-    below: dict[int, list[int]]
+    lower: npt.NDArray[np.int64]
+    offsets: npt.NDArray[np.int64]
+
+    def below(self, region: int) -> list[int]:
+        """Regions of the next slice toward the feet that touch it."""
+        found: list[int] = self.lower[self.offsets[region] : self.offsets[region + 1]].tolist()
+        return found
 
 
 def find_airway(
@@ -264,10 +272,11 @@ def _regions(
     grid: Grid,
 ) -> _Regions:
     centre = moments(core, labels, area_mm2.size - 1)
-    below: dict[int, list[int]] = {}
-    for lower, upper in overlaps(core, labels)[0].tolist():
-        below.setdefault(upper, []).append(lower)
-    return _Regions(centre[:, 0], centre[:, 2] * grid.spacing_mm[2], area_mm2, below)
+    lower, upper = overlaps(core, labels)[0].T
+    order = np.argsort(upper, kind="stable")
+    offsets = np.searchsorted(upper[order], np.arange(area_mm2.size + 1))
+    x_mm = centre[:, 2] * grid.spacing_mm[2]
+    return _Regions(centre[:, 0], x_mm, area_mm2, lower[order], offsets)
 
 
 def _choose(
@@ -307,9 +316,7 @@ def _trunk(seed: int, regions: _Regions) -> list[int]:
     while True:
         area = regions.area_mm2[trunk[-1]]
         following = [
-            region
-            for region in regions.below.get(trunk[-1], ())
-            if regions.area_mm2[region] > 0.4 * area
+            region for region in regions.below(trunk[-1]) if regions.area_mm2[region] > 0.4 * area
         ]
         if len(following) != 1:
             return trunk
@@ -328,7 +335,7 @@ def _mark_branches(
     while front:
         region = front.pop()
         area = regions.area_mm2[region]
-        for following in regions.below.get(region, ()):
+        for following in regions.below(region):
             next_area = regions.area_mm2[following]
             if chosen[following] or next_area > min(GROWTH * area + GROWTH_MM2, high):
                 continue

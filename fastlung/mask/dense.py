@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from fastlung.kernels.runs import Runs
     from fastlung.scan import Grid
 
-__all__ = ["Coarse", "coarse_of", "dense_regions", "fine_of"]
+__all__ = ["Coarse", "box_of", "coarse_of", "dense_regions", "fine_of", "runs_of"]
 
 #: Looked for on a grid this coarse, in millimetres; at 4 mm a chest takes two milliseconds.
 COARSE_MM = 4.0
@@ -99,6 +99,16 @@ def coarse_of(dark: Runs, right: Runs, left: Runs, grid: Grid) -> Coarse:
     return Coarse((z, y, x), spacing_mm, air > 0, sides)
 
 
+def box_of(chosen: npt.NDArray[np.bool_]) -> tuple[slice, slice, slice]:
+    """Around all that is chosen, of which there is something."""
+    # `ndimage.find_objects` takes ten times as long.
+    planes = [np.asarray(chosen.any(axis=axes)) for axes in ((1, 2), (0, 2), (0, 1))]
+    z, y, x = (
+        slice(int(filled.argmax()), filled.size - int(filled[::-1].argmax())) for filled in planes
+    )
+    return z, y, x
+
+
 def dense_regions(coarse: Coarse) -> npt.NDArray[np.uint8]:
     """
     Tissue of each lung that its own air encloses from above and below.
@@ -117,7 +127,7 @@ def dense_regions(coarse: Coarse) -> npt.NDArray[np.uint8]:
     regions = np.zeros_like(coarse.sides)
     if not ((coarse.sides == RIGHT).any() and (coarse.sides == LEFT).any()):
         return regions
-    around = ndimage.find_objects((coarse.sides > 0).view(np.uint8))[0]
+    around = box_of(coarse.sides > 0)
     # Wider than what tissue is eroded by: beyond the box counts as tissue.
     margins = [int(THICK_MM / step) + 1 for step in coarse.spacing_mm]
     box = tuple(
@@ -153,7 +163,7 @@ def _found(coarse: Coarse) -> dict[int, npt.NDArray[np.bool_]]:
 
 def _closed(air: npt.NDArray[np.bool_], coarse: Coarse) -> npt.NDArray[np.bool_]:
     """A lung as if it had no bites: what a large ball from outside cannot enter."""
-    return _painted(morphology.close(_runs(air), morphology.ball(SURFACE_MM, coarse.spacing_mm)))
+    return _painted(morphology.close(runs_of(air), morphology.ball(SURFACE_MM, coarse.spacing_mm)))
 
 
 def _to_wall(
@@ -162,7 +172,7 @@ def _to_wall(
     """Regions grown to where the lung's surface would be; nothing has air beyond the wall."""
     if not apart.any():
         return apart
-    grown = _painted(morphology.dilate(_runs(apart), morphology.ball(WALL_MM, coarse.spacing_mm)))
+    grown = _painted(morphology.dilate(runs_of(apart), morphology.ball(WALL_MM, coarse.spacing_mm)))
     grown &= _closed(air | apart, coarse) & ~coarse.dark
     return apart | (grown & (middle.lung_between_mm(grown, air) > BETWEEN_MM))
 
@@ -214,14 +224,23 @@ def _centre(air: npt.NDArray[np.bool_]) -> npt.NDArray[np.float64]:
 
 def _enclosed(air: npt.NDArray[np.bool_]) -> npt.NDArray[np.bool_]:
     """What has air both above and below it."""
-    return np.logical_or.accumulate(air) & np.logical_or.accumulate(air[::-1])[::-1]
+    # Slice by slice: `logical_or.accumulate` takes ten times as long.
+    below, above = np.empty_like(air), np.zeros(air.shape[1:], np.bool_)
+    seen = above.copy()
+    for z in range(air.shape[0]):
+        seen |= air[z]
+        below[z] = seen
+    for z in range(air.shape[0] - 1, -1, -1):
+        above |= air[z]
+        below[z] &= above
+    return below
 
 
 def _thick(
     tissue: npt.NDArray[np.bool_], coarse: Coarse
 ) -> tuple[npt.NDArray[np.bool_], npt.NDArray[np.bool_]]:
     """Tissue that is thicker than vessels, with its rim; and its core."""
-    core = morphology.erode(_runs(tissue), morphology.ball(THICK_MM, coarse.spacing_mm))
+    core = morphology.erode(runs_of(tissue), morphology.ball(THICK_MM, coarse.spacing_mm))
     if not core.starts.size:
         return np.zeros_like(tissue), np.zeros_like(tissue)
     grown = morphology.dilate(core, morphology.ball(THICK_MM + RIM_MM, coarse.spacing_mm))
@@ -236,8 +255,10 @@ def _masses(
 ) -> npt.NDArray[np.bool_]:
     """What hangs on the mediastinum and is a mass."""
     thick, core = _thick(tissue, coarse)
-    labels, count = ndimage.label(thick)
     found = np.zeros_like(thick)
+    if not thick.any():
+        return found
+    labels, count = ndimage.label(thick)
     for number in range(1, count + 1):
         part = labels == number
         columns = (part & core).any(axis=(0, 1))
@@ -265,7 +286,7 @@ def _lung_surface(part: npt.NDArray[np.bool_], coarse: Coarse) -> float:
 
 def fine_of(region: npt.NDArray[np.bool_], coarse: Coarse, grid: Grid) -> Runs:
     """The region on the grid that was sampled, its corners rounded off."""
-    blocks = magnified(_runs(region), coarse.steps, grid.shape)
+    blocks = magnified(runs_of(region), coarse.steps, grid.shape)
     rounding = morphology.ball(ROUNDING_MM, grid.spacing_mm)
     return morphology.dilate(morphology.erode(blocks, rounding), rounding)
 
@@ -274,5 +295,6 @@ def _painted(runs: Runs) -> npt.NDArray[np.bool_]:
     return paint_coarse(runs, np.ones(runs.starts.size, np.uint8), (1, 1, 1)) > 0
 
 
-def _runs(chosen: npt.NDArray[np.bool_]) -> Runs:
+def runs_of(chosen: npt.NDArray[np.bool_]) -> Runs:
+    """Run-length rows of a mask."""
     return runs_at_most(np.ascontiguousarray(~chosen).view(np.uint8), 0)

@@ -126,7 +126,7 @@ LIMITS = (
         "mask_gas_litres",
         0.02,
         "gas_in_mask",
-        0.002,
+        0.005,
         "{value:.3f} L of the mask are gas where no lung can be; look for trachea, stomach, bowel",
     ),
     _Limit(

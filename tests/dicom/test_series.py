@@ -508,7 +508,7 @@ def test_a_download_cut_anywhere_never_vanishes():
     whole = files[name]
     for length in range(133, len(whole), 7):
         index = index_series({**files, name: whole[:length]})
-        told = [one.problem for one in index.series if one.problem] + [index.loss]
+        told = [entry.problem for entry in index.series if entry.problem] + [index.loss]
         assert isinstance(told[0], FormatError), length
         whole_one = index.series[0]
         assert whole_one.problem or whole_one.flags[0].name == "files_not_read"
