@@ -107,7 +107,8 @@ class SliceHeader:
         Digests of the third value of ImageType, of StackID and of PatientID; empty where absent.
     tells : mapping of str to str
         What may tell acquisitions apart, by the names of `TELLS`: numbers as texts that sort as
-        they do, dates and times as seconds, digests of the others; empty where absent.
+        they do, the time of acquisition as seconds, other times as they are, digests of the rest;
+        empty where absent.
     rows, columns : int
         In-plane shape.
     pixel_spacing_mm : tuple of float
@@ -285,8 +286,10 @@ def _tell(elements: Elements, name: str, keywords: tuple[str, ...]) -> str:
     texts = [elements.text(keyword) for keyword in keywords if keyword in elements.values]
     if not any(texts):
         return ""
-    if name.endswith(" time") and name != "trigger time":
+    if name == "acquisition time":
         return _seconds(texts)
+    if name.endswith(" time") and name != "trigger time":
+        return texts[0]  # of one form within a series, so that it sorts as it is
     if name in _NUMBERS:
         try:
             return _sortable(sum(float(text) for text in texts if text))
