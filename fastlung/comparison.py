@@ -293,9 +293,10 @@ def _opened(store: Store, name: str) -> StoredScan:
 
 
 def _measured(base: ScanComparison, first: StoredScan, second: StoredScan) -> ScanComparison:
-    if first.image.shape != second.image.shape:
-        return base  # which the grid says already
     differs = [*base.differs]
+    if first.image.shape != second.image.shape:
+        differs += ["grid"] * ("grid" not in differs)
+        return replace(base, differs=tuple(differs))
     measured: dict[str, Any] = {}
     if any(first.metadata.get(key) != second.metadata.get(key) for key in ENCODING):
         differs.append("encoding")

@@ -178,14 +178,14 @@ def _are_acquisitions(stacks: list[list[int]], row: _Row, number_of: Mapping[int
     if any(_kind(row.along[numbers]) == "variable" or _is_holed(numbers, row) for numbers in rows):
         return False
     return any(
-        _share_a_stretch(one, other) for place, one in enumerate(rows) for other in rows[:place]
+        _share_a_stretch(first, other) for place, first in enumerate(rows) for other in rows[:place]
     )
 
 
-def _share_a_stretch(one: list[int], other: list[int]) -> bool:
+def _share_a_stretch(first: list[int], other: list[int]) -> bool:
     """Whether slices of each row lie within the range of the other, of one of them several."""
-    low, high = max(one[0], other[0]), min(one[-1], other[-1])
-    within = sorted(sum(low <= number <= high for number in row) for row in (one, other))
+    low, high = max(first[0], other[0]), min(first[-1], other[-1])
+    within = sorted(sum(low <= number <= high for number in row) for row in (first, other))
     return within[0] >= 1 and within[1] > 1
 
 
@@ -206,10 +206,10 @@ def _is_holed(numbers: list[int], row: _Row) -> bool:
 def _lie_between(stacks: list[list[int]], number_of: Mapping[int, int]) -> bool:
     """Whether slices of some stacks lie between those of others, at places of their own."""
     numbers = [{number_of[index] for index in stack} for stack in stacks]
-    for place, one in enumerate(numbers):
+    for place, first in enumerate(numbers):
         for other in numbers[:place]:
-            low, high = max(min(one), min(other)), min(max(one), max(other))
-            inside = [{n for n in stack if low <= n <= high} for stack in (one, other)]
+            low, high = max(min(first), min(other)), min(max(first), max(other))
+            inside = [{n for n in stack if low <= n <= high} for stack in (first, other)]
             if len(inside[0] ^ inside[1]) > 1 and not inside[0] & inside[1]:
                 return True
     return False

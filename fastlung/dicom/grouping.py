@@ -251,11 +251,11 @@ def _merged(groups: list[Group]) -> Group:
     return Group(groups[0].first, slices, (action,))
 
 
-def _agree(one: Group, other: Group) -> bool:
+def _agree(group: Group, other: Group) -> bool:
     """Whether two groups differ only where one of them lacks a tag."""
-    return one.takes(other.first) and all(
+    return group.takes(other.first) and all(
         a == b or (name in _MAY_BE_ABSENT and not (a and b))
-        for name, a, b in zip(_EXACT_NAMES, _exact(one.first), _exact(other.first), strict=True)
+        for name, a, b in zip(_EXACT_NAMES, _exact(group.first), _exact(other.first), strict=True)
     )
 
 
@@ -362,9 +362,11 @@ def _differences(groups: list[Group]) -> list[str]:
         if len(set(column)) > 1
     ]
     others = [group.first for group in groups[1:]]
-    if not all(_same_spacing(one, first) for one in others):
+    if not all(_same_spacing(header, first) for header in others):
         names.append("pixel spacing")
-    if not all(_close(one.orientation, first.orientation, ORIENTATION_TOLERANCE) for one in others):
+    if not all(
+        _close(header.orientation, first.orientation, ORIENTATION_TOLERANCE) for header in others
+    ):
         names.append("orientation")
     return names
 
@@ -385,20 +387,20 @@ def _actions(groups: list[Group]) -> tuple[str, ...]:
     return (f"split by {names}: {counts} slices stand as {len(groups)} series",)
 
 
-def _same_spacing(one: SliceHeader, other: SliceHeader) -> bool:
+def _same_spacing(header: SliceHeader, other: SliceHeader) -> bool:
     """Whether pixel spacings differ by less than positions can tell."""
-    longest = max(one.rows, one.columns)
+    longest = max(header.rows, header.columns)
     tolerance_mm = PIXEL_SHIFT * min(other.pixel_spacing_mm) / longest
     return _close(
-        one.pixel_spacing_mm,
+        header.pixel_spacing_mm,
         other.pixel_spacing_mm,
         max(PIXEL_SPACING_TOLERANCE_MM, tolerance_mm),
     )
 
 
 def _close(
-    one: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float
+    first: tuple[float, ...] | None, other: tuple[float, ...] | None, tolerance: float
 ) -> bool:
-    if one is None or other is None:
-        return one is other
-    return all(abs(a - b) <= tolerance for a, b in zip(one, other, strict=True))
+    if first is None or other is None:
+        return first is other
+    return all(abs(a - b) <= tolerance for a, b in zip(first, other, strict=True))

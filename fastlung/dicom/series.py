@@ -230,11 +230,11 @@ def index_files(
     return SeriesIndex(
         series=tuple(
             replace(
-                one,
-                problem=one.problem or _uid_each(refused.get(one.series_uid)),
-                flags=(*one.flags, *flags),
+                entry,
+                problem=entry.problem or _uid_each(refused.get(entry.series_uid)),
+                flags=(*entry.flags, *flags),
             )
-            for one in series
+            for entry in series
         ),
         skipped=found.skipped,
         broken=tuple(sorted(lost)),
@@ -367,27 +367,27 @@ def _series_under(
     total = sum(len(group.slices) for group in groups)
     few = len(doubtful) <= max(1, FEW_BROKEN * total)
     described = [
-        one
+        entry
         for group in divided.groups
-        for one in _describe(group, [] if few else doubtful, opened, policy)
+        for entry in _describe(group, [] if few else doubtful, opened, policy)
     ]
     # What can be processed has the plain name; a page or a stray slice must not take it.
-    described.sort(key=lambda one: one.problem is not None)
+    described.sort(key=lambda entry: entry.problem is not None)
     flags = _flags_of_lost({e.key: e.error for e in doubtful}, total + len(broken)) if few else ()
     described = [
         replace(
-            one,
-            verdict=_with(one.verdict, divided.classes, divided.actions),
-            problem=one.problem or divided.problem,
+            entry,
+            verdict=_with(entry.verdict, divided.classes, divided.actions),
+            problem=entry.problem or divided.problem,
             flags=flags,
         )
-        for one in described
+        for entry in described
     ]
     alone = broken if few else [entry for entry in broken if entry not in doubtful]
     described += [_unreadable(uid, alone)] if alone else []
     return [
-        replace(one, part=number, parts=len(described))
-        for number, one in enumerate(described, start=1)
+        replace(entry, part=number, parts=len(described))
+        for number, entry in enumerate(described, start=1)
     ]
 
 

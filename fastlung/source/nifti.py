@@ -144,8 +144,10 @@ def _is_rotation(affine: npt.NDArray[np.float64]) -> bool:
 
 def _is_similar(sform: npt.NDArray[np.float64], qform: npt.NDArray[np.float64]) -> bool:
     """Whether two have one origin, and the same axes whichever way these run."""
-    one, other = (form[:3, :3] / np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform))
-    turned = np.abs(np.abs(one.T @ other) - np.eye(3)).max()
+    of_sform, other = (
+        form[:3, :3] / np.linalg.norm(form[:3, :3], axis=0) for form in (sform, qform)
+    )
+    turned = np.abs(np.abs(of_sform.T @ other) - np.eye(3)).max()
     apart_mm = np.abs(sform[:3, 3] - qform[:3, 3]).max()
     return bool(turned < SIMILAR and apart_mm < ORIGIN_TOLERANCE_MM)
 

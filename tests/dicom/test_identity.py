@@ -32,11 +32,11 @@ def smooth(count, base):
 ONE, OTHER = smooth(COUNT, 200), smooth(COUNT, 1000)
 
 
-def passes(one, other, first, second, *, step_mm=4.0, above_mm=2.0):
+def passes(lower, other, first, second, *, step_mm=4.0, above_mm=2.0):
     """Two passes under one UID, tags of the slices of each from `first` and `second`."""
     files = {}
     for number, (volume, edits, height) in enumerate(
-        ((one, first, 0.0), (other, second, above_mm))
+        ((lower, first, 0.0), (other, second, above_mm))
     ):
         part = ct_series(
             volume,

@@ -120,10 +120,9 @@ def test_overwrite_asks_no_questions(own):
     assert not sink_status(str(own / "sink")).older
 
 
-@pytest.mark.usefixtures("raised")
-def test_a_raised_mask_concerns_no_sink_without_it(done, tmp_path):
+def test_a_raised_mask_concerns_no_sink_without_it(done, tmp_path, monkeypatch):
     process(done / "source", tmp_path, mask="none")
-    made_by_0_1_0(tmp_path)
+    monkeypatch.setattr(revisions, "MASK", revisions.MASK + 1)
     assert process(done / "source", tmp_path, mask="none").outcomes == ()
 
 
