@@ -27,6 +27,7 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from fastlung.plan.machine import address_space_bytes
 from fastlung.run.protocol import Drop, Finish, Take, Tune
 from fastlung.run.worker import Worker
 from fastlung.storage.prefetch import share_arenas
@@ -188,7 +189,7 @@ class ProcessWorker:
 
     def sample_memory(self) -> None:
         """Note the memory that it holds, for `exit_reason`."""
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, OSError):
             self._seen_bytes = max(self._seen_bytes, psutil.Process(self.pid).memory_info().rss)
 
     def kill(self) -> None:
@@ -389,7 +390,10 @@ def _kibibytes(text: str, name: str) -> int:
 
 def _limit_memory(memory_bytes: int) -> None:
     """Turn an allocation that would exceed the budget of the whole run into a MemoryError."""
-    limit = psutil.Process().memory_info().vms + memory_bytes
+    taken = address_space_bytes()
+    if taken is None:
+        return
+    limit = taken + memory_bytes
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or limit < soft:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))
