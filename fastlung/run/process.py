@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -27,6 +28,8 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from fastlung.errors import ConfigError, WorkerDiedError
+from fastlung.kernels.jit import temporary_folder
 from fastlung.plan.machine import address_space_bytes
 from fastlung.run.protocol import Drop, Finish, Take, Tune
 from fastlung.run.worker import Worker
@@ -62,6 +65,12 @@ def start_server() -> None:
 
     It imports and loads for 1.5 s, in which a run lists its source and loads kernels itself.
     """
+    if not (folder := temporary_folder()):
+        raise ConfigError(
+            "worker processes meet at a socket in a temporary folder, and none can be written; "
+            "set TMPDIR to one, or give --workers 0"
+        )
+    tempfile.tempdir = folder
     forkserver.set_forkserver_preload([PRELOAD])
     with _blank_main(), _safe_path():
         forkserver.ensure_running()
@@ -149,8 +158,15 @@ class ProcessWorker:
         self._process = context.Process(
             target=work, args=(there, job, memory_bytes, aws_variables()), daemon=True
         )
-        with _blank_main():
-            self._process.start()
+        try:
+            with _blank_main():
+                self._process.start()
+        except (OSError, EOFError) as error:
+            # Of a user who may not enter the folder of this Python, for one.
+            raise WorkerDiedError(
+                f"no worker process can be started ({type(error).__name__}); is {sys.executable} "
+                "one that this user may run? --workers 0 works in this process"
+            ) from error
         there.close()  # or the end of the process would not be the end of the connection
         self._seen_bytes = 0
 
