@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import importlib
 import logging
+import os
 import sys
 import traceback
 from typing import TYPE_CHECKING
@@ -114,11 +115,26 @@ def _run(args: Namespace) -> int:
     if args.debug:
         logging.basicConfig(format="%(name)s: %(message)s")
         logging.getLogger("fastlung").setLevel(logging.DEBUG)
+    _leave_a_lost_folder(args)
     # Imported here: `--help` and wrong usage answer without NumPy, Numba or pydantic.
     module, name = CARRIED_OUT_BY[args.command]
     carry_out = getattr(importlib.import_module(f"fastlung.cli.{module}"), name)
     code: int = carry_out(args)
     return code
+
+
+def _leave_a_lost_folder(args: Namespace) -> None:
+    """Go elsewhere where the working folder was removed; only paths that begin there need it."""
+    try:
+        os.getcwd()  # noqa: PTH109 - pathlib would be loaded for it
+    except OSError:
+        for name in ("source", "sink", "scan", "out", "config", "output"):
+            path = getattr(args, name, None)
+            if isinstance(path, str) and not path.startswith(("/", "~", "s3://", "file://")):
+                raise errors.ConfigError(
+                    f"{path}: the working folder is gone; go to another, or give the path from / on"
+                ) from None
+        os.chdir("/")  # some libraries ask for it when they are loaded
 
 
 def _trace(error: BaseException) -> str:

@@ -15,10 +15,11 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-__all__ = ["Place", "keep_in_memory", "kernel_place", "njit"]
+__all__ = ["Place", "keep_in_memory", "kernel_place", "njit", "temporary_folder"]
 
 #: Names the folder for all of Numba; checked, and passed over where it cannot be written.
 VARIABLE = "NUMBA_CACHE_DIR"
+SHARED_MEMORY = "/dev/shm"  # noqa: S108 - what we make there has mode 0700
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -45,7 +46,7 @@ class Place:
 def kernel_place() -> Place:
     """Find it, once for a process."""
     given = os.environ.get(VARIABLE, "")
-    if given and _may_be_written(Path(given)):
+    if given and _is_writable(Path(given)):  # whoever names a folder answers for it
         return Place(folder=given, is_numbas=True)
     beside = Path(__file__).parent / "__pycache__"
     if not given and _may_be_written(beside):
@@ -68,10 +69,26 @@ def kernel_place() -> Place:
     return Place(folder="", is_numbas=False, note=note)
 
 
+def temporary_folder() -> str:
+    """
+    Where temporary files go; empty where nowhere.
+
+    A container with a read-only root often has ``/dev/shm`` all the same, of which `tempfile`
+    does not think.
+    """
+    try:
+        return tempfile.gettempdir()
+    except OSError:
+        return SHARED_MEMORY if os.access(SHARED_MEMORY, os.W_OK | os.X_OK) else ""
+
+
 def _private_folder() -> str:
     """Folder of this user's alone among the temporary ones; empty where there can be none."""
+    temporary = temporary_folder()
+    folder = Path(temporary) / f"fastlung-kernels-{os.geteuid()}"
     try:
-        folder = Path(tempfile.gettempdir()) / f"fastlung-kernels-{os.geteuid()}"
+        if not temporary:
+            return ""
         folder.mkdir(mode=0o700, exist_ok=True)
     except OSError:
         return ""
@@ -87,11 +104,15 @@ def _is_ours_alone(folder: Path) -> bool:
 
 def _may_be_written(folder: Path) -> bool:
     """Whether files can be made in it, and strangers cannot make any."""
+    if not _is_writable(folder):
+        return False
+    status = folder.stat()
+    return status.st_uid in (0, os.geteuid()) and not status.st_mode & stat.S_IWOTH
+
+
+def _is_writable(folder: Path) -> bool:
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        status = folder.stat()
-        if status.st_uid not in (0, os.geteuid()) or status.st_mode & stat.S_IWOTH:
-            return False
         tempfile.TemporaryFile(dir=folder).close()
     except OSError:
         return False

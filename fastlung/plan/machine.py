@@ -12,6 +12,7 @@ import os
 import resource
 import shutil
 import time
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -28,6 +29,7 @@ __all__ = [
     "IdleClock",
     "Machine",
     "Quota",
+    "address_space_bytes",
     "available_memory",
     "probe",
     "probe_disk",
@@ -137,18 +139,17 @@ def probe(root: Path = Path("/")) -> Machine:
         # Rounded down: one worker more than the quota gets all of them throttled.
         cpus, cpus_origin = max(1, int(quota)), "CPU quota of the control group"
 
-    memory = psutil.virtual_memory()
     bounds = [*_memory_bounds(groups), *_address_space()]
     link, link_origin = _link(root)
     instance, instance_origin = _instance(root)
     return Machine(
         cpus_logical=logical,
-        cpus_physical=psutil.cpu_count(logical=False) or logical,
+        cpus_physical=_cores() or logical,
         cpus_affinity=affinity,
         cpu_quota=quota,
         cpus=cpus,
         cpus_origin=cpus_origin,
-        memory_total_bytes=memory.total,
+        memory_total_bytes=_memory_of_machine()[0],
         memory_limit_bytes=min(bound.limit_bytes for bound in bounds),
         memory_available_bytes=max(0, min(bound.available_bytes for bound in bounds)),
         memory_origin=min(bounds, key=lambda bound: bound.limit_bytes).origin,
@@ -212,12 +213,37 @@ def quotas(root: Path = Path("/")) -> list[Quota]:
     return [Quota(cpus, group) for group, cpus in found if cpus is not None]
 
 
+def _memory_of_machine() -> tuple[int, int]:
+    """Bytes in all, and bytes that may be taken now."""
+    try:
+        memory = psutil.virtual_memory()
+    except OSError:  # no /proc; the kernel is asked directly, and knows nothing of what it caches
+        page_bytes = os.sysconf("SC_PAGE_SIZE")
+        return page_bytes * os.sysconf("SC_PHYS_PAGES"), page_bytes * os.sysconf("SC_AVPHYS_PAGES")
+    return memory.total, memory.available
+
+
+def _cores() -> int | None:
+    with suppress(OSError):
+        found: int | None = psutil.cpu_count(logical=False)
+        return found
+    return None
+
+
+def address_space_bytes() -> int | None:
+    """Address space that this process has taken; None where there is no /proc to say so."""
+    with suppress(OSError, psutil.Error):
+        taken: int = psutil.Process().memory_info().vms
+        return taken
+    return None
+
+
 def _memory_bounds(groups: tuple[Path, ...]) -> list[MemoryBound]:
-    memory = psutil.virtual_memory()
+    total_bytes, available_bytes = _memory_of_machine()
     return [
         MemoryBound(
-            limit_bytes=memory.total,
-            available_bytes=memory.available,
+            limit_bytes=total_bytes,
+            available_bytes=available_bytes,
             origin="memory of this machine",
         ),
         *(bound for group in groups if (bound := _memory_bound(group)) is not None),
@@ -283,10 +309,11 @@ def _address_space() -> list[MemoryBound]:
     limit, _hard = resource.getrlimit(resource.RLIMIT_AS)
     if limit == resource.RLIM_INFINITY:
         return []
-    used = psutil.Process().memory_info().vms
     return [
         MemoryBound(
-            limit_bytes=limit, available_bytes=limit - used, origin="resource limit (ulimit -v)"
+            limit_bytes=limit,
+            available_bytes=limit - (address_space_bytes() or 0),
+            origin="resource limit (ulimit -v)",
         )
     ]
 
@@ -435,7 +462,10 @@ class IdleClock:
     def _look(self) -> tuple[float, ...]:
         """Sums that grow by a second for each second of an idle processor, one for each bound."""
         own = os.sched_getaffinity(0)
-        each = psutil.cpu_times(percpu=True)
+        try:
+            each = psutil.cpu_times(percpu=True)
+        except OSError:
+            each = []  # no /proc: none is known to be idle
         idle = sum(
             times.idle + getattr(times, "iowait", 0.0)
             for number, times in enumerate(each)

@@ -16,6 +16,7 @@ import signal
 import socket
 import struct
 import sys
+import tempfile
 import threading
 import time
 import types
@@ -27,6 +28,9 @@ from typing import TYPE_CHECKING, Any
 
 import psutil
 
+from fastlung.errors import ConfigError, WorkerDiedError
+from fastlung.kernels.jit import temporary_folder
+from fastlung.plan.machine import address_space_bytes
 from fastlung.run.protocol import Drop, Finish, Take, Tune
 from fastlung.run.worker import Worker
 from fastlung.storage.prefetch import share_arenas
@@ -61,6 +65,12 @@ def start_server() -> None:
 
     It imports and loads for 1.5 s, in which a run lists its source and loads kernels itself.
     """
+    if not (folder := temporary_folder()):
+        raise ConfigError(
+            "worker processes meet at a socket in a temporary folder, and none can be written; "
+            "set TMPDIR to one, or give --workers 0"
+        )
+    tempfile.tempdir = folder
     forkserver.set_forkserver_preload([PRELOAD])
     with _blank_main(), _safe_path():
         forkserver.ensure_running()
@@ -148,8 +158,15 @@ class ProcessWorker:
         self._process = context.Process(
             target=work, args=(there, job, memory_bytes, aws_variables()), daemon=True
         )
-        with _blank_main():
-            self._process.start()
+        try:
+            with _blank_main():
+                self._process.start()
+        except (OSError, EOFError) as error:
+            # Of a user who may not enter the folder of this Python, for one.
+            raise WorkerDiedError(
+                f"no worker process can be started ({type(error).__name__}); is {sys.executable} "
+                "one that this user may run? --workers 0 works in this process"
+            ) from error
         there.close()  # or the end of the process would not be the end of the connection
         self._seen_bytes = 0
 
@@ -188,7 +205,7 @@ class ProcessWorker:
 
     def sample_memory(self) -> None:
         """Note the memory that it holds, for `exit_reason`."""
-        with suppress(psutil.Error):
+        with suppress(psutil.Error, OSError):
             self._seen_bytes = max(self._seen_bytes, psutil.Process(self.pid).memory_info().rss)
 
     def kill(self) -> None:
@@ -389,7 +406,10 @@ def _kibibytes(text: str, name: str) -> int:
 
 def _limit_memory(memory_bytes: int) -> None:
     """Turn an allocation that would exceed the budget of the whole run into a MemoryError."""
-    limit = psutil.Process().memory_info().vms + memory_bytes
+    taken = address_space_bytes()
+    if taken is None:
+        return
+    limit = taken + memory_bytes
     soft, hard = resource.getrlimit(resource.RLIMIT_AS)
     if soft == resource.RLIM_INFINITY or limit < soft:
         resource.setrlimit(resource.RLIMIT_AS, (limit, hard))

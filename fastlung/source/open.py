@@ -243,7 +243,12 @@ def _names_object(url: str, suffixes: tuple[str, ...]) -> bool:
 
 def _local_file(url: str) -> bool:
     path = url.removeprefix("file://")
-    return "://" not in path and Path(path).expanduser().is_file()
+    if "://" in path:
+        return False
+    try:
+        return Path(path).expanduser().is_file()
+    except (OSError, RuntimeError):  # forbidden, or no home: whoever opens it says so
+        return False
 
 
 def _groups(

@@ -11,7 +11,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from fastlung.errors import ConfigError, LinkedAwayError, ObjectNotFoundError, StoreError
+from fastlung.errors import (
+    AccessError,
+    ConfigError,
+    LinkedAwayError,
+    ObjectNotFoundError,
+    StoreError,
+)
 from fastlung.storage.base import ObjectInfo, key_parts
 
 if TYPE_CHECKING:
@@ -68,7 +74,7 @@ class LocalStore:
 
     def check_source(self) -> None:
         """Refuse a root that is no folder."""
-        if not self.root.exists():
+        if not _is_there(self.root, "source"):
             raise ObjectNotFoundError(
                 f"source {self.root}: no such folder; is it spelt right, and mounted here?"
             )
@@ -80,7 +86,7 @@ class LocalStore:
 
     def check_sink(self) -> None:
         """Refuse a root that is a file."""
-        if self.root.exists() and not self.root.is_dir():
+        if _is_there(self.root, "sink") and not self.root.is_dir():
             raise ConfigError(
                 f"sink {self.root}: expected a folder, or nothing yet, and found a file; name "
                 "another place for the results"
@@ -258,6 +264,16 @@ class LocalStore:
             yield temporary
         finally:
             temporary.unlink(missing_ok=True)
+
+
+def _is_there(root: Path, what: str) -> bool:
+    try:
+        return root.exists()
+    except OSError as error:  # pathlib passes over a missing folder, not over a forbidden one
+        raise AccessError(
+            f"{what} {root}: cannot be looked at ({os.strerror(error.errno or 0)}); ask its owner "
+            "for permission to enter the folders above it"
+        ) from error
 
 
 def _holds(folder: str, other: str) -> bool:

@@ -29,13 +29,13 @@ def _asked_anew(monkeypatch, tmp_path):
 @pytest.fixture
 def read_only(monkeypatch, tmp_path):
     """Let only what lies below these folders be written."""
-    real = places._may_be_written
+    real = places._is_writable
     allowed = []
 
     def may_be_written(folder):
         return any(folder.is_relative_to(tmp_path / name) for name in allowed) and real(folder)
 
-    monkeypatch.setattr(places, "_may_be_written", may_be_written)
+    monkeypatch.setattr(places, "_is_writable", may_be_written)
     return allowed
 
 
