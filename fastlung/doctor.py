@@ -11,6 +11,7 @@ import os
 import platform
 import secrets
 import threading
+import zlib
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -192,6 +193,10 @@ def _decoders() -> Iterator[Fact]:
         if codec.family == "rle":
             origin = f"pylibjpeg-rle {version('pylibjpeg-rle')}, for {uid}"
             yield Fact(topic=topic, name=codec.name, value="rle", origin=origin)
+            continue
+        if codec.family == "deflate":
+            origin = f"zlib {zlib.ZLIB_RUNTIME_VERSION}, for {uid}"
+            yield Fact(topic=topic, name=codec.name, value="zlib", origin=origin)
             continue
         usable = list(filter(is_installed, codec.decoders))
         yield Fact(

@@ -36,10 +36,11 @@ def odd(tmp_path, monkeypatch):
 
 
 def told(*args):
-    """Output of a command line in a process of its own, which would be killed if it hung."""
+    """Output of a command line in a process of its own; links that repeat a folder are named."""
     command = [sys.executable, "-m", "fastlung", *map(str, args)]
     done = subprocess.run(command, capture_output=True, text=True, timeout=240, check=False)  # noqa: S603 -- our own interpreter
-    assert done.stderr == ""
+    assert not done.stderr or "part of the source already not followed" in done.stderr
+    assert done.stderr.count("\n") <= 1
     return done.stdout
 
 

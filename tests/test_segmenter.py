@@ -163,7 +163,7 @@ def chest_part(chest, start, stop):
 
 
 def test_an_exception_of_a_function_is_named_by_its_class_alone(chest):
-    result = run(chest, mask_function="test_outside:raises", mask_on="all")
+    result = run(chest, mask_function="test_segmenter:raises", mask_on="all")
 
     assert "RuntimeError" in result.flags[0].text
     assert CANARY not in result.flags[0].text
@@ -171,15 +171,15 @@ def test_an_exception_of_a_function_is_named_by_its_class_alone(chest):
 
 def test_functions_are_found_by_name():
     assert reference_to(by_threshold) == f"{__name__}:by_threshold"
-    config = build_config(mask_function="test_outside:by_threshold")
+    config = build_config(mask_function="test_segmenter:by_threshold")
     assert segmenter_of(config).__name__ == "by_threshold"
     with pytest.raises(ConfigError, match="top of a module"):
         reference_to(lambda hu, _grid: hu)
     with pytest.raises(ConfigError, match=r"no module 'no_such_module' can.*PYTHONPATH"):
         segmenter_of(build_config(mask_function="no_such_module:f"))
     for wrong in ("nothing", "CANARY", "reference_to.nothing"):
-        with pytest.raises(ConfigError, match=f"test_outside has no function '{wrong}'"):
-            segmenter_of(build_config(mask_function=f"test_outside:{wrong}"))
+        with pytest.raises(ConfigError, match=f"test_segmenter has no function '{wrong}'"):
+            segmenter_of(build_config(mask_function=f"test_segmenter:{wrong}"))
 
 
 @pytest.mark.parametrize(

@@ -45,6 +45,8 @@ SMALLEST_LITRES = 0.0015
 BRANCH_MM2 = 30.0
 #: Two branches are seen side by side over at least this, in millimetres, where the trachea forks.
 FORK_MM = 10.0
+#: Branches are a few millimetres wide: on coarser grids the fork is not judged, in millimetres.
+FORK_GRID_MM = 3.0
 #: Lungs reach at least this far below their tips where the fork must be in the scan.
 BELOW_TIPS_MM = 120.0
 
@@ -132,11 +134,11 @@ def unforked(airway: Runs, coarse: Coarse, grid: Grid) -> float:
     """
     1 where the fork of the trachea must be in the scan and was not found, 0 where it was.
 
-    In between, how much of 10 mm of two branches side by side is missing.
+    In between, how much of 10 mm of two branches side by side is missing. 0 on coarse grids, too.
     """
     filled = np.flatnonzero((coarse.sides > 0).any(axis=(1, 2)))
     reach_mm = (filled[-1] - filled[0]) * coarse.spacing_mm[0] if filled.size else 0.0
-    if reach_mm < BELOW_TIPS_MM:
+    if reach_mm < BELOW_TIPS_MM or max(grid.spacing_mm) > FORK_GRID_MM:
         return 0.0
     labels, count = label_slices(airway, 4)
     if not count:

@@ -121,7 +121,7 @@ FIGURE_COLUMNS = {
     "litres_right": _number("litres_right", "L", "right lung"),
     "litres_left": _number("litres_left", "L", "left lung"),
     "mask_confidence": _number(
-        "mask_confidence", "fraction", "0 to 1, from the nine columns after it"
+        "mask_confidence", "fraction", "0 to 1, from the columns after it down to the noise"
     ),
     "mask_asymmetry": _number(
         "mask_asymmetry", "fraction", "logarithm of left by right over the usual 0.85"
@@ -143,6 +143,18 @@ FIGURE_COLUMNS = {
     ),
     "dense_litres": _number("dense_litres", "L", "dense regions of the lungs"),
     "dense_lost_litres": _number("dense_lost_litres", "L", "those of them not in the mask"),
+    "dense_added_litres": _number("dense_added_litres", "L", "those of them taken into the mask"),
+    "mask_gas_litres": _number("mask_gas_litres", "L", "gas in the mask where no lung can be"),
+    "mask_separate_litres": _number(
+        "mask_separate_litres", "L", "of the mask lie apart from their lung"
+    ),
+    "mask_void_litres": _number("mask_void_litres", "L", "enclosed by a lung and not in the mask"),
+    "mask_unforked": _number(
+        "mask_unforked", "fraction", "1 where the fork of the trachea was not found"
+    ),
+    "mask_roughness": _number(
+        "mask_roughness", "ratio", "surface of the lungs to that of balls of their volume"
+    ),
     "noise_hu": _number("noise_hu", "HU", "standard deviation of the noise in tissue"),
     "litres": _number("litres", "L", "both lungs, where the mask does not tell them apart"),
 }

@@ -42,7 +42,7 @@ def test_no_dicom_says_how_many_files_were_looked_at_and_why_not(tmp_path, capsy
 def test_a_nifti_that_is_none_is_named(tmp_path, capsys):
     volume = tmp_path / "nifti" / "scan.nii.gz"
     volume.parent.mkdir()
-    volume.write_bytes(bytes(1000))
+    volume.write_bytes(b"no volume" * 100)
     for source in (volume, volume.parent):
         sink = str(tmp_path / f"sink of {source.name}")
         assert main(["process", str(source), sink, *QUICK]) == 1

@@ -36,8 +36,8 @@ COMPRESSORS = ("imagecodecs", "isal")
 #: What differs between two runs of one program.
 VARYING = {
     "cpu_seconds", "elapsed_seconds", "fastlung", "machine", "memory_budget_bytes",
-    "objects_digest", "outputs", "peak_rss_bytes", "plan", "reasons", "seconds", "versions",
-    "worker_bytes", "writer", "written_at",
+    "objects_digest", "outputs", "peak_rss_bytes", "plan", "reasons", "seconds", "sink_id",
+    "versions", "worker_bytes", "writer", "written_at",
 }  # fmt: skip
 SIGNIFICANT_DIGITS = 9
 

@@ -172,7 +172,7 @@ def test_a_scan_without_lungs_is_kept_whole(chest):
 
     result = process_scan(raw_scan(solid, chest.grid), build_config("grt123"))
 
-    assert [flag.name for flag in result.flags] == ["no_lung", "not_cropped"]
+    assert [flag.name for flag in result.flags] == ["not_chest", "no_lung", "not_cropped"]
     assert result.crop is None
     assert set(np.unique(result.image)) == {int((40 + 1200) / 1800 * 255)}
 

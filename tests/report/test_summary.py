@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from fastlung.report import summary
 from fastlung.scan import Flag, Grid, Outcome, Verdict
+from fastlung.text import byte_size, duration
 
 DONE = Outcome(
     name="patient-02",
@@ -115,7 +116,7 @@ def test_flags_are_said_in_their_own_words():
      (7500, "2 h 05 min"), (3599.7, "1 h 00 min")],
 )  # fmt: skip
 def test_durations(seconds, text):
-    assert summary.duration(seconds) == text
+    assert duration(seconds) == text
 
 
 @pytest.mark.parametrize(
@@ -123,4 +124,4 @@ def test_durations(seconds, text):
     [(0, "0 B"), (999, "999 B"), (66_300_000, "66.3 MB"), (1.2e9, "1.2 GB"), (5e15, "5000.0 TB")],
 )
 def test_sizes(number, text):
-    assert summary.byte_size(number) == text
+    assert byte_size(number) == text

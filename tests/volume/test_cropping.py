@@ -103,8 +103,8 @@ def test_a_scan_without_lungs_is_kept_whole_and_flagged():
     result = process_scan(raw_scan(block, grid), build_config(spacing_mm=5.0, crop="lungs"))
     assert result.crop is None
     assert result.image.shape == block.shape
-    assert [flag.name for flag in result.flags] == ["no_lung", "not_cropped"]
-    assert "no lungs found" in result.flags[1].text
+    assert [flag.name for flag in result.flags] == ["not_chest", "no_lung", "not_cropped"]
+    assert "no lungs found" in result.flags[2].text
 
 
 def test_a_body_is_found_without_a_mask(chest):
