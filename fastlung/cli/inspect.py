@@ -187,7 +187,8 @@ def _elsewhere(series: SeriesSummary) -> list[str]:
         return []
     first = min(series.group, *series.also_in)
     whose = "its name is this folder's" if first == series.group else f"its name is {first}'s"
-    return [f"  the same series is in {', '.join(series.also_in)}; in a sink {whose}"]
+    joined = "--group-by series makes one volume of what is spread"
+    return [f"  the same series is in {', '.join(series.also_in)}; in a sink {whose}; {joined}"]
 
 
 def _skipped(series: SeriesSummary) -> list[str]:

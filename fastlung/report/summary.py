@@ -234,7 +234,8 @@ def _shared(outcomes: Sequence[Outcome]) -> list[str]:
     example = min(suffixed, key=lambda outcome: outcome.name)
     text = (
         f"{count(len(suffixed), 'scan')} of a series that an earlier source folder, by name, holds "
-        f"too: called after both, such as {example.name}; also_in in the manifest says which."
+        f"too: called after both, such as {example.name}; also_in in the manifest says which, and "
+        "--group-by series makes one volume of what is spread."
     )
     return [text]
 

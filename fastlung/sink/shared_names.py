@@ -21,8 +21,10 @@ from typing import TYPE_CHECKING
 from isal import isal_zlib
 
 from fastlung.errors import StoreError
+from fastlung.scan import Flag
 from fastlung.sink.names import SHARED_NAMES, claim_key, holder_of, other_names, wish_key
 from fastlung.sink.records import outcome_key, read_record, record_key, to_json
+from fastlung.text import count
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -35,6 +37,8 @@ __all__ = ["Wish", "keep_if_ours", "legacy_wish", "settle_names"]
 
 #: A wish: a name, and the id of the source group that would have it.
 Wish = tuple[str, str]
+#: Name of the flag of scans whose series is in other source folders, too.
+SPREAD = "spread_series"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -216,13 +220,27 @@ def _say(sink: Store, name: str, group: str, also_in: tuple[str, ...]) -> Outcom
         return None
     before = claimant.outcome
     wished = "" if before.name == name else name
-    after = replace(before, also_in=also_in, wished_name=wished)
+    after = replace(
+        before, also_in=also_in, wished_name=wished, flags=_flags(before.flags, also_in)
+    )
     if after != before:
         sink.put(outcome_key(after.name), [to_json(after)])
         _replaced(sink, claimant.record, before.name, after)
     if not wished:
         sink.delete(wish_key(name, group))
     return after
+
+
+def _flags(flags: tuple[Flag, ...], also_in: tuple[str, ...]) -> tuple[Flag, ...]:
+    """Flags of a scan, with one on its series being elsewhere, too, where it is."""
+    others = tuple(flag for flag in flags if flag.name != SPREAD)
+    if not also_in:
+        return others
+    text = (
+        f"the same SeriesInstanceUID is in {count(len(also_in), 'other source folder')}: a copy, "
+        "or the rest of the series; --group-by series makes one volume of what is spread"
+    )
+    return (*others, Flag(name=SPREAD, value=float(len(also_in)), text=text))
 
 
 def _replaced(sink: Store, record: Record, name: str, outcome: Outcome) -> Record:

@@ -1,6 +1,7 @@
 """Lists name what they name; s5cmd manifests are taken as they are."""
 
 import json
+import re
 
 import pytest
 import tiny_series
@@ -71,6 +72,17 @@ def guarded(tmp_path, aws_environment, monkeypatch):  # noqa: ARG001 - pytest fi
             return main([str(word) for word in words])
 
         yield run
+
+
+def test_a_list_and_options_may_begin_with_a_byte_order_mark(tmp_path, capsys):
+    tiny_series.write_group(tmp_path / "one", 1)
+    listed, options = tmp_path / "list.txt", tmp_path / "options.toml"
+    listed.write_text(f"{tmp_path / 'one'}\n", "utf-8-sig")
+    options.write_text("spacing_mm = 6\n", "utf-8-sig")
+    assert main(["inspect", str(listed), "--json"]) == 0
+    assert [series["slices"] for series in json.loads(capsys.readouterr().out)]
+    assert main(["config", "--config", str(options)]) == 0
+    assert re.search(r"^spacing_mm = .*6", capsys.readouterr().out, re.MULTILINE)
 
 
 def test_a_prefix_that_may_not_be_listed_is_one_failed_entry(guarded, capsys):
