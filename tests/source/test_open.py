@@ -5,7 +5,7 @@ from folders import make
 from tiny_series import write_group
 
 from fastlung.config import StoreOptions
-from fastlung.errors import ConfigError, NothingFoundError, ObjectNotFoundError, StoreError
+from fastlung.errors import ConfigError, NothingFoundError, ObjectNotFoundError
 from fastlung.source.groups import discover
 from fastlung.source.open import open_source, store_of
 from fastlung.source.read import join_series
@@ -133,10 +133,11 @@ def test_a_manifest_is_taken_as_it_is(s3):
     assert contents(found(f"{at}/all.zip", storage=s3.options)) == {"all.zip": ["all.zip"]}
 
 
-def test_a_bucket_that_does_not_exist_ends_a_manifest_at_once(s3, tmp_path):
+def test_a_bucket_that_does_not_exist_costs_its_entry_of_a_manifest(s3, tmp_path):
     (tmp_path / "m.txt").write_text("cp s3://nosuchbucket/x/* .\n")
-    with pytest.raises(StoreError, match="no such bucket"):
-        found(tmp_path / "m.txt", storage=s3.options)
+    (group,) = open_source(str(tmp_path / "m.txt"), s3.options).groups()
+    assert group.unreadable
+    assert "no such bucket" in group.problem
 
 
 def spread(root):
