@@ -179,7 +179,7 @@ def test_a_sink_that_is_swapped_in_mid_run_ends_the_run(tmp_path, how):
         if type(event).__name__ == "ScanEnded" and not (tmp_path / "away").exists():
             sink.rename(tmp_path / "away")
             if how != "unmounted":
-                sink.mkdir()
+                sink.mkdir(exist_ok=True)  # a writer may have been faster
             if how == "another sink":
                 other = json.loads((tmp_path / "away" / "run.json").read_text())
                 (sink / "run.json").write_text(json.dumps(other | {"sink_id": "other"}))
